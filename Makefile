@@ -1,0 +1,47 @@
+# Everything sets itself up: a virtual environment in .venv, installed again only when the requirements change.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCE ?=
+DATA ?=
+BACKBONE ?=
+SET := $(if $(SOURCE),--set source=$(SOURCE)) $(if $(DATA),--set "path=$(DATA)") $(if $(BACKBONE),--set backbone=$(BACKBONE))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run render lab test lint bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+setup: $(VENV)/.installed ## make the virtual environment and install what is needed
+
+$(VENV)/.installed: requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "Python 3.10 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the requirements into $(VENV) (some minutes, the first time) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+run: setup ## run the notebooks into build/; for your own photos: make run SOURCE=folder DATA=path
+	@$(BIN)/python notebooks/run.py $(SET)
+
+render: setup ## run the notebooks on the sample and keep their outputs in notebooks/
+	@$(BIN)/python notebooks/run.py --render
+	@$(BIN)/ruff format --quiet notebooks
+
+lab: setup ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab notebooks
+
+test: lint ## lint, unit tests and notebook tests
+	@$(BIN)/python -m pytest $(PYTEST)
+
+lint: setup
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { echo "Not formatted; run: $(BIN)/ruff format"; exit 1; }
+
+bench: setup ## Precision@K and images/s on the sample, or on DATA=path
+	@$(BIN)/python benchmarks/quality.py --data $(or $(DATA),data/sample) --backbone $(or $(BACKBONE),VGG16Slim)
+
+clean: ## remove what was built; downloads, stores and models stay
+	rm -rf build $(VENV) .pytest_cache .ruff_cache .hypothesis src/*.egg-info
