@@ -1,0 +1,230 @@
+"""A source of photos to the catalogue: one row an image, checked, with product, label and split."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from lookalike.images import ImageError, image_size
+from lookalike.sources import source_folder
+from lookalike.workspace import Workspace, parallel_map, progress, written_aside
+
+TEXT_COLUMNS = ("image_id", "path", "product_id", "label", "split")
+SPLITS = ("train", "validation", "test")
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+}
+SPLIT_FOLDERS |= {"test": "test", "testing": "test"}
+SIDECAR_SUFFIXES = {
+    ".csv",
+    ".json",
+    ".jsonl",
+    ".txt",
+    ".md",
+    ".xml",
+    ".yaml",
+    ".yml",
+}  # notes beside photos, not photos
+PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ico"}
+CATALOG_FILE = "catalog.csv"
+
+
+def load_catalog(
+    source: str, path: str | Path = "", *, workspace: Workspace | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read a source of product photos.
+
+    Parameters
+    ----------
+    source
+        "folder": `root/<label>/*`, `root/<split>/<label>/*` or flat, or any folder with a `catalog.csv` that lists its
+        images; "zip": the same, zipped; "sample": the catalogue bundled with the project.
+    path
+        The folder or zip file; not used by "sample".
+    workspace
+        Where a zip is unpacked (below `data`); None is the project's own.
+
+    Returns
+    -------
+    catalog : DataFrame
+        One row an image: `image_id` (unique, relative to the source's root), `path`, `product_id`, `label`, `split`
+        (both missing where the source does not say), the attributes of its `catalog.csv`, `width` and `height`.
+    rejected : DataFrame
+        `image_id` and `reason` of each file that cannot be read as an image.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is nothing at `path`, the source is unknown, the archive is unsafe, or no image was found.
+    """
+    root = _inner_folder(source_folder(source, path, workspace=workspace))
+    listed = root / CATALOG_FILE
+    rows = _rows_from_csv(listed) if listed.is_file() else _rows_from_names(root)
+    if rows.empty:
+        raise ValueError(
+            f"No files in {root}. Expected photos there, or in one folder a label: {root.name}/<label>/*.jpg"
+        )
+    bar = progress(rows["image_id"], total=len(rows), description="Checking photos")
+    found = list(parallel_map(lambda image_id: _check(root, image_id), bar))
+    rows["reason"] = [reason for _, reason in found]
+    rows["path"] = [os.path.join(root, *PurePosixPath(image_id).parts) for image_id in rows["image_id"]]
+    good = rows["reason"] == ""
+    rejected = rows.loc[~good, ["image_id", "reason"]].reset_index(drop=True)
+    if not good.any():
+        raise ValueError(
+            f"None of the {len(rows)} files in {root} can be read as an image; the first: {rejected.iloc[0].to_dict()}"
+        )
+    sizes = [size for size, _ in found if size]
+    catalog = rows[good].drop(columns="reason").reset_index(drop=True)
+    catalog[["width", "height"]] = sizes
+    catalog["product_id"] = catalog["product_id"].fillna(catalog["image_id"])
+    attributes = [name for name in catalog.columns if name not in TEXT_COLUMNS]
+    return catalog[[*TEXT_COLUMNS, *attributes]], rejected
+
+
+def _check(root: Path, image_id: str) -> tuple[tuple[int, int] | None, str]:
+    """The size of an image and no reason, or no size and the reason why not."""
+    try:
+        image_id.encode("utf-8")
+        return image_size(os.path.join(root, *PurePosixPath(image_id).parts)), ""
+    except ImageError as error:
+        return None, error.reason
+    except UnicodeEncodeError:
+        return None, "the file's name is not valid Unicode; rename it"
+
+
+def _inner_folder(root: Path) -> Path:
+    """Step into a folder that merely wraps the catalogue, as zips often do: `Photos/Photos/<label>/*`."""
+    while not (root / CATALOG_FILE).is_file():
+        inside = [entry for entry in root.iterdir() if _is_visible(entry.name)]
+        if len(inside) != 1 or not inside[0].is_dir() or inside[0].name.lower() in SPLIT_FOLDERS:
+            return root
+        if not any(entry.is_dir() for entry in inside[0].iterdir()) and not (inside[0] / CATALOG_FILE).is_file():
+            return root  # one folder of photos is a catalogue of one label
+        root = inside[0]
+    return root
+
+
+def _is_visible(name: str) -> bool:
+    return not name.startswith(".") and name not in ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def _rows_from_names(root: Path) -> pd.DataFrame:
+    """Label and split from the folders a file lies in; symbolic links to folders are not followed."""
+    names = []
+    for folder, subfolders, files in os.walk(root):
+        # A link to a folder, or a folder that poses as an image, is not entered but reported with the files.
+        odd = [
+            name
+            for name in subfolders
+            if os.path.islink(os.path.join(folder, name)) or Path(name).suffix.lower() in PHOTO_SUFFIXES
+        ]
+        subfolders[:] = sorted(name for name in subfolders if _is_visible(name) and name not in odd)
+        inside = Path(folder).relative_to(root)
+        wanted = [
+            name
+            for name in sorted(files + odd)
+            if _is_visible(name) and Path(name).suffix.lower() not in SIDECAR_SUFFIXES
+        ]
+        names += [(inside / name).as_posix() for name in wanted]
+    tops = {PurePosixPath(name).parts[0].lower() for name in names if "/" in name}
+    has_splits = bool(tops) and tops <= SPLIT_FOLDERS.keys()
+    rows = []
+    for name in names:
+        *folders, _ = PurePosixPath(name).parts
+        split = SPLIT_FOLDERS[folders.pop(0).lower()] if has_splits and folders else None
+        rows.append((name, None, folders[0] if folders else None, split))
+    return pd.DataFrame(rows, columns=["image_id", "product_id", "label", "split"], dtype=object)
+
+
+def _rows_from_csv(file: Path) -> pd.DataFrame:
+    rows = _read_csv(file)
+    names = [PurePosixPath(name) for name in rows["image_id"]]
+    outside = [str(name) for name in names if name.is_absolute() or ".." in name.parts]
+    if outside:
+        raise ValueError(f"{file}: image_id {outside[0]!r} leaves the folder; ids are paths inside it.")
+    columns = ["image_id", "product_id", "label", "split"]
+    for name in columns:
+        rows[name] = rows[name].astype(object).where(rows[name].notna(), None) if name in rows else None
+    return rows.drop(columns=[name for name in ("path", "width", "height") if name in rows])
+
+
+def _read_csv(file: Path) -> pd.DataFrame:
+    text = dict.fromkeys(TEXT_COLUMNS, str)
+    rows = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=[""], encoding="utf-8")
+    if "image_id" not in rows:
+        raise ValueError(f"{file} has no column image_id; it has {', '.join(rows.columns)}.")
+    repeated = rows["image_id"][rows["image_id"].duplicated() | rows["image_id"].isna()]
+    if len(repeated):
+        raise ValueError(f"{file}: image_id must be given and unique; {repeated.iloc[0]!r} is not.")
+    return rows
+
+
+def save_catalog(catalog: pd.DataFrame, file: str | Path) -> None:
+    """Write a catalogue as CSV, whole or not at all; paths are relative to it, so that folders can move together."""
+    file = Path(file).absolute()
+    paths = [Path(os.path.relpath(path, file.parent)).as_posix() for path in catalog["path"]]
+    with written_aside(file) as aside:
+        catalog.assign(path=paths).to_csv(aside, index=False, encoding="utf-8", lineterminator="\n")
+
+
+def read_catalog(file: str | Path) -> pd.DataFrame:
+    """Read what `save_catalog` wrote; `path` is absolute again.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it lacks a column of the contract.
+    """
+    file = Path(file).absolute()
+    if not file.is_file():
+        raise FileNotFoundError(f"No catalogue at {file}.")
+    rows = _read_csv(file)
+    missing = [name for name in TEXT_COLUMNS if name not in rows]
+    if missing:
+        raise ValueError(f"{file} has no column {', '.join(missing)}; it is not a saved catalogue.")
+    rows["path"] = [os.path.normpath(file.parent / path) for path in rows["path"]]
+    return rows
+
+
+def split_catalog(
+    catalog: pd.DataFrame, *, fractions: Sequence[float] = (0.7, 0.15, 0.15), seed: int = 0
+) -> pd.DataFrame:
+    """Assign each product without a split to train, validation or test, stratified by label.
+
+    All views of a product go to one side, or a photo would be found by its own twin. Splits that the source names are
+    kept. The order of the rows does not matter: products are drawn in the order of a hash of their id and the seed.
+
+    Parameters
+    ----------
+    fractions
+        Shares of train, validation and test; they add up to 1.
+
+    Returns
+    -------
+    A copy of the catalogue with `split` filled in. A label with few products fills train first.
+    """
+    if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"fractions must be three shares that add up to 1, not {tuple(fractions)}.")
+    known = catalog.dropna(subset="split").drop_duplicates("product_id").set_index("product_id")["split"].to_dict()
+    products = catalog[~catalog["product_id"].isin(known)].drop_duplicates("product_id")
+    for _, group in products.groupby(products["label"].fillna(""), sort=True):
+        drawn = sorted(group["product_id"], key=lambda product: hashlib.sha256(f"{seed}:{product}".encode()).digest())
+        # Cumulative shares, rounded once, never miss or repeat a product; a label's first one goes to train.
+        ends = [
+            max(fractions[0] > 0, round(fractions[0] * len(drawn))),
+            round((fractions[0] + fractions[1]) * len(drawn)),
+            len(drawn),
+        ]
+        for position, product in enumerate(drawn):
+            known[product] = next(split for split, end in zip(SPLITS, ends, strict=True) if position < end)
+    split = catalog["split"].where(catalog["split"].notna(), catalog["product_id"].map(known))
+    return catalog.assign(split=split)

@@ -1,0 +1,173 @@
+"""Where things live, what machine this is, what every "auto" chose, and how long a loop still takes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of one project: `data`, `embeddings` and `models` under one `root`."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def embeddings(self) -> Path:
+        return self.root / "embeddings"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a parameter became, and why; printing it tells the reader in one line."""
+
+    parameter: str
+    value: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.parameter} = {self.value}: {self.reason}"
+
+
+def on_colab() -> bool:
+    """Whether this Python runs in a Google Colab notebook."""
+    return "google.colab" in sys.modules
+
+
+def project_root() -> Path:
+    """The folder that holds `src/lookalike`: the clone, on a laptop as on Colab; else the current folder."""
+    clone = Path(__file__).resolve().parents[2]
+    return clone if (clone / "notebooks").is_dir() else Path.cwd()
+
+
+def open_workspace(root: str | Path = "") -> Workspace:
+    """Find the project's folders and make those that results are written to.
+
+    Parameters
+    ----------
+    root
+        Where data, stores and models live; a folder on a mounted Drive keeps them when a Colab machine is recycled.
+        Empty: the environment variable `LOOKALIKE_HOME`, else the project itself.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `root` is given and is not a folder, e.g. because Drive is not mounted.
+    """
+    chosen = Path(root or os.environ.get("LOOKALIKE_HOME") or project_root()).expanduser().absolute()
+    if not chosen.is_dir():
+        raise FileNotFoundError(
+            f"No folder at {chosen}. Make it first; on Colab, mount Drive before naming a folder on it."
+        )
+    workspace = Workspace(chosen)
+    for folder in (workspace.data, workspace.embeddings, workspace.models):
+        folder.mkdir(exist_ok=True)
+    return workspace
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Keep what native code writes to standard error off the page: TensorFlow's import prints what nobody needs."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def describe_machine() -> str:
+    """The machine in one line: processor cores, memory, GPU, and the versions that matter."""
+    import tensorflow as tf  # here, since the package imports this module to load TensorFlow quietly
+
+    with quiet_stderr():
+        gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    names = [gpu.get("device_name", "GPU") for gpu in gpus]
+    memory = psutil.virtual_memory().total / 2**30
+    place = "Colab, " if on_colab() else ""
+    return (
+        f"{place}{os.cpu_count()} CPU cores, {memory:.0f} GB memory, {', '.join(names) or 'no GPU'}; "
+        f"Python {platform.python_version()}, TensorFlow {version('tensorflow')}, Keras {version('keras')}"
+    )
+
+
+def choose_source(source: str) -> Choice:
+    """Resolve `source`: "auto" is the bundled sample, which needs no network and no account."""
+    if source == "auto":
+        return Choice("source", "sample", "bundled with the project, needs no network")
+    return Choice("source", source, "as asked")
+
+
+def progress(
+    items: Iterable | None = None, *, total: int, description: str, unit: str = "images", initial: int = 0
+) -> tqdm:
+    """A progress bar over `items`, or one to be updated, on standard output, where a notebook keeps it as text."""
+    return tqdm(
+        items, total=total, initial=initial, desc=description, unit=f" {unit}", file=sys.stdout, mininterval=0.5
+    )
+
+
+def parallel_map(function: Callable, items: Iterable, *, workers: int | None = None) -> Iterator:
+    """Apply `function` to `items` in threads; results come in order, with a bounded number under way.
+
+    Unlike `Executor.map`, it never holds more than four items a worker, so a million files cost no memory.
+    """
+    workers = workers or min(32, 2 * (os.cpu_count() or 1))
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= 4 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file of any size, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; on success it is renamed to `path`, on failure it is removed.
+
+    So a reader never meets half a file, and a failed write leaves the previous file as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield aside
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
