@@ -1,0 +1,129 @@
+"""Run the notebooks in order into `build/`, or render them in place; `make run` and `make render` call this.
+
+python notebooks/run.py                              every notebook, on its own defaults
+python notebooks/run.py --set source=folder --set path=/photos 00_quickstart
+python notebooks/run.py --render                     write the outputs back into the committed notebooks
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import papermill
+from nbconvert import HTMLExporter
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+from papermill.exceptions import PapermillExecutionError
+from PIL import Image
+from traitlets.config import Config
+
+NOTEBOOKS = Path(__file__).resolve().parent
+BUILD = NOTEBOOKS.parent / "build"
+KEPT_METADATA = ("kernelspec", "language_info")
+LARGE_FIGURE = 150_000  # characters of base64
+
+
+def find_notebooks(names: list[str]) -> list[Path]:
+    """The notebooks of the series in order, or those whose names start as asked."""
+    everything = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    chosen = [path for path in everything if not names or path.name.startswith(tuple(names))]
+    unknown = [name for name in names if not any(path.name.startswith(name) for path in everything)]
+    if unknown:
+        sys.exit(f"No notebook starts with {unknown[0]!r}; there are {', '.join(path.stem for path in everything)}.")
+    return chosen
+
+
+def parse_parameters(settings: list[str]) -> dict[str, object]:
+    """`name=value` pairs; a value that reads as a number is one, an empty value is dropped."""
+    parameters: dict[str, object] = {}
+    for setting in settings:
+        name, separator, value = setting.partition("=")
+        if not separator:
+            sys.exit(f"Parameters are given as name=value, not {setting!r}.")
+        if value:
+            parameters[name] = int(value) if value.lstrip("-").isdigit() else value
+    return parameters
+
+
+def refuse_unknown(paths: list[Path], parameters: dict[str, object]) -> None:
+    """Stop, before anything runs, at a parameter that one of the notebooks does not declare."""
+    for path in paths:
+        declared = papermill.inspect_notebook(str(path))
+        unknown = [name for name in parameters if name not in declared]
+        if unknown:
+            sys.exit(f"{path.name} has no parameter {unknown[0]!r}; it has {', '.join(declared)}.")
+
+
+def execute(path: Path, target: Path, parameters: dict[str, object]) -> None:
+    """Run one notebook into `target`, and write the page beside it that a browser shows."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            str(path),
+            str(target),
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(NOTEBOOKS),
+            extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: it warns of a socket that is local anyway
+        )
+    finally:
+        if target.is_file():
+            notebook, _ = CoalesceStreamsPreprocessor().preprocess(nbformat.read(target, 4), {})
+            nbformat.write(notebook, target)
+    hidden = Config({"TagRemovePreprocessor": {"enabled": True, "remove_input_tags": {"hide-input"}}})
+    page, _ = HTMLExporter(hidden, exclude_input_prompt=True, exclude_output_prompt=True).from_notebook_node(notebook)
+    target.with_suffix(".html").write_text(page, encoding="utf-8")
+
+
+def ready_to_commit(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Keep sources, tags and outputs, not where and when they ran; figures full of photos become JPEGs."""
+    notebook.metadata = {key: value for key, value in notebook.metadata.items() if key in KEPT_METADATA}
+    for cell in notebook.cells:
+        cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        for output in cell.get("outputs", []):
+            if len(output.get("data", {}).get("image/png", "")) > LARGE_FIGURE:
+                output.data["image/jpeg"] = jpeg(output.data.pop("image/png"))
+    return notebook
+
+
+def jpeg(png: str) -> str:
+    """A PNG as JPEG, both in base64: a fifth of the size for photographs, and letters stay sharp."""
+    picture, small = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"), io.BytesIO()
+    picture.save(small, "JPEG", quality=88, subsampling=0, optimize=True)
+    return base64.b64encode(small.getvalue()).decode()
+
+
+def main() -> None:
+    """Read the command line, run, report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="only notebooks whose names start so, e.g. 00")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the notebooks")
+    parser.add_argument("--output", type=Path, default=BUILD, help="folder for the executed notebooks")
+    parser.add_argument("--render", action="store_true", help="write outputs back into the committed notebooks")
+    options = parser.parse_args()
+    paths, parameters = find_notebooks(options.names), parse_parameters(options.set)
+    for name in {"path", "photo", "root"} & parameters.keys():  # meant from where the command was given
+        parameters[name] = str(Path(str(parameters[name])).expanduser().absolute())
+    refuse_unknown(paths, parameters)
+    for number, path in enumerate(paths, start=1):
+        print(f"[{number}/{len(paths)}] {path.stem} ", end="", flush=True)
+        start = time.monotonic()
+        try:
+            execute(path, options.output / path.name, parameters)
+        except PapermillExecutionError as error:
+            sys.exit(f"failed in cell {error.exec_count}:\n{error.source}\n\n{error.ename}: {error.evalue}")
+        print(f"{time.monotonic() - start:.0f} s", flush=True)
+        if options.render:
+            nbformat.write(ready_to_commit(nbformat.read(options.output / path.name, 4)), path)
+    print(f"\nExecuted notebooks, and the same as pages for a browser: {options.output}")
+    print(f"Vectors and recommendations: {NOTEBOOKS.parent / 'embeddings'}")
+
+
+if __name__ == "__main__":
+    main()
