@@ -1,0 +1,157 @@
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from lookalike import backbones
+from lookalike.backbones import (
+    BACKBONES,
+    WeightsUnavailableError,
+    build_encoder,
+    choose_backbone,
+    describe_encoder,
+    encoder_fingerprint,
+    vgg16_slim,
+)
+
+DIMS = {"VGG16": 512, "ResNet50": 2048, "MobileNetV2": 1280, "EfficientNetV2B0": 1280, "VGG16Slim": 128}
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_row_builds_an_encoder_with_its_own_preprocessing_inside(name):
+    encoder = build_encoder(name, weights=None, image_size=64)
+    assert encoder.input_shape == (None, 64, 64, 3)
+    assert encoder.output_shape == (None, DIMS[name])
+    assert encoder.trainable_weights == []
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
+    before = pixels.copy()
+    vectors = encoder(pixels).numpy()
+    np.testing.assert_array_equal(pixels, before)
+    backbone = encoder.layers[-2]
+    places = backbone(BACKBONES[name].preprocess(pixels.copy()), training=False).numpy()
+    np.testing.assert_allclose(vectors, places.mean(axis=(1, 2)), rtol=1e-4, atol=1e-5)
+    assert vectors.dtype == np.float32
+
+
+def test_vgg16_slim_is_vgg16_at_a_quarter_of_its_width():
+    slim, full = vgg16_slim(), keras.applications.VGG16(include_top=False, weights=None, input_shape=(128, 128, 3))
+    assert [layer.name for layer in slim.layers[1:]] == [layer.name for layer in full.layers[1:]]
+    for ours, theirs in zip(slim.layers[1:], full.layers[1:], strict=True):
+        if "conv" in ours.name:
+            assert ours.filters * 4 == theirs.filters
+            assert (ours.kernel_size, ours.padding) == (theirs.kernel_size, theirs.padding)
+    with pytest.raises(ValueError, match="no classifier"):
+        vgg16_slim(include_top=True)
+
+
+def test_pooling_max_takes_the_largest():
+    encoder = build_encoder("VGG16Slim", weights=None, image_size=64, pooling="max")
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.float32)
+    places = encoder.layers[-2](BACKBONES["VGG16Slim"].preprocess(pixels.copy())).numpy()
+    np.testing.assert_allclose(encoder(pixels).numpy(), places.max(axis=(1, 2)), rtol=1e-5)
+
+
+def test_untrained_weights_follow_the_seed_and_say_so_loudly(capsys, monkeypatch, tmp_path):
+    one, same, other = (build_encoder("VGG16Slim", weights=None, image_size=32, seed=seed) for seed in (1, 1, 2))
+    assert encoder_fingerprint(one) == encoder_fingerprint(same) != encoder_fingerprint(other)
+    assert "untrained" in one.name
+    monkeypatch.setattr(backbones, "slim_weights", lambda: tmp_path / "missing.weights.h5")
+    build_encoder("VGG16Slim", image_size=32)
+    assert "UNTRAINED" in capsys.readouterr().out
+
+
+def test_a_local_weights_file_is_loaded(tmp_path):
+    trained = build_encoder("VGG16Slim", weights=None, image_size=32, seed=5)
+    file = tmp_path / "slim.weights.h5"
+    trained.layers[-2].save_weights(file)
+    loaded = build_encoder("VGG16Slim", weights=file, image_size=32)
+    assert encoder_fingerprint(loaded) == encoder_fingerprint(trained)
+    assert "untrained" not in loaded.name
+
+
+def test_the_fingerprint_changes_with_whatever_changes_the_output():
+    base = encoder_fingerprint(build_encoder("MobileNetV2", weights=None, alpha=0.35, image_size=32))
+    changed = [
+        build_encoder("MobileNetV2", weights=None, alpha=0.35, image_size=64),
+        build_encoder("MobileNetV2", weights=None, alpha=0.35, image_size=32, pooling="max"),
+        build_encoder("MobileNetV2", weights=None, alpha=0.5, image_size=32),
+        build_encoder("MobileNetV2", weights=None, alpha=0.35, image_size=32, seed=1),
+    ]
+    rescaled = keras.layers.Rescaling(1 / 128)
+    row = backbones.Backbone(keras.applications.MobileNetV2, rescaled, 32)
+    image = keras.Input((32, 32, 3))
+    keras.utils.set_random_seed(0)
+    body = row.constructor(include_top=False, weights=None, input_shape=(32, 32, 3), alpha=0.35)
+    for scale in (1 / 128, 1 / 255):
+        pooled = keras.layers.GlobalAveragePooling2D()(body(keras.layers.Rescaling(scale)(image)))
+        changed.append(keras.Model(image, pooled))
+    assert len({base, *map(encoder_fingerprint, changed)}) == 1 + len(changed)
+
+
+RELOAD = """
+import sys
+import keras, numpy as np
+from lookalike.backbones import describe_encoder
+encoder = keras.models.load_model(sys.argv[1], safe_mode=True)
+np.save(sys.argv[3], encoder(np.load(sys.argv[2])).numpy())
+print(describe_encoder(encoder))
+"""
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_saved_and_reloaded_in_a_new_process_it_gives_the_same_vectors(name, tmp_path):
+    encoder = build_encoder(name, weights=None, image_size=64)
+    encoder.save(tmp_path / "encoder.keras")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3)).astype(np.float32)
+    np.save(tmp_path / "pixels.npy", pixels)
+    files = [str(tmp_path / file) for file in ("encoder.keras", "pixels.npy", "vectors.npy")]
+    process = subprocess.run([sys.executable, "-c", RELOAD, *files], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.strip() == describe_encoder(encoder)
+    expected = encoder(pixels).numpy()
+    np.testing.assert_allclose(
+        np.load(tmp_path / "vectors.npy"), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max()
+    )
+
+
+def test_unreachable_weights_say_what_failed_and_what_to_do(monkeypatch, tmp_path):
+    """The real Keras download, against an address where nobody listens."""
+    from keras.src.applications import vgg16
+
+    monkeypatch.setattr(vgg16, "WEIGHTS_PATH_NO_TOP", "http://127.0.0.1:9/vgg16_notop.h5")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(WeightsUnavailableError, match=r"VGG16 .*127\.0\.0\.1.*weights='path/to/file\.h5'.*VGG16Slim"):
+        build_encoder("VGG16")
+
+
+def test_auto_takes_vgg16_where_it_can_be_had_and_says_why(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(backbones, "VGG16_ADDRESS", "http://127.0.0.1:9/vgg16.h5")
+    without = choose_backbone("auto")
+    assert without.value == "VGG16Slim"
+    assert "cannot be reached" in without.reason
+    monkeypatch.setattr(backbones, "VGG16_ADDRESS", (tmp_path / "served.h5").as_uri())
+    (tmp_path / "served.h5").write_bytes(b"weights")
+    assert "can be downloaded" in choose_backbone("auto").reason
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / backbones.VGG16_WEIGHTS).write_bytes(b"weights")
+    assert (choose_backbone("auto").value, "cache" in choose_backbone("auto").reason) == ("VGG16", True)
+    assert choose_backbone("ResNet50").value == "ResNet50"
+
+
+def test_misuse_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"Unknown backbone 'VGG19'.*VGG16, ResNet50"):
+        build_encoder("VGG19")
+    with pytest.raises(ValueError, match="Unknown backbone"):
+        choose_backbone("VGG19")
+    with pytest.raises(ValueError, match="avg, max"):
+        build_encoder("VGG16Slim", weights=None, pooling="sum")
+    with pytest.raises(ValueError, match="alpha belongs to MobileNetV2"):
+        build_encoder("VGG16Slim", weights=None, alpha=0.5)
+    with pytest.raises(FileNotFoundError, match=r"No weights file at .*missing\.h5"):
+        build_encoder("VGG16Slim", weights=tmp_path / "missing.h5")
+    (tmp_path / "wrong.weights.h5").write_bytes(b"not weights")
+    with pytest.raises(ValueError, match=r"wrong\.weights\.h5 do not fit VGG16Slim"):
+        build_encoder("VGG16Slim", weights=tmp_path / "wrong.weights.h5")

@@ -1,0 +1,173 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.neighbors import NearestNeighbors
+
+from lookalike import similarity
+from lookalike.embeddings import embed_catalog
+from lookalike.images import load_image
+from lookalike.similarity import METRICS, recommend, recommend_all, top_k
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("shape", [(1, 7, 3, 2), (300, 500, 16, 10), (5, 40_000, 8, 12)])
+def test_agrees_with_scikit_learn(metric, shape):
+    n_queries, n_gallery, dim, k = shape
+    random = np.random.default_rng(0)
+    queries = random.normal(size=(n_queries, dim)).astype(np.float32)
+    gallery = random.normal(size=(n_gallery, dim)).astype(np.float32)
+    indices, scores = top_k(queries, gallery, k, metric=metric)
+    reference = NearestNeighbors(n_neighbors=k, metric=metric, algorithm="brute").fit(gallery.astype(np.float64))
+    distances, expected = reference.kneighbors(queries.astype(np.float64))
+    np.testing.assert_array_equal(indices, expected)
+    np.testing.assert_allclose(1 - scores if metric == "cosine" else scores, distances, atol=2e-6)
+    assert indices.dtype == np.int64
+    assert scores.dtype == np.float32
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_small_case_agrees_with_sorting_everything(data):
+    """Whole numbers, many ties, zero vectors, k beyond the gallery, exclusions: against a plain sort."""
+    n_queries, n_gallery = data.draw(st.integers(1, 4)), data.draw(st.integers(0, 60))
+    dim, k = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 30))
+    metric = data.draw(st.sampled_from(METRICS))
+    random = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    queries, gallery = random.integers(-1, 2, (n_queries, dim)), random.integers(-1, 2, (n_gallery, dim))
+    exclude = [np.flatnonzero(random.random(n_gallery) < 0.2) for _ in range(n_queries)]
+    indices, scores = top_k(queries, gallery, k, metric=metric, exclude=exclude)
+    for row, query in enumerate(queries):
+        if metric == "cosine":
+            lengths = np.linalg.norm(gallery, axis=1) * np.linalg.norm(query)
+            goodness = np.divide(gallery @ query, lengths, out=np.zeros(n_gallery), where=lengths > 0).round(6)
+        else:
+            goodness = -np.linalg.norm(gallery - query, axis=1).round(6)
+        allowed = np.setdiff1d(np.arange(n_gallery), exclude[row])
+        expected = allowed[np.argsort(-goodness[allowed], kind="stable")][:k]
+        np.testing.assert_array_equal(indices[row, : len(expected)], expected)
+        assert (indices[row, len(expected) :] == -1).all()
+        np.testing.assert_allclose(
+            scores[row, : len(expected)],
+            np.abs(goodness[expected]) if metric == "euclidean" else goodness[expected],
+            atol=1e-5,
+        )
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_ties_go_to_the_lower_index_across_blocks(metric, monkeypatch):
+    monkeypatch.setattr(similarity, "GALLERY_BLOCK", 64)
+    gallery = np.tile(np.random.default_rng(0).normal(size=48).astype(np.float32), (1000, 1))
+    indices, scores = top_k(gallery[:3], gallery, 5, metric=metric)
+    np.testing.assert_array_equal(indices, [[0, 1, 2, 3, 4]] * 3)
+    assert np.unique(scores).size == 1
+    best = gallery.copy()
+    best[:900] *= -1
+    np.testing.assert_array_equal(top_k(gallery[0], best, 3, metric=metric)[0], [[900, 901, 902]])
+
+
+def test_zero_vectors_have_cosine_zero_and_distance_zero_to_themselves():
+    gallery = np.array([[0, 0], [1, 0], [-1, 0]], np.float32)
+    indices, scores = top_k(np.zeros(2), gallery, 3)
+    np.testing.assert_array_equal(indices, [[0, 1, 2]])
+    np.testing.assert_array_equal(scores, [[0, 0, 0]])
+    np.testing.assert_array_equal(top_k(gallery[1], gallery, 3)[0], [[1, 0, 2]])
+    assert top_k(np.zeros(2), gallery, 1, metric="euclidean")[1] == 0
+
+
+def test_a_vector_is_at_distance_zero_from_itself_however_long():
+    gallery = 1000 + np.random.default_rng(0).random((200, 64)).astype(np.float32)
+    indices, scores = top_k(gallery, gallery, 1, metric="euclidean")
+    np.testing.assert_array_equal(indices[:, 0], np.arange(200))
+    assert (scores == 0).all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_k_beyond_the_gallery_and_an_empty_gallery_are_filled_with_minus_one(metric):
+    worst = -np.inf if metric == "cosine" else np.inf
+    indices, scores = top_k(np.ones((2, 3)), np.ones((2, 3)), 4, metric=metric)
+    np.testing.assert_array_equal(indices, [[0, 1, -1, -1]] * 2)
+    np.testing.assert_array_equal(scores[:, 2:], worst)
+    indices, scores = top_k(np.ones((2, 3)), np.empty((0, 3)), 2, metric=metric)
+    assert (indices == -1).all()
+    assert (scores == worst).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_vector_that_is_not_finite_is_refused_by_row(bad):
+    rows = np.ones((5, 4), np.float32)
+    rows[3, 2] = bad
+    with pytest.raises(ValueError, match="gallery vector in row 3"):
+        top_k(np.ones(4), rows, 1)
+    with pytest.raises(ValueError, match="query vector in row 3"):
+        top_k(rows, np.ones((2, 4)), 1)
+
+
+def test_large_finite_numbers_are_not_refused():
+    assert top_k(np.full(4, 1e30), np.full((2, 4), 3e38, np.float32), 1)[1] == 1
+
+
+def test_misuse_is_refused():
+    with pytest.raises(ValueError, match=r"\[1, 3\].*\[2, 4\]"):
+        top_k(np.ones(3), np.ones((2, 4)), 1)
+    with pytest.raises(ValueError, match="k must be at least 1"):
+        top_k(np.ones(3), np.ones((2, 3)), 0)
+    with pytest.raises(ValueError, match="cosine, euclidean"):
+        top_k(np.ones(3), np.ones((2, 3)), 1, metric="manhattan")
+    with pytest.raises(ValueError, match="one for each"):
+        top_k(np.ones((2, 3)), np.ones((2, 3)), 1, exclude=[[0]])
+
+
+@pytest.fixture
+def store(encoder, catalog, tmp_path):
+    return embed_catalog(encoder, catalog, tmp_path / "store")
+
+
+def test_recommend_by_image_id_leaves_the_image_out_and_its_product_when_asked(store):
+    table = recommend(store, "004.png", 11)
+    assert list(table.columns[:3]) == ["rank", "score", "image_id"]
+    assert sorted(table["image_id"]) == sorted(set(store.catalog["image_id"]) - {"004.png"})
+    assert list(table["rank"]) == list(range(1, 12))
+    assert table["score"].is_monotonic_decreasing
+    others = recommend(store, "004.png", 11, other_products=True)
+    assert len(others) == 10
+    assert "product-2" not in set(others["product_id"])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_path_pixels_and_vector_of_a_stored_photo_find_it_first(store, encoder, metric):
+    row = store.catalog.iloc[7]
+    queries = [row["path"], load_image(row["path"]), store.vectors[7]]
+    tables = [recommend(store, query, 3, encoder=encoder, metric=metric) for query in queries]
+    for table in tables:
+        assert table["image_id"][0] == row["image_id"]
+        assert table["score"][0] == pytest.approx(1 if metric == "cosine" else 0, abs=1e-4)
+        assert list(table["image_id"]) == list(tables[0]["image_id"])
+
+
+def test_a_query_of_another_encoder_is_refused_naming_both(store, encoder, other_encoder):
+    with pytest.raises(ValueError, match=r"VGG16Slim-avg-untrained \(\w{16}\).*VGG16Slim-max-untrained \(\w{16}\)"):
+        recommend(store, store.catalog["path"][0], encoder=other_encoder)
+    with pytest.raises(ValueError, match=r"5 dimensions.*VGG16Slim-avg.*128"):
+        recommend(store, np.ones(5, np.float32))
+
+
+def test_queries_that_cannot_be_answered_say_why(store, encoder):
+    with pytest.raises(FileNotFoundError, match="neither an image_id"):
+        recommend(store, "nothing.jpg", encoder=encoder)
+    with pytest.raises(ValueError, match="needs encoder="):
+        recommend(store, store.catalog["path"][0])
+    with pytest.raises(ValueError, match="other_products"):
+        recommend(store, store.vectors[0], other_products=True)
+
+
+def test_recommend_all_agrees_with_recommend(store):
+    everything = recommend_all(store, 4)
+    assert len(everything) == 4 * len(store.catalog)
+    for image_id, group in everything.groupby("image_id"):
+        single = recommend(store, image_id, 4, other_products=True)
+        assert list(group["recommended_image_id"]) == list(single["image_id"])
+        assert list(group["rank"]) == [1, 2, 3, 4]
+        np.testing.assert_array_equal(group["score"], single["score"])
+    assert isinstance(everything, pd.DataFrame)

@@ -1,0 +1,99 @@
+import threading
+import time
+
+import pytest
+from conftest import PROJECT
+
+from lookalike import workspace
+from lookalike.workspace import (
+    choose_source,
+    describe_machine,
+    file_hash,
+    open_workspace,
+    parallel_map,
+    project_root,
+    quiet_stderr,
+    written_aside,
+)
+
+
+def test_the_root_is_the_project_an_environment_variable_or_a_parameter(tmp_path, monkeypatch):
+    monkeypatch.delenv("LOOKALIKE_HOME", raising=False)
+    assert project_root() == PROJECT
+    assert open_workspace().root == PROJECT
+    monkeypatch.setenv("LOOKALIKE_HOME", str(tmp_path))
+    assert open_workspace().root == tmp_path
+    (tmp_path / "drive").mkdir()
+    drive = open_workspace(tmp_path / "drive")
+    assert [folder.is_dir() for folder in (drive.data, drive.embeddings, drive.models)] == [True] * 3
+    with pytest.raises(FileNotFoundError, match="mount Drive"):
+        open_workspace(tmp_path / "missing")
+
+
+def test_the_machine_is_told_in_one_line():
+    line = describe_machine()
+    assert "\n" not in line
+    for word in ("CPU cores", "GB memory", "TensorFlow", "Keras", "GPU"):
+        assert word in line
+
+
+def test_choices_say_what_and_why():
+    assert str(choose_source("auto")) == "source = sample: bundled with the project, needs no network"
+    assert str(choose_source("folder")) == "source = folder: as asked"
+
+
+def test_parallel_map_keeps_order_and_holds_few_items_at_once():
+    running, most, drawn = 0, 0, 0
+    lock = threading.Lock()
+
+    def work(item):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.001 * (item % 3))
+        with lock:
+            running -= 1
+        return item * item
+
+    def source():
+        nonlocal drawn
+        for item in range(200):
+            drawn += 1
+            yield item
+
+    results = parallel_map(work, source(), workers=4)
+    assert next(results) == 0
+    assert drawn <= 17  # four workers have four items each at most, and one was handed out
+    assert list(results) == [item * item for item in range(1, 200)]
+    assert 1 < most <= 4
+
+
+def test_parallel_map_passes_on_what_goes_wrong():
+    def work(item):
+        if item == 3:
+            raise ValueError("three")
+        return item
+
+    with pytest.raises(ValueError, match="three"):
+        list(parallel_map(work, range(10)))
+
+
+def test_written_aside_appears_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "new" / "file.txt"
+    with written_aside(file) as aside:
+        aside.write_text("first")
+        assert not file.exists()
+    with pytest.raises(RuntimeError), written_aside(file) as aside:
+        aside.write_text("half")
+        raise RuntimeError
+    assert file.read_text() == "first"
+    assert list(file.parent.iterdir()) == [file]
+    assert file_hash(file) == "a7937b64b8caa58f03721bb6bacf5c78cb235febe0e70b1b84cd99541461a08e"
+
+
+def test_native_noise_is_kept_off_and_standard_error_comes_back(capfd):
+    with quiet_stderr():
+        workspace.os.write(2, b"noise")
+    workspace.os.write(2, b"a warning")
+    assert capfd.readouterr().err == "a warning"
