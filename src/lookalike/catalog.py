@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pandas as pd
 
 from lookalike.images import ImageError, image_size
@@ -74,17 +75,16 @@ def load_catalog(
         )
     bar = progress(rows["image_id"], total=len(rows), description="Checking photos")
     found = list(parallel_map(lambda image_id: _check(root, image_id), bar))
-    rows["reason"] = [reason for _, reason in found]
-    rows["path"] = [os.path.join(root, *PurePosixPath(image_id).parts) for image_id in rows["image_id"]]
-    good = rows["reason"] == ""
-    rejected = rows.loc[~good, ["image_id", "reason"]].reset_index(drop=True)
+    good = np.array([size is not None for size, _ in found])
+    rejected = pd.DataFrame({"image_id": rows["image_id"], "reason": [reason for _, reason in found]})[~good]
+    rejected = rejected.reset_index(drop=True)
     if not good.any():
         raise ValueError(
             f"None of the {len(rows)} files in {root} can be read as an image; the first: {rejected.iloc[0].to_dict()}"
         )
-    sizes = [size for size, _ in found if size]
-    catalog = rows[good].drop(columns="reason").reset_index(drop=True)
-    catalog[["width", "height"]] = sizes
+    catalog = rows[good].reset_index(drop=True)
+    catalog["path"] = [_path(root, image_id) for image_id in catalog["image_id"]]
+    catalog[["width", "height"]] = [size for size, _ in found if size]
     catalog["product_id"] = catalog["product_id"].fillna(catalog["image_id"])
     attributes = [name for name in catalog.columns if name not in TEXT_COLUMNS]
     return catalog[[*TEXT_COLUMNS, *attributes]], rejected
@@ -94,27 +94,39 @@ def _check(root: Path, image_id: str) -> tuple[tuple[int, int] | None, str]:
     """The size of an image and no reason, or no size and the reason why not."""
     try:
         image_id.encode("utf-8")
-        return image_size(os.path.join(root, *PurePosixPath(image_id).parts)), ""
+        return image_size(_path(root, image_id)), ""
     except ImageError as error:
         return None, error.reason
     except UnicodeEncodeError:
         return None, "the file's name is not valid Unicode; rename it"
 
 
+def _path(root: Path, image_id: str) -> str:
+    return os.path.join(root, *PurePosixPath(image_id).parts)
+
+
 def _inner_folder(root: Path) -> Path:
     """Step into a folder that merely wraps the catalogue, as zips often do: `Photos/Photos/<label>/*`."""
     while not (root / CATALOG_FILE).is_file():
-        inside = [entry for entry in root.iterdir() if _is_visible(entry.name)]
+        inside = _photos_and_folders(root)
         if len(inside) != 1 or not inside[0].is_dir() or inside[0].name.lower() in SPLIT_FOLDERS:
             return root
-        if not any(entry.is_dir() for entry in inside[0].iterdir()) and not (inside[0] / CATALOG_FILE).is_file():
+        if not any(map(Path.is_dir, _photos_and_folders(inside[0]))) and not (inside[0] / CATALOG_FILE).is_file():
             return root  # one folder of photos is a catalogue of one label
         root = inside[0]
     return root
 
 
-def _is_visible(name: str) -> bool:
-    return not name.startswith(".") and name not in ("__MACOSX", "Thumbs.db", "desktop.ini")
+def _is_wanted(name: str) -> bool:
+    hidden = name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+    return not hidden and Path(name).suffix.lower() not in SIDECAR_SUFFIXES
+
+
+def _photos_and_folders(folder: Path) -> list[Path]:
+    """What counts in a folder; links to folders do not, as they could lead anywhere, or round in circles."""
+    return [
+        entry for entry in folder.iterdir() if _is_wanted(entry.name) and not (entry.is_symlink() and entry.is_dir())
+    ]
 
 
 def _rows_from_names(root: Path) -> pd.DataFrame:
@@ -127,14 +139,9 @@ def _rows_from_names(root: Path) -> pd.DataFrame:
             for name in subfolders
             if os.path.islink(os.path.join(folder, name)) or Path(name).suffix.lower() in PHOTO_SUFFIXES
         ]
-        subfolders[:] = sorted(name for name in subfolders if _is_visible(name) and name not in odd)
+        subfolders[:] = sorted(name for name in subfolders if _is_wanted(name) and name not in odd)
         inside = Path(folder).relative_to(root)
-        wanted = [
-            name
-            for name in sorted(files + odd)
-            if _is_visible(name) and Path(name).suffix.lower() not in SIDECAR_SUFFIXES
-        ]
-        names += [(inside / name).as_posix() for name in wanted]
+        names += [(inside / name).as_posix() for name in sorted(files + odd) if _is_wanted(name)]
     tops = {PurePosixPath(name).parts[0].lower() for name in names if "/" in name}
     has_splits = bool(tops) and tops <= SPLIT_FOLDERS.keys()
     rows = []
@@ -151,15 +158,20 @@ def _rows_from_csv(file: Path) -> pd.DataFrame:
     outside = [str(name) for name in names if name.is_absolute() or ".." in name.parts]
     if outside:
         raise ValueError(f"{file}: image_id {outside[0]!r} leaves the folder; ids are paths inside it.")
-    columns = ["image_id", "product_id", "label", "split"]
-    for name in columns:
+    for name in ("product_id", "label", "split"):
         rows[name] = rows[name].astype(object).where(rows[name].notna(), None) if name in rows else None
+    unknown = set(rows["split"].dropna()) - set(SPLITS)
+    if unknown:
+        raise ValueError(f"{file}: a split is one of {', '.join(SPLITS)}, not {min(unknown)!r}.")
     return rows.drop(columns=[name for name in ("path", "width", "height") if name in rows])
 
 
 def _read_csv(file: Path) -> pd.DataFrame:
     text = dict.fromkeys(TEXT_COLUMNS, str)
-    rows = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=[""], encoding="utf-8")
+    try:
+        rows = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=[""], encoding="utf-8")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} cannot be read as CSV in UTF-8: {error}") from None
     if "image_id" not in rows:
         raise ValueError(f"{file} has no column image_id; it has {', '.join(rows.columns)}.")
     repeated = rows["image_id"][rows["image_id"].duplicated() | rows["image_id"].isna()]
@@ -173,7 +185,8 @@ def save_catalog(catalog: pd.DataFrame, file: str | Path) -> None:
     file = Path(file).absolute()
     paths = [Path(os.path.relpath(path, file.parent)).as_posix() for path in catalog["path"]]
     with written_aside(file) as aside:
-        catalog.assign(path=paths).to_csv(aside, index=False, encoding="utf-8", lineterminator="\n")
+        # With this line end, a carriage return inside a title is quoted too.
+        catalog.assign(path=paths).to_csv(aside, index=False, encoding="utf-8", lineterminator="\r\n")
 
 
 def read_catalog(file: str | Path) -> pd.DataFrame:
@@ -212,19 +225,26 @@ def split_catalog(
     -------
     A copy of the catalogue with `split` filled in. A label with few products fills train first.
     """
-    if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+    if len(fractions) != len(SPLITS) or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6):
         raise ValueError(f"fractions must be three shares that add up to 1, not {tuple(fractions)}.")
-    known = catalog.dropna(subset="split").drop_duplicates("product_id").set_index("product_id")["split"].to_dict()
-    products = catalog[~catalog["product_id"].isin(known)].drop_duplicates("product_id")
-    for _, group in products.groupby(products["label"].fillna(""), sort=True):
+    ordered = catalog.sort_values("image_id")  # so that a product whose views disagree is what its first view is
+    known = ordered.dropna(subset="split").drop_duplicates("product_id").set_index("product_id")["split"].to_dict()
+    products = ordered[~ordered["product_id"].isin(known)].drop_duplicates("product_id")
+    for _, group in products.groupby("label", dropna=False):
         drawn = sorted(group["product_id"], key=lambda product: hashlib.sha256(f"{seed}:{product}".encode()).digest())
-        # Cumulative shares, rounded once, never miss or repeat a product; a label's first one goes to train.
-        ends = [
-            max(fractions[0] > 0, round(fractions[0] * len(drawn))),
-            round((fractions[0] + fractions[1]) * len(drawn)),
-            len(drawn),
-        ]
-        for position, product in enumerate(drawn):
-            known[product] = next(split for split, end in zip(SPLITS, ends, strict=True) if position < end)
+        for split, count in zip(SPLITS, _shares(fractions, len(drawn)), strict=True):
+            known |= dict.fromkeys(drawn[:count], split)
+            drawn = drawn[count:]
     split = catalog["split"].where(catalog["split"].notna(), catalog["product_id"].map(known))
     return catalog.assign(split=split)
+
+
+def _shares(fractions: Sequence[float], count: int) -> np.ndarray:
+    """Whole numbers that add up to `count`, each within one of its fraction; train gets at least one if it can."""
+    exact = np.asarray(fractions) * count
+    shares = np.floor(exact + 1e-9).astype(int)
+    shares[np.argsort(shares - exact, kind="stable")[: count - shares.sum()]] += 1
+    if shares[0] == 0 and fractions[0] > 0:
+        shares[np.argmax(shares - exact)] -= 1
+        shares[0] = 1
+    return shares

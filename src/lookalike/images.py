@@ -111,7 +111,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise ValueError("floating-point pixels have no known range")
     if image.mode.startswith("I"):
         grey = np.asarray(image).astype(np.int64)
-        grey = grey // 257 if grey.max(initial=0) > 255 else grey
+        grey = grey // 257 if image.mode != "I" or grey.max() > 255 else grey  # "I" has 32 bits, few of them used
         image = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from lookalike.workspace import Workspace, file_hash, open_workspace, progress, project_root
@@ -63,12 +64,16 @@ def unzip(file: str | Path, folder: str | Path) -> Path:
     if target.is_dir():
         return target
     aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    aside.mkdir(parents=True)
     try:
         with zipfile.ZipFile(file) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
             _refuse_unsafe(file, members)
             for member in progress(members, total=len(members), description="Unpacking", unit="files"):
-                archive.extract(member, aside)
+                try:
+                    archive.extract(member, aside)
+                except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+                    raise ValueError(f"{file}: {member.filename!r} is damaged ({error}); copy the zip again.") from None
         os.replace(aside, target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -78,7 +83,7 @@ def unzip(file: str | Path, folder: str | Path) -> Path:
 def _refuse_unsafe(file: Path, members: list[zipfile.ZipInfo]) -> None:
     for member in members:
         name = PurePosixPath(member.filename.replace("\\", "/"))
-        if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+        if not name.parts or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
             raise ValueError(
                 f"{file}: {member.filename!r} would be written outside its folder; the archive is refused."
             )
