@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -16,24 +17,10 @@ from lookalike.workspace import Workspace, parallel_map, progress, written_aside
 
 TEXT_COLUMNS = ("image_id", "path", "product_id", "label", "split")
 SPLITS = ("train", "validation", "test")
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-}
-SPLIT_FOLDERS |= {"test": "test", "testing": "test"}
-SIDECAR_SUFFIXES = {
-    ".csv",
-    ".json",
-    ".jsonl",
-    ".txt",
-    ".md",
-    ".xml",
-    ".yaml",
-    ".yml",
-}  # notes beside photos, not photos
+SPLIT_FOLDERS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+SPLIT_FOLDERS |= dict.fromkeys(("validation", "valid", "val"), "validation")
+# Notes that lie beside photos, not photos.
+SIDECAR_SUFFIXES = {".csv", ".json", ".jsonl", ".txt", ".md", ".xml", ".yaml", ".yml"}
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ico"}
 CATALOG_FILE = "catalog.csv"
 
@@ -166,14 +153,17 @@ def _rows_from_csv(file: Path) -> pd.DataFrame:
     return rows.drop(columns=[name for name in ("path", "width", "height") if name in rows])
 
 
-def _read_csv(file: Path) -> pd.DataFrame:
-    text = dict.fromkeys(TEXT_COLUMNS, str)
+def _read_csv(file: Path, columns: Sequence[str] = ("image_id",)) -> pd.DataFrame:
+    options = {"keep_default_na": False, "na_values": [""], "encoding": "utf-8", "index_col": False}
     try:
-        rows = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=[""], encoding="utf-8")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row of too many fields
+            rows = pd.read_csv(file, dtype=dict.fromkeys(TEXT_COLUMNS, str), **options)
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} cannot be read as CSV in UTF-8: {error}") from None
-    if "image_id" not in rows:
-        raise ValueError(f"{file} has no column image_id; it has {', '.join(rows.columns)}.")
+    missing = [name for name in columns if name not in rows]
+    if missing:
+        raise ValueError(f"{file} has no column {', '.join(missing)}; it has {', '.join(rows)}.")
     repeated = rows["image_id"][rows["image_id"].duplicated() | rows["image_id"].isna()]
     if len(repeated):
         raise ValueError(f"{file}: image_id must be given and unique; {repeated.iloc[0]!r} is not.")
@@ -200,10 +190,9 @@ def read_catalog(file: str | Path) -> pd.DataFrame:
     file = Path(file).absolute()
     if not file.is_file():
         raise FileNotFoundError(f"No catalogue at {file}.")
-    rows = _read_csv(file)
-    missing = [name for name in TEXT_COLUMNS if name not in rows]
-    if missing:
-        raise ValueError(f"{file} has no column {', '.join(missing)}; it is not a saved catalogue.")
+    rows = _read_csv(file, TEXT_COLUMNS)
+    if rows["path"].isna().any():
+        raise ValueError(f"{file}: image {rows['image_id'][rows['path'].isna()].iloc[0]!r} has no path.")
     rows["path"] = [os.path.normpath(file.parent / path) for path in rows["path"]]
     return rows
 
@@ -245,6 +234,6 @@ def _shares(fractions: Sequence[float], count: int) -> np.ndarray:
     shares = np.floor(exact + 1e-9).astype(int)
     shares[np.argsort(shares - exact, kind="stable")[: count - shares.sum()]] += 1
     if shares[0] == 0 and fractions[0] > 0:
-        shares[np.argmax(shares - exact)] -= 1
+        shares[np.argmax(np.where(shares > 0, shares - exact, -np.inf))] -= 1
         shares[0] = 1
     return shares

@@ -64,6 +64,7 @@ def unzip(file: str | Path, folder: str | Path) -> Path:
     if target.is_dir():
         return target
     aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
         with zipfile.ZipFile(file) as archive:

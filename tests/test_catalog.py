@@ -1,0 +1,731 @@
+import os
+import shutil
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from lookalike.catalog import SPLITS, load_catalog, read_catalog, save_catalog, split_catalog
+
+CONTRACT = ["image_id", "path", "product_id", "label", "split"]
+FRACTIONS = (0.7, 0.15, 0.15)
+few_examples = settings(max_examples=30, deadline=None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_home(tmp_path_factory):
+    """Whatever a source writes lands in the tests' own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOOKALIKE_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+def write_photo(path, colour="red", size=(12, 8)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+def write_photos(folder, image_ids):
+    for image_id in image_ids:
+        write_photo(folder / image_id)
+    return folder
+
+
+def write_csv(folder, text):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "catalog.csv").write_text(text, encoding="utf-8")
+    return folder
+
+
+def zip_folder(folder, file, *, wrapped_in=""):
+    with zipfile.ZipFile(file, "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, os.path.join(wrapped_in, path.relative_to(folder)))
+    return file
+
+
+def plain(frame):
+    """A frame's rows as dictionaries, every missing value as None."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def told(catalog):
+    """What a catalogue tells of each image: image_id -> (label, split)."""
+    return {row["image_id"]: (row["label"], row["split"]) for row in plain(catalog)}
+
+
+def load_one(folder):
+    """The catalogue of a folder in which nothing is rejected."""
+    catalog, rejected = load_catalog("folder", folder)
+    assert plain(rejected) == []
+    return catalog
+
+
+# --- Layouts -----------------------------------------------------------------------------------------------------
+
+FLAT = {"1.png": (None, None), "2.jpg": (None, None), "Zoë 照片.png": (None, None)}
+BY_CLASS = {
+    "shoe/1.png": ("shoe", None),
+    "shoe/2.png": ("shoe", None),
+    "T-Shirt, blue/1.png": ("T-Shirt, blue", None),
+    "watch/1.png": ("watch", None),
+}
+BY_SPLIT_AND_CLASS = {
+    "train/shoe/1.png": ("shoe", "train"),
+    "train/watch/1.png": ("watch", "train"),
+    "val/shoe/2.png": ("shoe", "validation"),
+    "Test/watch/3.png": ("watch", "test"),
+}
+BY_SPLIT_ALONE = {
+    "training/1.png": (None, "train"),
+    "valid/2.png": (None, "validation"),
+    "testing/3.png": (None, "test"),
+}
+ONE_SPLIT = {"train/shoe/1.png": ("shoe", "train"), "train/watch/1.png": ("watch", "train")}
+NESTED = {
+    "shoe/left/1.png": ("shoe", None),
+    "shoe/right/deep/1.png": ("shoe", None),
+    "shoe/2.png": ("shoe", None),
+    "watch/train/1.png": ("watch", None),
+}
+SPLIT_AND_NESTED = {
+    "train/shoe/left/1.png": ("shoe", "train"),
+    "train/watch/1.png": ("watch", "train"),
+    "validation/shoe/right/2.png": ("shoe", "validation"),
+}
+A_CLASS_NAMED_TEST = {"test/1.png": ("test", None), "shoe/1.png": ("shoe", None)}
+LOOSE_FILES = {"1.png": (None, None), "shoe/1.png": ("shoe", None), "watch/1.png": ("watch", None)}
+WITH_FOLDERS = {
+    "by class": BY_CLASS,
+    "by split and class": BY_SPLIT_AND_CLASS,
+    "by split alone": BY_SPLIT_ALONE,
+    "one split": ONE_SPLIT,
+    "nested": NESTED,
+    "split and nested": SPLIT_AND_NESTED,
+    "a class named test": A_CLASS_NAMED_TEST,
+    "loose files": LOOSE_FILES,
+}
+
+
+@pytest.mark.parametrize("layout", [FLAT, *WITH_FOLDERS.values()], ids=["flat", *WITH_FOLDERS])
+def test_a_layout_reads_alike_as_folder_and_as_zip(tmp_path, layout):
+    folder = write_photos(tmp_path / "photos", layout)
+    assert told(load_one(folder)) == layout
+    catalog, rejected = load_catalog("zip", zip_folder(folder, tmp_path / "photos.zip"))
+    assert told(catalog) == layout
+    assert plain(rejected) == []
+
+
+@pytest.mark.parametrize("layout", WITH_FOLDERS.values(), ids=WITH_FOLDERS)
+@pytest.mark.parametrize("top", ["Photos", "Photos/Photos", "a/b/c"])
+def test_folders_that_merely_wrap_a_layout_do_not_matter(tmp_path, layout, top):
+    folder = write_photos(tmp_path / "photos", layout)
+    catalog, _ = load_catalog("zip", zip_folder(folder, tmp_path / "photos.zip", wrapped_in=top))
+    assert told(catalog) == layout
+    wrapped = write_photos(tmp_path / "outside" / top, layout)
+    assert told(load_one(tmp_path / "outside")) == layout
+    assert told(load_one(wrapped)) == layout
+
+
+def test_a_single_label_keeps_its_folder(tmp_path):
+    folder = write_photos(tmp_path / "photos", ["shoe/1.png", "shoe/2.png"])
+    expected = {"shoe/1.png": ("shoe", None), "shoe/2.png": ("shoe", None)}
+    assert told(load_one(folder)) == expected
+    assert told(load_catalog("zip", zip_folder(folder, tmp_path / "photos.zip"))[0]) == expected
+    # The folder itself, given as the source, is a catalogue without labels.
+    assert told(load_one(folder / "shoe")) == {"1.png": (None, None), "2.png": (None, None)}
+
+
+@pytest.mark.parametrize("hidden", [".thumbnails/1.png", ".ipynb_checkpoints/x.txt", "__MACOSX/._1.png"])
+def test_a_single_label_keeps_its_folder_beside_hidden_ones(tmp_path, hidden):
+    folder = write_photos(tmp_path / "photos", ["shoe/1.png"])
+    (folder / "shoe" / hidden).parent.mkdir()
+    (folder / "shoe" / hidden).write_bytes(b"hidden")
+    assert told(load_one(folder)) == {"shoe/1.png": ("shoe", None)}
+
+
+IGNORED = [
+    ".DS_Store",
+    ".hidden.png",
+    ".git/photo.png",
+    "__MACOSX/shoe/._1.png",
+    "Thumbs.db",
+    "desktop.ini",
+    "notes.txt",
+    "prices.csv",
+    "README.md",
+    "metadata.JSON",
+]
+
+
+@pytest.mark.parametrize("layout", [FLAT, *WITH_FOLDERS.values()], ids=["flat", *WITH_FOLDERS])
+def test_what_lies_beside_photos_is_ignored(tmp_path, layout):
+    folder = write_photos(tmp_path / "photos", layout)
+    inside = {folder, *(path for path in folder.rglob("*") if path.is_dir())}
+    for place in inside:
+        for name in IGNORED:
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_bytes(b"not a photo")
+    assert told(load_one(folder)) == layout
+    assert told(load_catalog("zip", zip_folder(folder, tmp_path / "photos.zip"))[0]) == layout
+
+
+@pytest.mark.parametrize("beside", ["__MACOSX/Photos/._shoe", ".DS_Store", "license.txt"])
+def test_what_lies_beside_a_wrapping_folder_is_ignored(tmp_path, beside):
+    folder = write_photos(tmp_path / "photos" / "Photos", BY_CLASS).parent
+    (folder / beside).parent.mkdir(parents=True, exist_ok=True)
+    (folder / beside).write_bytes(b"not a photo")
+    assert told(load_one(folder)) == BY_CLASS
+
+
+def test_rows_come_in_the_order_of_their_names(tmp_path):
+    folder = write_photos(tmp_path / "photos", ["b/2.png", "b/1.png", "a/3.png"])
+    assert load_one(folder)["image_id"].tolist() == ["a/3.png", "b/1.png", "b/2.png"]
+
+
+def test_linked_photos_are_photos_and_linked_folders_are_reported(tmp_path):
+    elsewhere = write_photos(tmp_path / "elsewhere", ["private/1.png"])
+    folder = write_photos(tmp_path / "photos", ["shoe/1.png", "watch/1.png"])
+    (folder / "shoe" / "2.png").symlink_to(elsewhere / "private" / "1.png")
+    (folder / "shoe" / "gone.png").symlink_to(elsewhere / "gone.png")
+    (folder / "shoe" / "more").symlink_to(elsewhere, target_is_directory=True)
+    (folder / "round").symlink_to(folder, target_is_directory=True)
+    catalog, rejected = load_catalog("folder", folder)
+    assert sorted(catalog["image_id"]) == ["shoe/1.png", "shoe/2.png", "watch/1.png"]
+    reasons = dict(zip(rejected["image_id"], rejected["reason"], strict=True))
+    assert sorted(reasons) == ["round", "shoe/gone.png", "shoe/more"]
+    assert "folder" in reasons["round"]
+    assert "folder" in reasons["shoe/more"]
+    assert "No such file" in reasons["shoe/gone.png"]
+
+
+def test_a_folder_that_holds_but_a_link_to_another_is_not_followed(tmp_path):
+    write_photos(tmp_path / "elsewhere", BY_CLASS)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(ValueError, match="'link'"):
+        load_catalog("folder", tmp_path / "photos")
+
+
+def test_a_photo_whose_name_is_not_unicode_is_reported(tmp_path):
+    folder = write_photos(tmp_path / "photos", ["1.png"])
+    os.rename(write_photo(folder / "2.png"), os.fsencode(folder) + b"/\xff.png")
+    catalog, rejected = load_catalog("folder", folder)
+    assert catalog["image_id"].tolist() == ["1.png"]
+    assert len(rejected) == 1
+    assert "Unicode" in rejected["reason"][0]
+
+
+# --- The contract ------------------------------------------------------------------------------------------------
+
+
+def check_contract(catalog):
+    assert catalog.columns[: len(CONTRACT)].tolist() == CONTRACT
+    assert catalog.columns[-2:].tolist() == ["width", "height"]
+    assert catalog.index.tolist() == list(range(len(catalog)))
+    assert catalog["image_id"].is_unique
+    for name in ("image_id", "path", "product_id"):
+        assert all(isinstance(value, str) and value for value in catalog[name])
+    for name in ("label", "split"):
+        assert all(isinstance(value, str) and value for value in catalog[name].dropna())
+    assert set(catalog["split"].dropna()) <= set(SPLITS)
+    assert all(os.path.isabs(path) and os.path.isfile(path) for path in catalog["path"])
+    assert pd.api.types.is_integer_dtype(catalog["width"])
+    assert pd.api.types.is_integer_dtype(catalog["height"])
+
+
+def test_columns_of_a_folder(tmp_path):
+    write_photo(tmp_path / "photos" / "train" / "shoe" / "1.png", size=(30, 20))
+    write_photo(tmp_path / "photos" / "test" / "2.png", size=(7, 9))
+    (tmp_path / "photos" / "train" / "shoe" / "0.png").write_text("broken")
+    catalog, rejected = load_catalog("folder", tmp_path / "photos")
+    check_contract(catalog)
+    assert catalog.columns.tolist() == [*CONTRACT, "width", "height"]
+    assert catalog["product_id"].tolist() == catalog["image_id"].tolist() == ["test/2.png", "train/shoe/1.png"]
+    assert catalog["path"].tolist() == [str(tmp_path / "photos" / image_id) for image_id in catalog["image_id"]]
+    assert catalog[["width", "height"]].to_numpy().tolist() == [[7, 9], [30, 20]]
+    assert rejected.columns.tolist() == ["image_id", "reason"]
+    assert rejected["image_id"].tolist() == ["train/shoe/0.png"]
+    assert "not an image" in rejected["reason"][0]
+
+
+def test_nothing_rejected_is_an_empty_frame_with_columns(tmp_path):
+    _, rejected = load_catalog("folder", write_photos(tmp_path / "photos", ["1.png"]))
+    assert rejected.columns.tolist() == ["image_id", "reason"]
+    assert len(rejected) == 0
+
+
+def test_an_empty_source_says_what_is_expected(tmp_path):
+    (tmp_path / "photos" / "shoe").mkdir(parents=True)
+    (tmp_path / "photos" / ".hidden.png").touch()
+    (tmp_path / "photos" / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"No files in .*photos.*Expected photos.*<label>"):
+        load_catalog("folder", tmp_path / "photos")
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(ValueError, match=r"Expected photos"):
+        load_catalog("folder", tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"Expected photos"):
+        load_catalog("folder", write_csv(tmp_path / "listed", "image_id,label\n"))
+
+
+@pytest.mark.parametrize("members", [[], ["shoe/"]])
+def test_a_zip_without_files_says_what_is_expected(tmp_path, members):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for name in members:
+            archive.writestr(name, "")
+    with pytest.raises(ValueError, match=r"photos"):
+        load_catalog("zip", tmp_path / "photos.zip")
+
+
+def test_a_source_of_broken_files_says_so(tmp_path):
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / name).write_text("broken")
+    with pytest.raises(ValueError, match=r"None of the 2 files .* can be read as an image.*1\.jpg.*not an image"):
+        load_catalog("folder", tmp_path)
+
+
+# --- A folder with its own catalog.csv ---------------------------------------------------------------------------
+
+
+def test_its_own_csv_overrules_folder_names(tmp_path):
+    folder = write_photos(tmp_path / "photos", ["train/shoe/1.png", "train/shoe/2.png", "3.png", "unlisted.png"])
+    write_csv(
+        folder,
+        "title,image_id,product_id,label,split,price,width,height,path\n"
+        '"Boot, ""large""",3.png,p2,boot,test,12.5,1,1,/nowhere\n'
+        "Sneaker,train/shoe/2.png,p1,sneaker,,7,1,1,/nowhere\n"
+        "Sneaker,train/shoe/1.png,,,validation,,1,1,/nowhere\n"
+        "Gone,gone.png,p3,boot,train,3,1,1,/nowhere\n",
+    )
+    catalog, rejected = load_catalog("folder", folder)
+    check_contract(catalog)
+    assert catalog.columns.tolist() == [*CONTRACT, "title", "price", "width", "height"]
+    rows = [
+        ("3.png", "p2", "boot", "test", 'Boot, "large"', 12.5),
+        ("train/shoe/2.png", "p1", "sneaker", None, "Sneaker", 7),
+    ]
+    rows += [("train/shoe/1.png", "train/shoe/1.png", None, "validation", "Sneaker", None)]
+    expected = [
+        {
+            "image_id": image_id,
+            "path": str(folder / image_id),
+            "product_id": product_id,
+            "label": label,
+            "split": split,
+            "title": title,
+            "price": price,
+            "width": 12,
+            "height": 8,
+        }
+        for image_id, product_id, label, split, title, price in rows
+    ]
+    assert plain(catalog) == expected
+    assert plain(rejected) == [{"image_id": "gone.png", "reason": "No such file or directory"}]
+
+
+def test_its_own_csv_may_name_images_alone(tmp_path):
+    folder = write_csv(write_photos(tmp_path / "photos", ["shoe/1.png", "2.png"]), "image_id\nshoe/1.png\n2.png\n")
+    catalog = load_one(folder)
+    check_contract(catalog)
+    assert told(catalog) == {"shoe/1.png": (None, None), "2.png": (None, None)}
+    assert catalog["product_id"].tolist() == ["shoe/1.png", "2.png"]
+
+
+def test_its_own_csv_is_found_in_a_wrapping_folder_and_in_a_zip(tmp_path):
+    inner = write_photos(tmp_path / "photos" / "inner", ["1.png"])
+    write_csv(inner, "image_id,label\n1.png,shoe\n")
+    assert told(load_one(tmp_path / "photos")) == {"1.png": ("shoe", None)}
+    catalog, _ = load_catalog("zip", zip_folder(tmp_path / "photos", tmp_path / "photos.zip"))
+    assert told(catalog) == {"1.png": ("shoe", None)}
+
+
+def test_a_csv_saved_by_a_spreadsheet_is_read(tmp_path):
+    """With a byte order mark, carriage returns and letters beyond ASCII."""
+    folder = write_photos(tmp_path / "photos", ["été.png"])
+    (folder / "catalog.csv").write_bytes("\ufeffimage_id,label\r\nété.png,Schuhe für Zoë\r\n".encode())
+    assert told(load_one(folder)) == {"été.png": ("Schuhe für Zoë", None)}
+
+
+@pytest.mark.parametrize("name", ["None", "NA", "null", "nan", "N/A", "True", "007", "1e5", " spaced "])
+def test_words_that_look_like_something_else_stay_text(tmp_path, name):
+    folder = write_photos(tmp_path / "photos", [f"{name.replace('/', '-')}/1.png", "other/1.png"])
+    by_name = told(load_one(folder))
+    assert set(by_name.values()) == {(name.replace("/", "-"), None), ("other", None)}
+
+    write_csv(folder, f"image_id,product_id,label,material\nother/1.png,{name},{name},{name}\n")
+    catalog = load_one(folder)
+    save_catalog(catalog, tmp_path / "saved.csv")
+    for frame in (catalog, read_catalog(tmp_path / "saved.csv")):
+        assert plain(frame[["product_id", "label"]]) == [{"product_id": name, "label": name}]
+        if name not in ("True", "007", "1e5"):  # attributes are typed as pandas reads them
+            assert frame["material"].tolist() == [name]
+
+
+@pytest.mark.parametrize("row", ["1.png", ""])
+def test_an_image_id_must_be_given_and_unique(tmp_path, row):
+    folder = write_photos(tmp_path / "photos", ["1.png", "2.png"])
+    write_csv(folder, f"image_id,label\n1.png,a\n2.png,b\n{row},c\n")
+    with pytest.raises(ValueError, match=r"catalog\.csv.*unique"):
+        load_catalog("folder", folder)
+
+
+@pytest.mark.parametrize("image_id", ["../x.png", "shoe/../../x.png", "/x.png", ".."])
+def test_an_image_id_must_stay_in_its_folder(tmp_path, image_id):
+    write_photo(tmp_path / "x.png")
+    folder = write_photos(tmp_path / "photos", ["1.png", "shoe/1.png"])
+    image_id = str(tmp_path / "x.png") if image_id == "/x.png" else image_id
+    write_csv(folder, f"image_id\n1.png\n{image_id}\n")
+    with pytest.raises(ValueError, match=r"catalog\.csv.*leaves the folder") as caught:
+        load_catalog("folder", folder)
+    assert repr(image_id) in str(caught.value)
+
+
+def test_a_split_must_be_one_of_the_three(tmp_path):
+    folder = write_csv(write_photos(tmp_path / "photos", ["1.png"]), "image_id,split\n1.png,holdout\n")
+    with pytest.raises(ValueError, match=r"catalog\.csv.*'holdout'"):
+        load_catalog("folder", folder)
+
+
+@pytest.mark.parametrize("name", ["reason", "colour", "index"])
+def test_an_attribute_may_have_any_name(tmp_path, name):
+    folder = write_csv(write_photos(tmp_path / "photos", ["1.png"]), f"image_id,{name}\n1.png,as it was\n")
+    assert load_one(folder)[name].tolist() == ["as it was"]
+
+
+def test_a_csv_without_image_ids_is_refused(tmp_path):
+    folder = write_csv(write_photos(tmp_path / "photos", ["1.png"]), "file,label\n1.png,shoe\n")
+    with pytest.raises(ValueError, match=r"catalog\.csv.*image_id.*file.*label"):
+        load_catalog("folder", folder)
+
+
+# --- Saving and reading ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    """Three photos with missing labels, and attributes of text, whole and broken numbers."""
+    folder = write_photos(tmp_path / "tree" / "photos", ["shoe/1.png", "shoe/2.png", "Zoë, 照片.png"])
+    write_csv(
+        folder,
+        "image_id,product_id,label,split,title,price,stock\n"
+        'shoe/1.png,p1,shoe,train,"Boot, ""large""",12.5,3\n'
+        "shoe/2.png,p1,shoe,train,,,4\n"
+        '"Zoë, 照片.png",p2,,,"two\nlines",0.1,5\n',
+    )
+    return load_one(folder)
+
+
+def test_a_catalogue_comes_back_as_it_was_saved(catalog, tmp_path):
+    file = tmp_path / "tree" / "results" / "deep" / "catalog.csv"
+    save_catalog(catalog, file)
+    assert [path.name for path in file.parent.iterdir()] == ["catalog.csv"]
+    back = read_catalog(file)
+    check_contract(back)
+    assert back.columns.tolist() == catalog.columns.tolist()
+    assert plain(back) == plain(catalog)
+    assert back["stock"].dtype == catalog["stock"].dtype == np.int64
+    assert back["price"].dtype == catalog["price"].dtype == np.float64
+    save_catalog(back, tmp_path / "tree" / "results" / "again" / "catalog.csv")
+    assert (tmp_path / "tree" / "results" / "again" / "catalog.csv").read_bytes() == file.read_bytes()
+
+
+def test_a_catalogue_moves_with_its_photos(catalog, tmp_path):
+    save_catalog(catalog, tmp_path / "tree" / "results" / "catalog.csv")
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    shutil.move(tmp_path / "tree", tmp_path / "far" / "away" / "tree")
+    back = read_catalog(tmp_path / "far" / "away" / "tree" / "results" / "catalog.csv")
+    check_contract(back)
+    photos = tmp_path / "far" / "away" / "tree" / "photos"
+    assert back["path"].tolist() == [str(photos / image_id) for image_id in catalog["image_id"]]
+
+
+def test_a_relative_file_name_is_relative_to_here(catalog, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_catalog(catalog, "saved.csv")
+    assert str(tmp_path) not in (tmp_path / "saved.csv").read_text(encoding="utf-8")
+    assert plain(read_catalog("saved.csv")) == plain(catalog)
+
+
+@few_examples
+@given(
+    titles=st.lists(
+        st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)),
+        min_size=1,
+        max_size=6,
+    )
+)
+@example(["\r"])
+def test_any_text_survives_saving(tmp_path_factory, titles):
+    """In the columns of the contract, whatever the letters: commas, quotes, line ends, words like NA."""
+    folder = tmp_path_factory.mktemp("text")
+    numbers = [str(number) for number in range(len(titles))]
+    catalog = pd.DataFrame({"image_id": numbers, "path": [str(folder / number) for number in numbers]})
+    catalog = catalog.assign(product_id=titles, label=titles, split=None)
+    save_catalog(catalog, folder / "catalog.csv")
+    assert plain(read_catalog(folder / "catalog.csv")) == plain(catalog)
+
+
+def test_a_write_that_fails_leaves_the_old_file(catalog, tmp_path):
+    file = tmp_path / "saved" / "catalog.csv"
+    save_catalog(catalog, file)
+    before = file.read_bytes()
+    broken = catalog.assign(title=["fine", "fine", "half a letter: \ud83d"])
+    with pytest.raises(UnicodeEncodeError):
+        save_catalog(broken, file)
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == ["catalog.csv"]
+
+
+HEADER = "image_id,path,product_id,label,split\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("image_id,path,product_id,label\n1,1,1,a\n", "split"),
+        ("file,path,product_id,label,split\n1,1,1,a,train\n", "image_id"),
+        (HEADER + "1,1,1,a,train\n1,2,2,b,train\n", "unique"),
+        (HEADER + ",1,1,a,train\n", "unique"),
+        (HEADER + "1,1,1,a,train\n2,2,2,b,train,too,many,fields\n", None),
+        (HEADER + "a,a,a,a,train,surplus\nb,b,b,b,train,surplus\n", None),
+        (HEADER + "0,0,0,a,train,surplus\n1,1,1,b,train,surplus\n", None),
+        (HEADER + "1,,1,a,train\n", "path"),
+        ("", None),
+        ((HEADER + "1,1,1,été,train\n").encode("latin-1"), None),
+    ],
+    ids=[
+        "no split",
+        "no image_id",
+        "repeated",
+        "missing",
+        "ragged",
+        "surplus field",
+        "surplus field, ids count from 0",
+        "no path",
+        "empty",
+        "latin-1",
+    ],
+)
+def test_a_file_that_is_no_catalogue_is_named(tmp_path, content, words):
+    file = tmp_path / "saved.csv"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=words) as caught:
+        read_catalog(file)
+    assert str(file) in str(caught.value)
+
+
+def test_a_missing_catalogue_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.csv"):
+        read_catalog(tmp_path / "gone.csv")
+    with pytest.raises(FileNotFoundError, match="No catalogue"):
+        read_catalog(tmp_path)
+
+
+# --- Splitting ---------------------------------------------------------------------------------------------------
+
+
+def make_products(products):
+    """A catalogue without files: one (label, split, number of views) a product."""
+    rows = []
+    for number, (label, split, views) in enumerate(products):
+        rows += [(f"{number}-{view}.png", f"/{number}-{view}.png", f"p{number}", label, split) for view in range(views)]
+    return pd.DataFrame(rows, columns=CONTRACT, dtype=object)
+
+
+def sides(catalog):
+    """product_id -> the sides its views are on."""
+    return catalog.groupby("product_id")["split"].agg(lambda split: set(split)).to_dict()
+
+
+def splits_of(catalog):
+    return dict(zip(catalog["image_id"], catalog["split"], strict=True))
+
+
+some_label = st.sampled_from(["shoe", "watch", "None", None])
+new_products = st.lists(st.tuples(some_label, st.none(), st.integers(1, 3)), min_size=1, max_size=60)
+any_products = st.lists(
+    st.tuples(some_label, st.sampled_from([None, None, *SPLITS]), st.integers(1, 3)), min_size=1, max_size=40
+)
+some_fractions = (
+    st.lists(st.integers(0, 20), min_size=3, max_size=3)
+    .filter(any)
+    .map(lambda parts: tuple(part / sum(parts) for part in parts))
+)
+
+
+@few_examples
+@given(any_products, some_fractions, st.integers(0, 5))
+def test_no_product_is_on_two_sides_and_known_splits_stay(products, fractions, seed):
+    catalog = make_products(products)
+    before = catalog.copy(deep=True)
+    split = split_catalog(catalog, fractions=fractions, seed=seed)
+    assert set(split["split"]) <= set(SPLITS)
+    assert all(len(side) == 1 for side in sides(split).values())
+    known = catalog["split"].notna()
+    assert split["split"][known].tolist() == catalog["split"][known].tolist()
+    pd.testing.assert_frame_equal(split.drop(columns="split"), catalog.drop(columns="split"))
+    pd.testing.assert_frame_equal(catalog, before)
+
+
+@few_examples
+@given(new_products, some_fractions, st.integers(0, 5))
+@example([("shoe", None, 1)] * 10, (0.01, 0.139, 0.851), 0)  # the one for train must not cost validation its one
+def test_the_shares_of_each_label_are_within_one_product(products, fractions, seed):
+    split = split_catalog(make_products(products), fractions=fractions, seed=seed)
+    one_each = split.drop_duplicates("product_id")
+    for _, group in one_each.groupby("label", dropna=False):
+        for name, fraction in zip(SPLITS, fractions, strict=True):
+            assert abs((group["split"] == name).sum() - fraction * len(group)) < 1 + 1e-9
+
+
+@few_examples
+@given(any_products, st.integers(0, 5), st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter(products, seed, random):
+    catalog = make_products(products)
+    order = list(range(len(catalog)))
+    random.shuffle(order)
+    shuffled = split_catalog(catalog.iloc[order], seed=seed)
+    assert shuffled["image_id"].tolist() == catalog["image_id"].iloc[order].tolist()
+    assert splits_of(shuffled) == splits_of(split_catalog(catalog, seed=seed))
+
+
+def test_the_order_does_not_matter_where_views_disagree():
+    """Views of one product with different labels: which of them comes first must not decide."""
+    catalog = make_products([("shoe", None, 2)] * 20 + [("watch", None, 2)] * 9)
+    catalog.loc[catalog["image_id"].str.endswith("-1.png"), "label"] = "watch"
+    for seed in range(5):
+        assert splits_of(split_catalog(catalog, seed=seed)) == splits_of(split_catalog(catalog[::-1], seed=seed))
+
+
+def test_the_order_does_not_matter_where_a_source_tears_a_product_apart():
+    catalog = make_products([("shoe", "train", 3)])
+    catalog["split"] = ["train", "test", None]
+    assert splits_of(split_catalog(catalog)) == splits_of(split_catalog(catalog[::-1]))
+
+
+def test_a_worked_example():
+    catalog = make_products([("shoe", None, 2)] * 20 + [("watch", None, 1)] * 8)
+    split = split_catalog(catalog, fractions=(0.6, 0.3, 0.1))
+    counts = split.drop_duplicates("product_id").groupby(["label", "split"]).size().to_dict()
+    # Of eight watches 4.8, 2.4 and 0.8.
+    assert counts == {
+        ("shoe", "train"): 12,
+        ("shoe", "validation"): 6,
+        ("shoe", "test"): 2,
+        ("watch", "train"): 5,
+        ("watch", "validation"): 2,
+        ("watch", "test"): 1,
+    }
+    assert (split["label"] == "shoe").sum() == 40
+
+
+def test_the_seed_decides():
+    catalog = make_products([("shoe", None, 1)] * 40)
+    first = splits_of(split_catalog(catalog, seed=1))
+    assert splits_of(split_catalog(catalog, seed=1)) == first
+    others = [splits_of(split_catalog(catalog, seed=seed)) for seed in (0, 2, 3)]
+    assert all(other != first for other in others)
+    assert splits_of(split_catalog(catalog)) == others[0]
+
+
+def test_a_new_view_joins_its_product():
+    """Whatever side the product is on, and wherever in the table the new view stands."""
+    for side in SPLITS:
+        old = make_products([("shoe", side, 2)])
+        new = old.head(1).assign(image_id="new.png", split=None)
+        for catalog in (pd.concat([old, new]), pd.concat([new, old])):
+            assert set(split_catalog(catalog)["split"]) == {side}
+
+
+def test_a_second_call_changes_nothing_and_later_products_fit_in():
+    first = split_catalog(make_products([("shoe", None, 2)] * 30))
+    pd.testing.assert_frame_equal(split_catalog(first, seed=9), first)
+    later = make_products([("shoe", None, 2)] * 50).iloc[60:]
+    both = split_catalog(pd.concat([first, later], ignore_index=True), seed=9)
+    assert both["split"].iloc[:60].tolist() == first["split"].tolist()
+    # The twenty new products are shared out among themselves.
+    assert both["split"].iloc[60:].value_counts().to_dict() == {"train": 28, "validation": 6, "test": 6}
+
+
+@pytest.mark.parametrize("fractions", [FRACTIONS, (0.2, 0.4, 0.4), (0.01, 0.01, 0.98)])
+def test_a_label_of_one_product_goes_to_train(fractions):
+    catalog = make_products([("shoe", None, 3), ("watch", None, 1), (None, None, 1)])
+    assert set(split_catalog(catalog, fractions=fractions)["split"]) == {"train"}
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_missing_labels_and_splits_of_any_kind_work(missing):
+    catalog = make_products([("shoe", None, 1)] * 20).assign(label=missing, split=missing)
+    counts = split_catalog(catalog)["split"].value_counts().to_dict()
+    assert counts == {"train": 14, "validation": 3, "test": 3}
+
+
+def test_nothing_is_drawn_for_a_fraction_of_zero():
+    catalog = make_products([("shoe", None, 1)] * 7 + [("watch", None, 1)])
+    assert set(split_catalog(catalog, fractions=(1, 0, 0))["split"]) == {"train"}
+    assert set(split_catalog(catalog, fractions=(0, 0, 1))["split"]) == {"test"}
+    assert set(split_catalog(catalog, fractions=(0.5, 0, 0.5))["split"]) == {"train", "test"}
+
+
+@pytest.mark.parametrize(
+    "fractions",
+    [
+        (0.7, 0.3),
+        (0.7, 0.1, 0.1, 0.1),
+        (0.7, 0.2, 0.2),
+        (0.5, 0.2, 0.2),
+        (1.2, -0.1, -0.1),
+        (float("nan"), 0.5, 0.5),
+        (),
+    ],
+)
+def test_bad_fractions_are_refused(fractions):
+    with pytest.raises(ValueError, match="three shares that add up to 1"):
+        split_catalog(make_products([("shoe", None, 1)] * 5), fractions=fractions)
+
+
+def test_a_split_survives_saving(tmp_path):
+    catalog = load_one(write_photos(tmp_path / "photos", [f"shoe/{i}.png" for i in range(10)]))
+    split = split_catalog(catalog)
+    save_catalog(split, tmp_path / "split.csv")
+    back = read_catalog(tmp_path / "split.csv")
+    assert plain(back) == plain(split)
+    assert plain(split_catalog(back, seed=5)) == plain(split)
+
+
+# --- The bundled sample ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sample(own_home):
+    return load_catalog("sample")
+
+
+def test_the_sample_is_whole(sample):
+    catalog, rejected = sample
+    assert plain(rejected) == []
+    check_contract(catalog)
+    assert {"product_id", "colour", "pattern", "shape"} <= set(catalog.columns)
+    assert set(catalog["label"]) == {"bicycle", "shoe", "t-shirt", "watch"}
+    assert catalog.notna().drop(columns="split").to_numpy().all()
+
+
+def test_products_of_the_sample_have_several_views_of_one_label(sample):
+    catalog, _ = sample
+    views = catalog["product_id"].value_counts()
+    assert views.min() >= 2
+    for name in ("label", "colour", "pattern", "shape"):
+        assert len(catalog[["product_id", name]].drop_duplicates()) == len(views)
+
+
+def test_the_sample_splits_without_torn_products(sample):
+    split = split_catalog(sample[0])
+    assert all(len(side) == 1 for side in sides(split).values())
+    for _, group in split.groupby("label"):
+        assert set(group["split"]) == set(SPLITS)
