@@ -2,10 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCE ?=
-DATA ?=
-BACKBONE ?=
-SET := $(if $(SOURCE),--set source=$(SOURCE)) $(if $(DATA),--set "path=$(DATA)") $(if $(BACKBONE),--set backbone=$(BACKBONE))
+# Given on the command line only: a variable of the same name in the environment does not count.
+SOURCE =
+DATA =
+BACKBONE =
+WEIGHTS =
+ALPHA =
+SET = --set 'source=$(SOURCE)' --set 'path=$(DATA)' --set 'backbone=$(BACKBONE)' --set 'weights=$(WEIGHTS)' --set 'alpha=$(ALPHA)'
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run render lab test lint bench clean
@@ -41,7 +44,8 @@ lint: setup
 	@$(BIN)/ruff format --check --quiet || { echo "Not formatted; run: $(BIN)/ruff format"; exit 1; }
 
 bench: setup ## Precision@K and images/s on the sample, or on DATA=path
-	@$(BIN)/python benchmarks/quality.py --data $(or $(DATA),data/sample) --backbone $(or $(BACKBONE),VGG16Slim)
+	@$(BIN)/python benchmarks/quality.py --data '$(or $(DATA),data/sample)' --backbone '$(or $(BACKBONE),auto)' \
+		--weights '$(or $(WEIGHTS),auto)' $(if $(ALPHA),--alpha $(ALPHA))
 
 clean: ## remove what was built; downloads, stores and models stay
 	rm -rf build $(VENV) .pytest_cache .ruff_cache .hypothesis src/*.egg-info

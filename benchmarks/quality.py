@@ -20,7 +20,7 @@ import numpy as np
 from lookalike.backbones import BACKBONES, POOLINGS, build_encoder, choose_backbone, describe_encoder
 from lookalike.catalog import load_catalog
 from lookalike.embeddings import embed_catalog
-from lookalike.evaluation import average_precision_at_k, chance, evaluate, hit_rate_at_k, precision_at_k, rank
+from lookalike.evaluation import evaluate, rank
 from lookalike.images import FITS
 from lookalike.similarity import METRICS
 from lookalike.workspace import describe_machine
@@ -51,7 +51,10 @@ def main() -> None:
     print(describe_machine())
     choice = choose_backbone(options.backbone)
     print(choice)
-    catalog, rejected = load_catalog("zip" if options.data.is_file() else "folder", options.data)
+    data = options.data.expanduser()
+    catalog, rejected = load_catalog("zip" if data.is_file() else "folder", data)
+    if catalog["label"].isna().all():
+        raise SystemExit(f"{data} has no labels to measure by; put the photos of each kind into a folder of its own.")
     print(f"{len(catalog)} images of {catalog['label'].nunique()} labels, {len(rejected)} files rejected")
     encoder = build_encoder(
         choice.value,
@@ -66,24 +69,29 @@ def main() -> None:
         store = embed_catalog(encoder, catalog, Path(folder) / "store", fit=options.fit)
         embedding_seconds = time.monotonic() - embedding_start
         splits = {"gallery_split": options.gallery_split, "query_split": options.query_split}
-        if not set(splits.values()) <= set(catalog["split"].dropna()):
-            print(f"The folder has no splits {' and '.join(splits.values())}: every image searches in all others.")
-            splits = {}
+        if catalog["split"].isna().all():
+            print("The folder has no splits: every image searches in all others.")
+            splits = dict.fromkeys(splits)
         ranking = rank(store.vectors, store.catalog, max(10, options.k), metric=options.metric, **splits)
-    print(evaluate(ranking, sorted({1, 5, 10, options.k})).round(4).to_string())
+    scores = evaluate(ranking, sorted({1, 5, 10, options.k}))
+    print(scores.round(4).to_string())
     result = {
-        "precision_at_10": precision_at_k(ranking, 10).mean(),
-        "recall_at_1": hit_rate_at_k(ranking, 1).mean(),
-        "map_at_10": float(np.nanmean(average_precision_at_k(ranking, 10))),
-        "chance": chance(ranking),
+        "precision_at_10": scores.loc[10, "Precision@k"],
+        "recall_at_1": scores.loc[1, "hit rate@k"],
+        "map_at_10": scores.loc[10, "MAP@k"],
+        "chance": scores.loc[10, "chance"],
         "n_gallery": int(ranking.n_gallery.max()),
         "n_queries": len(ranking.relevant),
         "images_per_second": len(catalog) / embedding_seconds,
         "seconds": time.monotonic() - start,
         "encoder": describe_encoder(encoder),
         "metric": options.metric,
+        **splits,
     }
-    print(json.dumps({name: round(value, 4) if isinstance(value, float) else value for name, value in result.items()}))
+    for name, value in result.items():
+        if isinstance(value, float):
+            result[name] = round(value, 4) if np.isfinite(value) else None
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ python notebooks/run.py --render                     write the outputs back into
 from __future__ import annotations
 
 import argparse
+import ast
 import base64
 import io
 import sys
@@ -25,6 +26,7 @@ from traitlets.config import Config
 NOTEBOOKS = Path(__file__).resolve().parent
 BUILD = NOTEBOOKS.parent / "build"
 KEPT_METADATA = ("kernelspec", "language_info")
+PATHS = ("path", "photo", "root")
 LARGE_FIGURE = 150_000  # characters of base64
 
 
@@ -38,25 +40,35 @@ def find_notebooks(names: list[str]) -> list[Path]:
     return chosen
 
 
-def parse_parameters(settings: list[str]) -> dict[str, object]:
-    """`name=value` pairs; a value that reads as a number is one, an empty value is dropped."""
+def parse_parameters(settings: list[str], paths: list[Path]) -> dict[str, object]:
+    """`name=value` pairs, each value of the type that the notebooks declare; an empty value keeps the default.
+
+    Stops, before anything runs, at a parameter that one of the notebooks does not declare.
+    """
     parameters: dict[str, object] = {}
     for setting in settings:
         name, separator, value = setting.partition("=")
         if not separator:
             sys.exit(f"Parameters are given as name=value, not {setting!r}.")
+        for path in paths:
+            declared = papermill.inspect_notebook(str(path))
+            if name not in declared:
+                sys.exit(f"{path.name} has no parameter {name!r}; it has {', '.join(declared)}.")
+            default = ast.literal_eval(declared[name]["default"])
         if value:
-            parameters[name] = int(value) if value.lstrip("-").isdigit() else value
+            parameters[name] = convert(name, value, default)
     return parameters
 
 
-def refuse_unknown(paths: list[Path], parameters: dict[str, object]) -> None:
-    """Stop, before anything runs, at a parameter that one of the notebooks does not declare."""
-    for path in paths:
-        declared = papermill.inspect_notebook(str(path))
-        unknown = [name for name in parameters if name not in declared]
-        if unknown:
-            sys.exit(f"{path.name} has no parameter {unknown[0]!r}; it has {', '.join(declared)}.")
+def convert(name: str, value: str, default: object) -> object:
+    """Text to a number where the default is one, or None; a path is meant from where the command was given."""
+    if isinstance(default, str):
+        is_path = name in PATHS or (name == "weights" and Path(value).expanduser().is_file())
+        return str(Path(value).expanduser().absolute()) if is_path else value
+    try:
+        return int(value) if isinstance(default, int) else float(value)
+    except ValueError:
+        sys.exit(f"{name} is a number, not {value!r}.")
 
 
 def execute(path: Path, target: Path, parameters: dict[str, object]) -> None:
@@ -70,7 +82,7 @@ def execute(path: Path, target: Path, parameters: dict[str, object]) -> None:
             kernel_name="python3",
             progress_bar=False,
             cwd=str(NOTEBOOKS),
-            extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: it warns of a socket that is local anyway
+            extra_arguments=["--IPKernelApp.log_level=50"],  # it warns of a socket that is local anyway
         )
     finally:
         if target.is_file():
@@ -107,10 +119,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=BUILD, help="folder for the executed notebooks")
     parser.add_argument("--render", action="store_true", help="write outputs back into the committed notebooks")
     options = parser.parse_args()
-    paths, parameters = find_notebooks(options.names), parse_parameters(options.set)
-    for name in {"path", "photo", "root"} & parameters.keys():  # meant from where the command was given
-        parameters[name] = str(Path(str(parameters[name])).expanduser().absolute())
-    refuse_unknown(paths, parameters)
+    paths = find_notebooks(options.names)
+    parameters = parse_parameters(options.set, paths)
     for number, path in enumerate(paths, start=1):
         print(f"[{number}/{len(paths)}] {path.stem} ", end="", flush=True)
         start = time.monotonic()
@@ -122,7 +132,7 @@ def main() -> None:
         if options.render:
             nbformat.write(ready_to_commit(nbformat.read(options.output / path.name, 4)), path)
     print(f"\nExecuted notebooks, and the same as pages for a browser: {options.output}")
-    print(f"Vectors and recommendations: {NOTEBOOKS.parent / 'embeddings'}")
+    print(f"Vectors and recommendations: {Path(str(parameters.get('root', NOTEBOOKS.parent))) / 'embeddings'}")
 
 
 if __name__ == "__main__":

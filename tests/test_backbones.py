@@ -79,14 +79,20 @@ def test_the_fingerprint_changes_with_whatever_changes_the_output():
         build_encoder("MobileNetV2", weights=None, alpha=0.5, image_size=32),
         build_encoder("MobileNetV2", weights=None, alpha=0.35, image_size=32, seed=1),
     ]
-    rescaled = keras.layers.Rescaling(1 / 128)
-    row = backbones.Backbone(keras.applications.MobileNetV2, rescaled, 32)
     image = keras.Input((32, 32, 3))
-    keras.utils.set_random_seed(0)
-    body = row.constructor(include_top=False, weights=None, input_shape=(32, 32, 3), alpha=0.35)
-    for scale in (1 / 128, 1 / 255):
-        pooled = keras.layers.GlobalAveragePooling2D()(body(keras.layers.Rescaling(scale)(image)))
-        changed.append(keras.Model(image, pooled))
+    body = build_encoder("MobileNetV2", weights=None, alpha=0.35, image_size=32).layers[-2]
+    fronts = [
+        keras.layers.Rescaling(1 / 128)(image),
+        keras.layers.Rescaling(1 / 255)(image),
+        image[..., ::-1],
+        image[..., ::1],
+        keras.ops.clip(image, 0, 1),
+        keras.ops.clip(image, 0, 200),
+        keras.ops.subtract(image, keras.ops.flip(image)),
+        keras.ops.subtract(keras.ops.flip(image), image),
+    ]
+    for front in fronts:
+        changed.append(keras.Model(image, keras.layers.GlobalAveragePooling2D()(body(front))))
     assert len({base, *map(encoder_fingerprint, changed)}) == 1 + len(changed)
 
 
@@ -152,6 +158,8 @@ def test_misuse_is_refused(tmp_path):
         build_encoder("VGG16Slim", weights=None, alpha=0.5)
     with pytest.raises(FileNotFoundError, match=r"No weights file at .*missing\.h5"):
         build_encoder("VGG16Slim", weights=tmp_path / "missing.h5")
+    with pytest.raises(FileNotFoundError, match="imagenet"):
+        build_encoder("VGG16Slim", weights="imagenet")
     (tmp_path / "wrong.weights.h5").write_bytes(b"not weights")
     with pytest.raises(ValueError, match=r"wrong\.weights\.h5 do not fit VGG16Slim"):
         build_encoder("VGG16Slim", weights=tmp_path / "wrong.weights.h5")

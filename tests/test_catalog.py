@@ -227,7 +227,7 @@ def test_a_photo_whose_name_is_not_unicode_is_reported(tmp_path):
 
 def check_contract(catalog):
     assert catalog.columns[: len(CONTRACT)].tolist() == CONTRACT
-    assert catalog.columns[-2:].tolist() == ["width", "height"]
+    assert catalog.columns[-2:].tolist() == ["pixel_width", "pixel_height"]
     assert catalog.index.tolist() == list(range(len(catalog)))
     assert catalog["image_id"].is_unique
     for name in ("image_id", "path", "product_id"):
@@ -236,8 +236,8 @@ def check_contract(catalog):
         assert all(isinstance(value, str) and value for value in catalog[name].dropna())
     assert set(catalog["split"].dropna()) <= set(SPLITS)
     assert all(os.path.isabs(path) and os.path.isfile(path) for path in catalog["path"])
-    assert pd.api.types.is_integer_dtype(catalog["width"])
-    assert pd.api.types.is_integer_dtype(catalog["height"])
+    assert pd.api.types.is_integer_dtype(catalog["pixel_width"])
+    assert pd.api.types.is_integer_dtype(catalog["pixel_height"])
 
 
 def test_columns_of_a_folder(tmp_path):
@@ -246,10 +246,10 @@ def test_columns_of_a_folder(tmp_path):
     (tmp_path / "photos" / "train" / "shoe" / "0.png").write_text("broken")
     catalog, rejected = load_catalog("folder", tmp_path / "photos")
     check_contract(catalog)
-    assert catalog.columns.tolist() == [*CONTRACT, "width", "height"]
+    assert catalog.columns.tolist() == [*CONTRACT, "pixel_width", "pixel_height"]
     assert catalog["product_id"].tolist() == catalog["image_id"].tolist() == ["test/2.png", "train/shoe/1.png"]
     assert catalog["path"].tolist() == [str(tmp_path / "photos" / image_id) for image_id in catalog["image_id"]]
-    assert catalog[["width", "height"]].to_numpy().tolist() == [[7, 9], [30, 20]]
+    assert catalog[["pixel_width", "pixel_height"]].to_numpy().tolist() == [[7, 9], [30, 20]]
     assert rejected.columns.tolist() == ["image_id", "reason"]
     assert rejected["image_id"].tolist() == ["train/shoe/0.png"]
     assert "not an image" in rejected["reason"][0]
@@ -297,18 +297,18 @@ def test_its_own_csv_overrules_folder_names(tmp_path):
     folder = write_photos(tmp_path / "photos", ["train/shoe/1.png", "train/shoe/2.png", "3.png", "unlisted.png"])
     write_csv(
         folder,
-        "title,image_id,product_id,label,split,price,width,height,path\n"
+        "title,image_id,product_id,label,split,price,pixel_width,pixel_height,path\n"
         '"Boot, ""large""",3.png,p2,boot,test,12.5,1,1,/nowhere\n'
-        "Sneaker,train/shoe/2.png,p1,sneaker,,7,1,1,/nowhere\n"
+        "Sneaker,./train/shoe/2.png,p1,sneaker,,007,1,1,/nowhere\n"
         "Sneaker,train/shoe/1.png,,,validation,,1,1,/nowhere\n"
         "Gone,gone.png,p3,boot,train,3,1,1,/nowhere\n",
     )
     catalog, rejected = load_catalog("folder", folder)
     check_contract(catalog)
-    assert catalog.columns.tolist() == [*CONTRACT, "title", "price", "width", "height"]
+    assert catalog.columns.tolist() == [*CONTRACT, "title", "price", "pixel_width", "pixel_height"]
     rows = [
-        ("3.png", "p2", "boot", "test", 'Boot, "large"', 12.5),
-        ("train/shoe/2.png", "p1", "sneaker", None, "Sneaker", 7),
+        ("3.png", "p2", "boot", "test", 'Boot, "large"', "12.5"),
+        ("train/shoe/2.png", "p1", "sneaker", None, "Sneaker", "007"),
     ]
     rows += [("train/shoe/1.png", "train/shoe/1.png", None, "validation", "Sneaker", None)]
     expected = [
@@ -320,8 +320,8 @@ def test_its_own_csv_overrules_folder_names(tmp_path):
             "split": split,
             "title": title,
             "price": price,
-            "width": 12,
-            "height": 8,
+            "pixel_width": 12,
+            "pixel_height": 8,
         }
         for image_id, product_id, label, split, title, price in rows
     ]
@@ -429,8 +429,8 @@ def test_a_catalogue_comes_back_as_it_was_saved(catalog, tmp_path):
     check_contract(back)
     assert back.columns.tolist() == catalog.columns.tolist()
     assert plain(back) == plain(catalog)
-    assert back["stock"].dtype == catalog["stock"].dtype == np.int64
-    assert back["price"].dtype == catalog["price"].dtype == np.float64
+    assert catalog["stock"].tolist() == ["3", "4", "5"]  # attributes are text, untouched
+    assert back["pixel_width"].dtype == catalog["pixel_width"].dtype == np.int64
     save_catalog(back, tmp_path / "tree" / "results" / "again" / "catalog.csv")
     assert (tmp_path / "tree" / "results" / "again" / "catalog.csv").read_bytes() == file.read_bytes()
 
@@ -729,3 +729,23 @@ def test_the_sample_splits_without_torn_products(sample):
     assert all(len(side) == 1 for side in sides(split).values())
     for _, group in split.groupby("label"):
         assert set(group["split"]) == set(SPLITS)
+
+
+def test_a_folder_beside_the_splits_is_not_taken_for_a_label(tmp_path):
+    folder = write_photos(tmp_path / "photos", ["train/shoe/1.png", "test/shoe/2.png", "extra/3.png"])
+    with pytest.raises(ValueError, match=r"others \(extra\)"):
+        load_one(folder)
+
+
+def test_two_spellings_of_one_file_are_one_id(tmp_path):
+    folder = write_photos(tmp_path / "photos", ["1.png"])
+    write_csv(folder, "image_id\n1.png\n./1.png\n")
+    with pytest.raises(ValueError, match="unique"):
+        load_one(folder)
+
+
+def test_a_zero_byte_in_a_name_is_rejected_not_raised(tmp_path):
+    folder = write_photos(tmp_path / "photos", ["1.png"])
+    write_csv(folder, "image_id\n1.png\n2\0.png\n")
+    _, rejected = load_catalog("folder", folder)
+    assert "file name" in rejected["reason"][0]

@@ -44,7 +44,7 @@ def test_store_holds_a_vector_a_row_and_says_how_it_was_made(encoder, catalog, t
     manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
     assert manifest["encoder"] == encoder.name
     assert (manifest["n"], manifest["dim"], manifest["schema"]) == (12, 128, 1)
-    assert manifest["precision"] == "float32"
+    assert (manifest["precision"], manifest["pooling"]) == ("float32", "GlobalAveragePooling2D")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "store"]
 
 
@@ -86,6 +86,13 @@ def test_changed_content_is_computed_renamed_and_repeated_content_is_not(encoder
     assert sum(computed) == 1
     assert store.catalog["image_id"].tolist() == ["002.png", "copy.png", "renamed.png"]
     np.testing.assert_allclose(store.vectors, embed_images(encoder, changed["path"].tolist()), rtol=1e-4, atol=1e-5)
+
+
+def test_what_else_lies_in_the_folder_stays_there(encoder, catalog, tmp_path):
+    store = embed_catalog(encoder, catalog.iloc[:3], tmp_path / "store")
+    (store.folder / "notes.txt").write_text("mine")
+    embed_catalog(encoder, catalog, tmp_path / "store")
+    assert (store.folder / "notes.txt").read_text() == "mine"
 
 
 def test_another_encoder_or_fit_starts_anew(encoder, other_encoder, catalog, tmp_path, computed):

@@ -34,7 +34,8 @@ def test_hand_computed_values():
     np.testing.assert_allclose(average_precision_at_k(HAND, 4), [(1 / 1 + 2 / 3) / 3, (1 / 4) / 1, np.nan])
     np.testing.assert_allclose(average_precision_at_k(HAND, 2), [(1 / 1) / 2, 0, np.nan])
     np.testing.assert_allclose(average_similarity_at_k(HAND, 4), [0.75, 0.35, 0.1], rtol=1e-6)
-    assert chance(HAND) == pytest.approx((0.3 + 0.1 + 0) / 3)
+    assert chance(HAND, 4) == pytest.approx((0.3 + 0.1 + 0) / 3)
+    assert chance(HAND, 20) == pytest.approx((3 + 1 + 0) / 20 / 3)  # half of twenty results cannot exist
 
 
 def test_k_beyond_what_was_ranked_is_refused():
@@ -73,14 +74,14 @@ def test_leave_one_out_leaves_out_the_own_product_and_counts_what_is_left():
     np.testing.assert_array_equal(ranking.n_relevant, 18)
     np.testing.assert_array_equal(ranking.relevant.sum(axis=1), 18)
     np.testing.assert_array_equal(np.isfinite(ranking.scores).sum(axis=1), 58)
-    assert chance(ranking) == pytest.approx(18 / 58)
+    assert chance(ranking, 10) == pytest.approx(18 / 58)
     np.testing.assert_allclose(recall_at_k(ranking, 60), 1)
 
 
 def test_random_vectors_score_the_level_of_chance():
     vectors, catalog = make_case(n=3000, dim=16)
     ranking = rank(vectors, catalog, 10)
-    assert precision_at_k(ranking, 10).mean() == pytest.approx(chance(ranking), abs=0.02)
+    assert precision_at_k(ranking, 10).mean() == pytest.approx(chance(ranking, 10), abs=0.02)
 
 
 def test_splits_query_the_one_in_the_other():
@@ -130,4 +131,21 @@ def test_evaluate_has_a_row_for_each_k():
     table = evaluate(ranking, (1, 3))
     assert table.index.tolist() == [1, 3]
     assert table.loc[3, "Precision@k"] == pytest.approx(precision_at_k(ranking, 3).mean())
-    assert table["chance of Precision@k"].tolist() == [chance(ranking)] * 2
+    assert table["chance"].tolist() == [chance(ranking, 1), chance(ranking, 3)]
+    assert "average distance" in evaluate(rank(vectors, catalog, 3, metric="euclidean"), (3,))
+
+
+def test_evaluate_where_nothing_is_relevant_tells_so_without_a_warning(recwarn):
+    vectors, catalog = make_case()
+    table = evaluate(rank(vectors, catalog.assign(label=catalog["product_id"]), 3), (3,))
+    assert table.loc[3, ["Precision@k", "chance"]].tolist() == [0, 0]
+    assert np.isnan(table.loc[3, "MAP@k"])
+    assert not recwarn.list
+
+
+def test_a_perfect_encoder_on_a_tiny_catalogue_is_above_chance():
+    catalog = pd.DataFrame({"product_id": range(10), "label": ["cup"] * 5 + ["plate"] * 5})
+    vectors = np.eye(2, dtype=np.float32)[[0] * 5 + [1] * 5]
+    scores = evaluate(rank(vectors, catalog, 10), (10,))
+    assert scores.loc[10, "Precision@k"] == pytest.approx(0.4)  # four others of its kind exist
+    assert scores.loc[10, "chance"] == pytest.approx(0.4)  # and ten results show all of the nine photos

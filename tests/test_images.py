@@ -153,8 +153,8 @@ def test_the_catalogue_names_each_odd_file_once(odd_folder):
     good, rejected = load_catalog("folder", odd_folder)
     assert sorted(good["image_id"]) == sorted(GOOD)
     assert sorted(rejected["image_id"]) == sorted(BAD)
-    assert (good["width"] == 64).all()
-    assert (good["height"] == 48).all()
+    assert (good["pixel_width"] == 64).all()
+    assert (good["pixel_height"] == 48).all()
     for image_id, reason in zip(rejected["image_id"], rejected["reason"], strict=True):
         assert ODD_FILES[image_id] in reason
         assert str(odd_folder) not in reason

@@ -26,7 +26,7 @@ def test_gallery_marks_what_is_wrong_and_tells_rank_score_and_label(tmp_path):
     assert wrong.get_title() == "2 \N{MULTIPLICATION SIGN} | 0.500\nb"
     assert (frame_of(right), frame_of(wrong)) == (RIGHT, WRONG)
     assert all(axes.images for axes in figure.axes)
-    assert figure.get_suptitle() == "Most alike by cosine: 1 of 2 have the query's label"
+    assert figure.get_suptitle() == "Most alike by cosine similarity: 1 of 2 have the query's label"
 
 
 def test_gallery_without_labels_judges_nothing_and_a_lost_file_is_a_grey_tile(tmp_path):
@@ -37,7 +37,7 @@ def test_gallery_without_labels_judges_nothing_and_a_lost_file_is_a_grey_tile(tm
     assert first.get_title() == "1 | 0.900\na"
     assert frame_of(first) not in (RIGHT, WRONG)
     assert not second.images
-    assert figure.get_suptitle() == "Most alike by cosine"
+    assert figure.get_suptitle() == "Most alike by cosine similarity"
     assert "not found" in second.texts[0].get_text()
 
 
@@ -57,8 +57,19 @@ def test_contact_sheet_has_a_row_a_label_with_its_count(tmp_path):
 
 
 def test_precision_is_drawn_beside_guessing():
-    scores = pd.DataFrame({"Precision@k": [0.9, 0.6], "chance of Precision@k": [0.2, 0.2]}, index=[1, 10])
+    scores = pd.DataFrame({"Precision@k": [0.9, 0.6], "chance": [0.25, 0.2]}, index=[1, 10])
     axes = show_precision(scores).axes[0]
     assert [bar.get_height() for bar in axes.patches] == [0.9, 0.6]
-    assert axes.lines[0].get_ydata()[0] == 0.2
+    assert [line[0, 1] for line in axes.collections[0].get_segments()] == [0.25, 0.2]
     assert axes.get_title() == "3.0 times as good as guessing at k = 10"
+
+
+def test_a_label_with_a_dollar_sign_is_text(tmp_path):
+    catalog = make_catalog(tmp_path, 3).assign(label="a$^$b")
+    for figure in (show_contact_sheet(catalog), show_gallery(catalog.iloc[:1], [results_of(catalog, ["a$^$b"])])):
+        figure.savefig(tmp_path / "figure.png")
+
+
+def test_nothing_to_find_is_said():
+    scores = pd.DataFrame({"Precision@k": [0.0], "chance": [0.0]}, index=[10])
+    assert show_precision(scores).axes[0].get_title() == "nothing to find"

@@ -32,7 +32,8 @@ def test_folder_without_splits_is_measured_leave_one_out(tmp_path):
     for number in range(12):
         write_photo(tmp_path / ("red" if number % 2 else "blue") / f"{number}.png", number)
     result, output = run_quality("--data", tmp_path, "--backbone", "VGG16Slim", "--weights", "none", "--image-size", 32)
-    assert "no splits train and validation" in output
+    assert "no splits" in output
+    assert result["query_split"] is None
     assert (result["n_queries"], result["n_gallery"]) == (12, 11)
     assert result["chance"] == pytest.approx(5 / 11, abs=1e-4)
 
@@ -43,7 +44,18 @@ def test_named_splits_are_used(tmp_path):
         write_photo(tmp_path / split / ("red" if number % 2 else "blue") / f"{number}.png", number)
     options = ("--backbone", "VGG16Slim", "--weights", "none", "--image-size", 32, "--metric", "euclidean", "--k", 3)
     result, _ = run_quality("--data", tmp_path, *options, "--query-split", "test")
-    assert (result["n_queries"], result["n_gallery"], result["chance"]) == (4, 8, 0.5)
+    assert (result["n_queries"], result["n_gallery"], result["chance"]) == (4, 8, 0.4)  # ten results from eight photos
+    wrong = [
+        sys.executable,
+        str(PROJECT / "benchmarks" / "quality.py"),
+        "--data",
+        str(tmp_path),
+        "--query-split",
+        "tset",
+    ]
+    process = subprocess.run([*wrong, *map(str, options)], capture_output=True, text=True)
+    assert process.returncode != 0
+    assert "split tset" in process.stderr
 
 
 @pytest.mark.skipif(not CLOTHING.is_dir(), reason="the clothing photos are not beside the project")

@@ -171,3 +171,44 @@ def test_recommend_all_agrees_with_recommend(store):
         assert list(group["rank"]) == [1, 2, 3, 4]
         np.testing.assert_array_equal(group["score"], single["score"])
     assert isinstance(everything, pd.DataFrame)
+
+
+def brute_force(queries, gallery, k, metric):
+    """Every score in float64, rounded to float32, sorted with ties by lower index."""
+    queries, gallery = queries.astype(np.float64), gallery.astype(np.float64)
+    if metric == "cosine":
+        lengths = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(gallery, axis=1)
+        badness = -np.stack([(gallery * query).sum(axis=1) for query in queries]) / lengths
+    else:
+        badness = np.stack([np.sqrt(((gallery - query) ** 2).sum(axis=1)) for query in queries])
+    return np.argsort(badness.astype(np.float32), axis=1, kind="stable")[:, :k]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("case", ["outlier", "huge outlier", "far clusters", "nearly parallel", "copies"])
+def test_nothing_is_lost_to_rounding(metric, case):
+    random = np.random.default_rng(0)
+    gallery = random.normal(size=(2000, 32))
+    gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
+    if case == "outlier":
+        gallery[7] *= 1000
+    elif case == "huge outlier":
+        gallery[7] *= 1e25
+    elif case == "far clusters":
+        gallery[::2] += 1000
+    elif case == "nearly parallel":
+        gallery = 1 + 1e-3 * gallery
+    elif case == "copies":
+        gallery = np.repeat(gallery[:40], 50, axis=0) + 1e-3 * random.normal(size=(2000, 32))
+    gallery = gallery.astype(np.float32)
+    queries = gallery[::40]
+    np.testing.assert_array_equal(
+        top_k(queries, gallery, 10, metric=metric)[0], brute_force(queries, gallery, 10, metric)
+    )
+
+
+def test_a_catalogue_may_have_columns_of_the_same_names(encoder, catalog, tmp_path):
+    store = embed_catalog(encoder, catalog.assign(score="4 stars"), tmp_path / "store")
+    table = recommend(store, "004.png", 3)
+    assert table["score"].dtype == np.float32
+    assert list(table["catalog_score"]) == ["4 stars"] * 3

@@ -13,6 +13,7 @@ from lookalike.workspace import (
     parallel_map,
     project_root,
     quiet_stderr,
+    source_name,
     written_aside,
 )
 
@@ -40,6 +41,16 @@ def test_the_machine_is_told_in_one_line():
 def test_choices_say_what_and_why():
     assert str(choose_source("auto")) == "source = sample: bundled with the project, needs no network"
     assert str(choose_source("folder")) == "source = folder: as asked"
+    assert choose_source("auto", str(PROJECT)).value == "folder"
+    assert choose_source("auto", __file__).value == "zip"
+
+
+def test_two_sources_of_one_name_get_two_names():
+    assert source_name("sample") == "sample"
+    names = {source_name("folder", path) for path in ("a/photos", "b/photos", "b/photos.zip")}
+    assert len(names) == 3
+    assert all(name.startswith("photos-") for name in names)
+    assert source_name("folder", "photos") == source_name("folder", "./photos/")
 
 
 def test_parallel_map_keeps_order_and_holds_few_items_at_once():

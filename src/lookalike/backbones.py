@@ -94,7 +94,8 @@ def choose_backbone(backbone: str) -> Choice:
         urllib.request.urlopen(urllib.request.Request(VGG16_ADDRESS, method="HEAD"), timeout=5).close()
     except (urllib.error.URLError, OSError) as error:
         why = getattr(error, "reason", error)
-        return Choice("backbone", "VGG16Slim", f"bundled; the ImageNet weights of VGG16 cannot be reached ({why})")
+        state = "bundled" if slim_weights().is_file() else "UNTRAINED, to show the way and no more"
+        return Choice("backbone", "VGG16Slim", f"{state}; the ImageNet weights of VGG16 cannot be reached ({why})")
     return Choice("backbone", "VGG16", "its ImageNet weights can be downloaded")
 
 
@@ -168,7 +169,7 @@ def _weights_source(name: str, weights: str | Path | None) -> str | None:
             )
     elif weights == "auto":
         weights = "imagenet"
-    if weights is None or weights == "imagenet":
+    if weights is None or (weights == "imagenet" and name != "VGG16Slim"):
         return weights
     if not Path(weights).is_file():
         raise FileNotFoundError(
@@ -191,49 +192,49 @@ def _build_backbone(row: Backbone, name: str, source: str | None, size: int, opt
         raise
 
 
-# What decides a layer's output besides its weights. Other settings come and go between Keras releases.
-_DECISIVE = {"activation", "axis", "data_format", "depth_multiplier", "dilation_rate", "epsilon", "filters", "groups"}
-_DECISIVE |= {"interpolation", "kernel_size", "keepdims", "max_value", "mean", "negative_slope", "offset", "padding"}
-_DECISIVE |= {
-    "pool_size",
-    "scale",
-    "size",
-    "strides",
-    "target_shape",
-    "threshold",
-    "units",
-    "use_bias",
-    "value",
-    "variance",
+# What a configuration says that decides no output, and what comes and goes between Keras releases.
+_INDIFFERENT = {
+    "name",
+    "trainable",
+    "dtype",
+    "module",
+    "registered_name",
+    "build_config",
+    "momentum",
+    "renorm_momentum",
 }
+_INDIFFERENT |= {"sparse", "ragged", "optional", "autocast", "seed", "batch_shape", "batch_input_shape"}
+_INDIFFERENT |= {f"{part}_initializer" for part in ("kernel", "bias", "beta", "gamma", "depthwise", "pointwise")}
+_INDIFFERENT |= {"moving_mean_initializer", "moving_variance_initializer"}
 
 
 def encoder_fingerprint(encoder: keras.Model) -> str:
-    """A hash of architecture and weights, 16 hexadecimal digits: equal for encoders that compute the same function.
+    """A hash of architecture and weights, 16 hexadecimal digits; encoders of different fingerprint are not to be mixed.
 
-    It survives saving, reloading, another process and another Keras release; names and training settings do not count.
+    It survives saving, reloading and another process; names of layers and training settings do not count.
     """
-    digest = hashlib.sha256(json.dumps(_architecture(encoder.get_config()), sort_keys=True).encode())
+    parts = [encoder.input_shape, _architecture(encoder.get_config(), {})]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
     for array in encoder.get_weights():
         digest.update(str(array.shape).encode() + np.ascontiguousarray(array, np.float32).tobytes())
     return digest.hexdigest()[:16]
 
 
-def _architecture(node: object) -> object:
-    """Keep class names, decisive settings, shapes, constants and wiring of a Keras configuration; drop the rest."""
+def _architecture(node: object, places: dict[str, int]) -> object:
+    """A Keras configuration without what decides no output; layers are called by their place, not by their name."""
     if isinstance(node, (list, tuple)):
-        return [_architecture(item) for item in node]
+        return [_architecture(item, places) for item in node]
     if not isinstance(node, dict):
         return node
-    if node.get("class_name") == "__keras_tensor__":
-        return node["config"]["shape"]
     if "layers" in node:  # a model, at any depth
-        return [_architecture(layer) for layer in node["layers"]]
-    if "class_name" not in node:
-        return {key: _architecture(value) for key, value in node.items() if key in _DECISIVE}
-    kept = {key: _architecture(node[key]) for key in ("class_name", "config") if key in node}
-    wiring = [call["args"] for call in node.get("inbound_nodes", [])]
-    return kept | {"wiring": _architecture(wiring)}
+        places = {layer["name"]: place for place, layer in enumerate(node["layers"])}
+    kept = {}
+    for key, value in node.items():
+        if key in ("keras_history", "input_layers", "output_layers"):
+            kept[key] = [places.get(part, part) if isinstance(part, str) else part for part in np.ravel(value).tolist()]
+        elif key not in _INDIFFERENT and value is not None and value is not False:
+            kept[key] = _architecture(value, places)
+    return kept
 
 
 def describe_encoder(encoder: keras.Model) -> str:

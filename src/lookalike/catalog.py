@@ -15,7 +15,8 @@ from lookalike.images import ImageError, image_size
 from lookalike.sources import source_folder
 from lookalike.workspace import Workspace, parallel_map, progress, written_aside
 
-TEXT_COLUMNS = ("image_id", "path", "product_id", "label", "split")
+BASE_COLUMNS = ("image_id", "path", "product_id", "label", "split")
+PIXEL_COLUMNS = ("pixel_width", "pixel_height")
 SPLITS = ("train", "validation", "test")
 SPLIT_FOLDERS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_FOLDERS |= dict.fromkeys(("validation", "valid", "val"), "validation")
@@ -44,7 +45,8 @@ def load_catalog(
     -------
     catalog : DataFrame
         One row an image: `image_id` (unique, relative to the source's root), `path`, `product_id`, `label`, `split`
-        (both missing where the source does not say), the attributes of its `catalog.csv`, `width` and `height`.
+        (both missing where the source does not say), the attributes of its `catalog.csv` as text, and `pixel_width` and
+        `pixel_height`.
     rejected : DataFrame
         `image_id` and `reason` of each file that cannot be read as an image.
 
@@ -71,10 +73,10 @@ def load_catalog(
         )
     catalog = rows[good].reset_index(drop=True)
     catalog["path"] = [_path(root, image_id) for image_id in catalog["image_id"]]
-    catalog[["width", "height"]] = [size for size, _ in found if size]
+    catalog[list(PIXEL_COLUMNS)] = [size for size, _ in found if size]
     catalog["product_id"] = catalog["product_id"].fillna(catalog["image_id"])
-    attributes = [name for name in catalog.columns if name not in TEXT_COLUMNS]
-    return catalog[[*TEXT_COLUMNS, *attributes]], rejected
+    attributes = [name for name in catalog.columns if name not in BASE_COLUMNS]
+    return catalog[[*BASE_COLUMNS, *attributes]], rejected
 
 
 def _check(root: Path, image_id: str) -> tuple[tuple[int, int] | None, str]:
@@ -84,8 +86,8 @@ def _check(root: Path, image_id: str) -> tuple[tuple[int, int] | None, str]:
         return image_size(_path(root, image_id)), ""
     except ImageError as error:
         return None, error.reason
-    except UnicodeEncodeError:
-        return None, "the file's name is not valid Unicode; rename it"
+    except ValueError:  # no Unicode, or a zero byte in it
+        return None, "no valid Unicode file name; rename it"
 
 
 def _path(root: Path, image_id: str) -> str:
@@ -131,6 +133,9 @@ def _rows_from_names(root: Path) -> pd.DataFrame:
         names += [(inside / name).as_posix() for name in sorted(files + odd) if _is_wanted(name)]
     tops = {PurePosixPath(name).parts[0].lower() for name in names if "/" in name}
     has_splits = bool(tops) and tops <= SPLIT_FOLDERS.keys()
+    if not has_splits and len(tops & SPLIT_FOLDERS.keys()) > 1:
+        odd = ", ".join(sorted(tops - SPLIT_FOLDERS.keys()))
+        raise ValueError(f"{root} holds folders for splits and others ({odd}); move the others away, or into a split.")
     rows = []
     for name in names:
         *folders, _ = PurePosixPath(name).parts
@@ -150,7 +155,7 @@ def _rows_from_csv(file: Path) -> pd.DataFrame:
     unknown = set(rows["split"].dropna()) - set(SPLITS)
     if unknown:
         raise ValueError(f"{file}: a split is one of {', '.join(SPLITS)}, not {min(unknown)!r}.")
-    return rows.drop(columns=[name for name in ("path", "width", "height") if name in rows])
+    return rows.drop(columns=[name for name in ("path", *PIXEL_COLUMNS) if name in rows])
 
 
 def _read_csv(file: Path, columns: Sequence[str] = ("image_id",)) -> pd.DataFrame:
@@ -158,12 +163,13 @@ def _read_csv(file: Path, columns: Sequence[str] = ("image_id",)) -> pd.DataFram
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a row of too many fields
-            rows = pd.read_csv(file, dtype=dict.fromkeys(TEXT_COLUMNS, str), **options)
+            rows = pd.read_csv(file, dtype=str, **options)
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} cannot be read as CSV in UTF-8: {error}") from None
     missing = [name for name in columns if name not in rows]
     if missing:
         raise ValueError(f"{file} has no column {', '.join(missing)}; it has {', '.join(rows)}.")
+    rows["image_id"] = rows["image_id"].map(lambda name: PurePosixPath(name).as_posix(), na_action="ignore")
     repeated = rows["image_id"][rows["image_id"].duplicated() | rows["image_id"].isna()]
     if len(repeated):
         raise ValueError(f"{file}: image_id must be given and unique; {repeated.iloc[0]!r} is not.")
@@ -190,11 +196,11 @@ def read_catalog(file: str | Path) -> pd.DataFrame:
     file = Path(file).absolute()
     if not file.is_file():
         raise FileNotFoundError(f"No catalogue at {file}.")
-    rows = _read_csv(file, TEXT_COLUMNS)
+    rows = _read_csv(file, BASE_COLUMNS)
     if rows["path"].isna().any():
         raise ValueError(f"{file}: image {rows['image_id'][rows['path'].isna()].iloc[0]!r} has no path.")
     rows["path"] = [os.path.normpath(file.parent / path) for path in rows["path"]]
-    return rows
+    return rows.astype({name: int for name in PIXEL_COLUMNS if name in rows})
 
 
 def split_catalog(

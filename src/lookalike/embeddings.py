@@ -89,7 +89,7 @@ def embed_catalog(
     Parameters
     ----------
     folder
-        The store's own folder, e.g. `embeddings/vgg16`; what is in it is replaced, unless it is not a store.
+        The store's own, e.g. `embeddings/vgg16`; the store that is in it is updated or replaced.
     fit
         How photos are brought to the encoder's input size: "resize", "letterbox" or "crop".
 
@@ -116,14 +116,14 @@ def embed_catalog(
         "fingerprint": encoder_fingerprint(encoder),
         "image_size": list(encoder.input_shape[1:3]),
         "fit": fit,
+        "pooling": type(encoder.layers[-1]).__name__,
         "precision": encoder.dtype_policy.name,
         "dim": encoder.output_shape[-1],
     }
     bar = progress(catalog["path"], total=len(catalog), description="Reading files")
     hashes = list(parallel_map(content_hash, bar))
     known = _known_vectors(folder, recipe)
-    first_path = dict(zip(reversed(hashes), reversed(catalog["path"].tolist()), strict=True))
-    missing = {key: first_path[key] for key in dict.fromkeys(hashes) if key not in known}
+    missing = {key: path for key, path in zip(hashes, catalog["path"], strict=True) if key not in known}
     partial = folder.with_name(f".{folder.name}.partial")
     if missing:
         known |= _compute(encoder, missing, partial, recipe, batch_size=batch_size)
@@ -132,10 +132,8 @@ def embed_catalog(
 
 def _known_vectors(folder: Path, recipe: dict) -> dict[str, np.ndarray]:
     """Vectors by content hash of the store that is there, if the same encoder made it from equally fitted photos."""
-    if not (folder / MANIFEST).is_file():
-        return {}
-    store = open_store(folder)
-    if any(store.manifest[name] != value for name, value in recipe.items()):
+    store = open_store(folder) if (folder / MANIFEST).is_file() else None
+    if store is None or any(store.manifest.get(name) != value for name, value in recipe.items()):
         return {}
     return dict(zip(store.manifest["content_hashes"], store.vectors, strict=True))
 
@@ -177,6 +175,8 @@ def _publish(
     fresh = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
+    if folder.exists():  # what else somebody keeps there moves along
+        shutil.copytree(folder, fresh, ignore=shutil.ignore_patterns(VECTORS, CATALOG, MANIFEST), dirs_exist_ok=True)
     array = np.lib.format.open_memmap(fresh / VECTORS, "w+", np.float32, (len(catalog), recipe["dim"]))
     for row, key in enumerate(hashes):
         array[row] = vectors[key]
@@ -230,13 +230,7 @@ def open_store(folder: str | Path) -> EmbeddingStore:
 
 
 def check_encoder(store: EmbeddingStore, encoder: keras.Model) -> None:
-    """Refuse an encoder that did not make the store.
-
-    Raises
-    ------
-    ValueError
-        Naming both encoders.
-    """
+    """Refuse an encoder that did not make the store, with a `ValueError` that names both."""
     if encoder_fingerprint(encoder) != store.manifest["fingerprint"]:
         made_with = f"{store.manifest['encoder']} ({store.manifest['fingerprint']})"
         raise ValueError(

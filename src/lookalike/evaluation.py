@@ -18,12 +18,14 @@ class Ranking:
     scores : float32 [q, k], as `top_k` gives them; not finite where the gallery was exhausted
     n_relevant : int64 [q], how many relevant images the query could have found
     n_gallery : int64 [q], how many images it was compared with
+    metric : "cosine" or "euclidean", what the scores are
     """
 
     relevant: np.ndarray
     scores: np.ndarray
     n_relevant: np.ndarray
     n_gallery: np.ndarray
+    metric: str = "cosine"
 
 
 def rank(
@@ -79,7 +81,7 @@ def rank(
         [np.sum(values[gallery][rows] == value) for rows, value in zip(exclude, values[queries], strict=True)]
     )
     n_gallery = len(gallery) - np.array([len(rows) for rows in exclude])
-    return Ranking(relevant, scores, n_relevant - n_own_relevant, n_gallery)
+    return Ranking(relevant, scores, n_relevant - n_own_relevant, n_gallery, metric)
 
 
 def precision_at_k(ranking: Ranking, k: int) -> np.ndarray:
@@ -99,7 +101,7 @@ def recall_at_k(ranking: Ranking, k: int) -> np.ndarray:
 def hit_rate_at_k(ranking: Ranking, k: int) -> np.ndarray:
     """1 for a query with a relevant image among its first k results, else 0; known as "Recall@k" in metric learning.
 
-    Source: Jégou, Douze, Schmid, "Product Quantization for Nearest Neighbor Search", TPAMI 2011 (recall@R).
+    Source: Oh Song and others, "Deep Metric Learning via Lifted Structured Feature Embedding", CVPR 2016.
     """
     return _first(ranking, k).any(axis=1).astype(float)
 
@@ -118,19 +120,19 @@ def average_precision_at_k(ranking: Ranking, k: int) -> np.ndarray:
 
 
 def average_similarity_at_k(ranking: Ranking, k: int) -> np.ndarray:
-    """Mean score of the first k results of each query: how alike they are, whatever their labels."""
+    """Mean score of the first k results of each query, whatever their labels; for "euclidean" it is a distance."""
     _first(ranking, k)
     scores = np.where(np.isfinite(ranking.scores[:, :k]), ranking.scores[:, :k], np.nan)
     counted = np.isfinite(scores).sum(axis=1)
     return np.divide(np.nansum(scores, axis=1), counted, out=np.full(len(scores), np.nan), where=counted > 0)
 
 
-def chance(ranking: Ranking) -> float:
-    """The Precision@k that guessing has on average: the share of relevant images in the gallery, over all queries."""
-    shares = np.divide(
-        ranking.n_relevant, ranking.n_gallery, out=np.zeros(len(ranking.n_gallery)), where=ranking.n_gallery > 0
-    )
-    return float(shares.mean())
+def chance(ranking: Ranking, k: int) -> float:
+    """The Precision@k that guessing has on average: the share of relevant images in the gallery, over all queries.
+
+    Where the gallery has fewer than k images, guessing misses the rest as any ranking does.
+    """
+    return float((ranking.n_relevant / np.maximum(ranking.n_gallery, k)).mean())
 
 
 def _first(ranking: Ranking, k: int) -> np.ndarray:
@@ -140,16 +142,17 @@ def _first(ranking: Ranking, k: int) -> np.ndarray:
 
 
 def evaluate(ranking: Ranking, ks: tuple[int, ...] = (1, 5, 10)) -> pd.DataFrame:
-    """One row a k: Precision@k, hit rate, recall, MAP@k and average similarity, meaned over queries, beside chance.
+    """One row a k: Precision@k beside its chance, hit rate, recall, MAP@k and average score, each meaned over queries.
 
     Means of recall and MAP run over the queries that have something relevant; `ranking.n_relevant` tells which.
     """
     columns = {
         "Precision@k": precision_at_k,
+        "chance": chance,
         "hit rate@k": hit_rate_at_k,
         "recall@k": recall_at_k,
         "MAP@k": average_precision_at_k,
-        "average similarity": average_similarity_at_k,
+        "average similarity" if ranking.metric == "cosine" else "average distance": average_similarity_at_k,
     }
-    rows = [{"k": k, **{name: float(np.nanmean(metric(ranking, k))) for name, metric in columns.items()}} for k in ks]
-    return pd.DataFrame(rows).set_index("k").assign(**{"chance of Precision@k": chance(ranking)})
+    rows = [{name: pd.Series(metric(ranking, k)).mean() for name, metric in columns.items()} for k in ks]
+    return pd.DataFrame(rows, index=pd.Index(ks, name="k"))

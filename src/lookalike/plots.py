@@ -15,7 +15,9 @@ from lookalike.images import ImageError, load_image
 # Okabe and Ito's palette, which stays apart for colour-blind readers: https://jfly.uni-koeln.de/color/
 RIGHT, WRONG, NEUTRAL = "#0072B2", "#D55E00", "#666666"
 THUMBNAIL = 160  # pixels; enough for an inch and a half at the resolution of a notebook
+SCORES = {"cosine": "cosine similarity", "euclidean": "Euclidean distance"}
 STYLE = {"figure.dpi": 100, "font.size": 9, "axes.titlesize": 9, "figure.facecolor": "white", "figure.titlesize": 12}
+STYLE |= {"text.parse_math": False}  # a label may have a dollar sign
 
 
 def _show_photo(axes: Axes, photo: str | np.ndarray) -> None:
@@ -36,7 +38,12 @@ def _frame(axes: Axes, colour: str, width: float) -> None:
 
 
 def show_gallery(
-    queries: pd.DataFrame, results: Sequence[pd.DataFrame], *, by: str = "label", title: str = "", score: str = "cosine"
+    queries: pd.DataFrame,
+    results: Sequence[pd.DataFrame],
+    *,
+    by: str = "label",
+    title: str = "",
+    metric: str = "cosine",
 ) -> Figure:
     """Queries on the left, what was recommended for each on the right, with rank, score and label.
 
@@ -48,8 +55,8 @@ def show_gallery(
         For each query a table of `recommend`.
     by
         The column that decides right (blue frame) or wrong (orange frame and a cross).
-    score
-        What to call the score.
+    metric
+        What the scores are: "cosine" or "euclidean".
     """
     columns = 1 + max(len(table) for table in results)
     n_right = n_judged = 0
@@ -75,7 +82,7 @@ def show_gallery(
             for axes in grid[row, 1 + len(table) :]:
                 axes.set_axis_off()
         verdict = f": {n_right} of {n_judged} have the query's {by}" if n_judged else ""
-        figure.suptitle(title or f"Most alike by {score}{verdict}")
+        figure.suptitle(title or f"Most alike by {SCORES[metric]}{verdict}")
     plt.close(figure)  # else a notebook shows it twice: once when made, once as the cell's value
     return figure
 
@@ -106,17 +113,17 @@ def show_contact_sheet(
 
 
 def show_precision(scores: pd.DataFrame) -> Figure:
-    """Precision@k of `evaluation.evaluate` as bars, with the level of guessing as a line."""
-    chance = scores["chance of Precision@k"].iloc[0]
+    """Precision@k of `evaluation.evaluate` as bars, with the level of guessing as a line across each."""
+    k, best, chance = scores.index[-1], scores["Precision@k"].iloc[-1], scores["chance"].iloc[-1]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
-        bars = axes.bar([f"k = {k}" for k in scores.index], scores["Precision@k"], color=RIGHT, width=0.6)
+        places = np.arange(len(scores))
+        bars = axes.bar(places, scores["Precision@k"], color=RIGHT, width=0.6)
         axes.bar_label(bars, fmt="%.2f", padding=2)
-        axes.axhline(chance, color=WRONG, linestyle="--", label=f"guessing: {chance:.2f}")
-        axes.set(ylim=(0, 1.08), ylabel="Precision@k, from 0 to 1")
-        axes.set_title(
-            f"{scores['Precision@k'].iloc[-1] / chance:.1f} times as good as guessing at k = {scores.index[-1]}"
-        )
+        axes.hlines(scores["chance"], places - 0.4, places + 0.4, color=WRONG, linestyle="--", label="guessing")
+        axes.set(ylim=(0, 1.12), ylabel="Precision@k, from 0 to 1")
+        axes.set_xticks(places, [f"k = {k}" for k in scores.index])
+        axes.set_title(f"{best / chance:.1f} times as good as guessing at k = {k}" if chance else "nothing to find")
         axes.legend(loc="upper right")
         axes.spines[["top", "right"]].set_visible(False)
     plt.close(figure)

@@ -13,7 +13,8 @@ from lookalike.embeddings import EmbeddingStore, check_encoder, embed_images
 
 METRICS = ("cosine", "euclidean")
 QUERY_BLOCK, GALLERY_BLOCK = 256, 16_384  # 256 x 16,384 float32 scores take 16 MB
-SPARE = 16  # candidates kept beyond k, so that rounding in the first pass costs no neighbour
+FLOAT32_ROUNDING = float(np.finfo(np.float32).eps)
+WORST = {"cosine": -np.inf, "euclidean": np.inf}
 
 
 def top_k(
@@ -26,8 +27,9 @@ def top_k(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest gallery vectors of each query, exactly.
 
-    A first pass over blocks of the gallery keeps k + 16 candidates a query by matrix product in float32; a second
-    scores those anew in float64, so that equal vectors have equal scores and a vector's distance to itself is 0.
+    Block by block, a matrix product in float32 tells which rows could be among the best, given how far rounding can
+    have moved them; those alone are scored anew in float64. So nothing is lost to rounding, equal vectors have equal
+    scores, and the distance of a vector to itself is 0.
 
     Parameters
     ----------
@@ -63,13 +65,11 @@ def top_k(
     if exclude is not None and len(exclude) != len(queries):
         raise ValueError(f"exclude has {len(exclude)} entries for {len(queries)} queries; it needs one for each.")
     indices = np.full((len(queries), k), -1, np.int64)
-    scores = np.full((len(queries), k), -np.inf if metric == "cosine" else np.inf, np.float32)
+    scores = np.full((len(queries), k), WORST[metric], np.float32)
     for start in range(0, len(queries), QUERY_BLOCK):
-        rows = slice(start, min(start + QUERY_BLOCK, len(queries)))
+        rows = slice(start, start + QUERY_BLOCK)
         left_out = None if exclude is None else exclude[rows]
-        block = _finite(queries[rows], "query", start)
-        candidates = _candidates(block, gallery, k + SPARE, metric, left_out)
-        _best_of(block, gallery, candidates, metric, indices[rows], scores[rows])
+        _search(_finite(queries[rows], "query", start), gallery, metric, left_out, indices[rows], scores[rows])
     return indices, scores
 
 
@@ -85,73 +85,63 @@ def _finite(rows: np.ndarray, name: str, offset: int) -> np.ndarray:
     return rows
 
 
+def _search(queries, gallery, metric: str, exclude, indices, scores) -> None:
+    """Find the best rows for one block of queries; written into `indices` and `scores`, views [q, k]."""
+    sign = -1 if metric == "cosine" else 1  # similarities are sorted downwards, distances upwards
+    # Differences do not change when both sides move; near the origin they lose no digits to the length of the vectors.
+    origin = gallery[:GALLERY_BLOCK].mean(axis=0) if metric == "euclidean" and len(gallery) else 0
+    for start in range(0, len(gallery), GALLERY_BLOCK):
+        block = _finite(gallery[start : start + GALLERY_BLOCK], "gallery", start)
+        excluded = [] if exclude is None else [np.asarray(rows, np.int64) - start for rows in exclude]
+        mask = _could_be_best(queries - origin, block - origin, metric, excluded, scores)
+        for row in np.flatnonzero(mask.any(axis=1)):
+            found = np.flatnonzero(mask[row])
+            # Sorted as the float32 numbers that the caller sees, so that what looks like a tie is ordered as one.
+            exact = np.append(scores[row], _exact(queries[row], block[found], metric).astype(np.float32))
+            order = np.argsort(sign * exact, kind="stable")[: len(scores[row])]
+            indices[row], scores[row] = np.append(indices[row], found + start)[order], exact[order]
+
+
+def _could_be_best(queries, block, metric: str, excluded, scores) -> np.ndarray:
+    """Which rows of a block of the gallery rounding leaves a chance to be among the best k: bool [q, n]."""
+    q_lengths, b_lengths = _lengths(queries), _lengths(block)
+    scale = 1.0 if metric == "cosine" else max(q_lengths.max(), b_lengths.max(), 1e-300)  # so that no square overflows
+    if metric == "cosine":
+        q_scale, b_scale = np.where(q_lengths == 0, 1, q_lengths), np.where(b_lengths == 0, 1, b_lengths)
+        closeness = _divided(queries, q_scale) @ _divided(block, b_scale).T
+        known = scores[:, -1].astype(np.float64)
+        margin = np.ones((1, 1), np.float32)
+    else:  # |q - g|^2 = |q|^2 - 2 (q.g - |g|^2 / 2): the larger the bracket, the nearer
+        q_lengths, b_lengths = q_lengths / scale, b_lengths / scale
+        closeness = _divided(queries, scale) @ _divided(block, scale).T
+        closeness -= (b_lengths**2 / 2).astype(np.float32)
+        known = (q_lengths**2 - (scores[:, -1].astype(np.float64) / scale) ** 2) / 2
+        margin = ((q_lengths[:, None] + b_lengths) ** 2).astype(np.float32)
+    margin = margin * np.float32((queries.shape[1] + 16) * FLOAT32_ROUNDING) + np.float32(1e-30)
+    for row, rows in enumerate(excluded):
+        closeness[row, rows[(rows >= 0) & (rows < len(block))]] = -np.inf
+    floor, k = known, scores.shape[1]
+    if closeness.shape[1] >= k:
+        floor = np.maximum(known, np.partition(closeness - margin, -k, axis=1)[:, -k])
+    closeness += margin
+    return (closeness >= floor[:, None].astype(np.float32)) & (closeness > -np.inf)
+
+
 def _lengths(rows: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    """Rows scaled to length one; a zero row stays zero, so that its cosine is 0."""
-    lengths = _lengths(rows)
-    return (rows / np.where(lengths == 0, 1, lengths)[:, None]).astype(np.float32)
+def _divided(rows: np.ndarray, by: np.ndarray | float) -> np.ndarray:
+    return (rows / np.reshape(by, (-1, 1))).astype(np.float32)
 
 
-def _candidates(queries, gallery, count: int, metric: str, exclude) -> np.ndarray:
-    """First pass: about the `count` best rows of the gallery for each query, -1 where there are fewer; [q, count]."""
-    best = np.full((len(queries), 0), -1, np.int64)
-    best_closeness = np.empty((len(queries), 0), np.float32)
-    if len(gallery) == 0:
-        return best
-    # Differences do not change when both sides move; near the origin they lose no digits to the length of the vectors.
-    origin = np.zeros(queries.shape[1], np.float32) if metric == "cosine" else gallery[:GALLERY_BLOCK].mean(axis=0)
-    left = _unit(queries) if metric == "cosine" else queries - origin
-    for start in range(0, len(gallery), GALLERY_BLOCK):
-        block = _finite(gallery[start : start + GALLERY_BLOCK], "gallery", start)
-        block = _unit(block) if metric == "cosine" else block - origin
-        closeness = left @ block.T
-        if metric == "euclidean":  # |q - g|^2 = |q|^2 - 2 (q.g - |g|^2 / 2), and |q|^2 orders nothing
-            closeness -= (_lengths(block) ** 2 / 2).astype(np.float32)
-        for row, left_out in enumerate(exclude if exclude is not None else ()):
-            inside = np.asarray(left_out, np.int64) - start
-            closeness[row, inside[(inside >= 0) & (inside < len(block))]] = -np.inf
-        found = _largest(closeness, count)
-        best = np.concatenate([best, found + start], axis=1)
-        best_closeness = np.concatenate([best_closeness, np.take_along_axis(closeness, found, axis=1)], axis=1)
-        kept = _largest(best_closeness, count)  # columns ascend with gallery rows, so "furthest left" is "lower index"
-        best, best_closeness = np.take_along_axis(best, kept, axis=1), np.take_along_axis(best_closeness, kept, axis=1)
-    return np.where(best_closeness == -np.inf, -1, best)
-
-
-def _largest(values: np.ndarray, count: int) -> np.ndarray:
-    """Column numbers, ascending, of the `count` largest values of each row; of near-equal ones those furthest left.
-
-    Equal vectors can differ in the last bit of a matrix product, so values within rounding of the last count as tied.
-    """
-    if values.shape[1] <= count:
-        return np.broadcast_to(np.arange(values.shape[1]), values.shape)
-    columns = np.argpartition(values, values.shape[1] - count, axis=1)[:, -count:]
-    last = np.take_along_axis(values, columns, axis=1).min(axis=1, keepdims=True)
-    rounding = 1e-6 * np.abs(values, where=np.isfinite(values), out=np.zeros_like(values)).max(axis=1, keepdims=True)
-    for row in np.flatnonzero((values >= last - rounding).sum(axis=1) > count):
-        above = np.flatnonzero(values[row] > last[row] + rounding[row])
-        tied = np.flatnonzero((values[row] >= last[row] - rounding[row]) & (values[row] <= last[row] + rounding[row]))
-        columns[row] = np.concatenate([above, tied])[:count]
-    return np.sort(columns, axis=1)
-
-
-def _best_of(queries, gallery, candidates, metric: str, indices, scores) -> None:
-    """Second pass: score the candidates exactly, and write the best into `indices` and `scores` (views [q, k])."""
-    for row, query in enumerate(queries.astype(np.float64)):
-        chosen = np.sort(candidates[row][candidates[row] >= 0])
-        vectors = gallery[chosen].astype(np.float64)
-        if metric == "cosine":
-            lengths = np.sqrt((vectors**2).sum(axis=1) * (query**2).sum())
-            exact = np.clip((vectors * query).sum(axis=1) / np.where(lengths == 0, 1, lengths), -1, 1)
-        else:
-            exact = np.sqrt(((vectors - query) ** 2).sum(axis=1))
-        # Sorted as the float32 numbers that the caller sees, so that what looks like a tie is ordered as one.
-        exact = exact.astype(np.float32)
-        order = np.argsort(-exact if metric == "cosine" else exact, kind="stable")[: indices.shape[1]]
-        indices[row, : len(order)], scores[row, : len(order)] = chosen[order], exact[order]
+def _exact(query: np.ndarray, vectors: np.ndarray, metric: str) -> np.ndarray:
+    """Scores in float64; each row is summed in the same order, so that equal rows score equally."""
+    query, vectors = query.astype(np.float64), vectors.astype(np.float64)
+    if metric == "euclidean":
+        return np.sqrt(((vectors - query) ** 2).sum(axis=1))
+    lengths = np.sqrt((vectors**2).sum(axis=1) * (query**2).sum())
+    return np.clip((vectors * query).sum(axis=1) / np.where(lengths == 0, 1, lengths), -1, 1)
 
 
 def recommend(
@@ -198,7 +188,8 @@ def recommend(
         exclude, vector = np.array([], np.int64), _query_vector(store, query, encoder)
     indices, scores = top_k(vector, store.vectors, k, metric=metric, exclude=[exclude])
     found = indices[0] >= 0
-    table = store.catalog.iloc[indices[0][found]].reset_index(drop=True)
+    own_names = {name: f"catalog_{name}" for name in ("rank", "score")}  # a shop may have columns of that name
+    table = store.catalog.iloc[indices[0][found]].rename(columns=own_names).reset_index(drop=True)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
     table.insert(1, "score", scores[0][found])
     return table

@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 from lookalike.workspace import Workspace, file_hash, open_workspace, progress, project_root
 
 MAX_UNZIPPED_BYTES = 50_000_000_000
-MAX_ZIP_RATIO = 200  # photos hardly shrink when zipped; what grows two hundredfold is an attack
+MAX_ZIP_RATIO = 200  # photos hardly shrink when zipped; what grows two hundredfold is an attack,
+MAX_PLAIN_BYTES = 100_000_000  # unless it is small: a white bitmap is no bomb
 
 
 def source_folder(source: str, path: str | Path = "", *, workspace: Workspace | None = None) -> Path:
@@ -27,14 +28,16 @@ def source_folder(source: str, path: str | Path = "", *, workspace: Workspace | 
         raise ValueError(f"Unknown source {source!r}; choose one of {', '.join(SOURCES)}.")
     if source != "sample" and not str(path):
         raise ValueError(f"The source {source!r} needs a path: the {source} that holds your photos.")
-    return SOURCES[source](Path(path).expanduser().absolute(), workspace or open_workspace())
+    if source == "sample" and str(path):
+        raise ValueError(f"The bundled sample takes no path; for the photos at {path} use source='folder' or 'zip'.")
+    return SOURCES[source](Path(path).expanduser().absolute(), workspace)
 
 
-def _sample(path: Path, workspace: Workspace) -> Path:
+def _sample(path: Path, workspace: Workspace | None) -> Path:
     return project_root() / "data" / "sample"
 
 
-def _folder(path: Path, workspace: Workspace) -> Path:
+def _folder(path: Path, workspace: Workspace | None) -> Path:
     if not path.is_dir():
         raise FileNotFoundError(
             f"No folder at {path}." + (" For a zip file use source='zip'." if path.is_file() else "")
@@ -42,8 +45,8 @@ def _folder(path: Path, workspace: Workspace) -> Path:
     return path
 
 
-def _zip(path: Path, workspace: Workspace) -> Path:
-    return unzip(path, workspace.data)
+def _zip(path: Path, workspace: Workspace | None) -> Path:
+    return unzip(path, (workspace or open_workspace()).data)
 
 
 SOURCES = {"sample": _sample, "folder": _folder, "zip": _zip}
@@ -75,6 +78,8 @@ def unzip(file: str | Path, folder: str | Path) -> Path:
                     archive.extract(member, aside)
                 except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
                     raise ValueError(f"{file}: {member.filename!r} is damaged ({error}); copy the zip again.") from None
+                except OSError as error:
+                    raise ValueError(f"{file}: {member.filename!r} cannot be written ({error}).") from None
         os.replace(aside, target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -83,18 +88,18 @@ def unzip(file: str | Path, folder: str | Path) -> Path:
 
 def _refuse_unsafe(file: Path, members: list[zipfile.ZipInfo]) -> None:
     for member in members:
-        name = PurePosixPath(member.filename.replace("\\", "/"))
-        if not name.parts or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
-            raise ValueError(
-                f"{file}: {member.filename!r} would be written outside its folder; the archive is refused."
-            )
+        written = member.filename
+        member.filename = member.filename.replace("\\", "/")  # as old Windows programs wrote it
+        name = PurePosixPath(member.filename)
+        if not name.parts or name.is_absolute() or ".." in name.parts or name.parts[0][1:2] == ":":
+            raise ValueError(f"{file}: {written!r} would be written outside its folder; the archive is refused.")
         if stat.S_ISLNK(member.external_attr >> 16):
-            raise ValueError(f"{file}: {member.filename!r} is a link; the archive is refused.")
+            raise ValueError(f"{file}: {written!r} is a link; the archive is refused.")
         if member.flag_bits & 0x1:
-            raise ValueError(f"{file}: {member.filename!r} is encrypted; unpack it yourself and use source='folder'.")
-        if member.file_size > MAX_ZIP_RATIO * max(member.compress_size, 5_000):
+            raise ValueError(f"{file}: {written!r} is encrypted; unpack it yourself and use source='folder'.")
+        if member.file_size > max(MAX_PLAIN_BYTES, MAX_ZIP_RATIO * member.compress_size):
             raise ValueError(
-                f"{file}: {member.filename!r} unpacks to {member.file_size:,} bytes; the archive is refused as a bomb."
+                f"{file}: {written!r} unpacks to {member.file_size:,} bytes; the archive is refused as a bomb."
             )
     if sum(member.file_size for member in members) > MAX_UNZIPPED_BYTES:
         raise ValueError(

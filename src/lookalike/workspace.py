@@ -113,11 +113,20 @@ def describe_machine() -> str:
     )
 
 
-def choose_source(source: str) -> Choice:
-    """Resolve `source`: "auto" is the bundled sample, which needs no network and no account."""
-    if source == "auto":
-        return Choice("source", "sample", "bundled with the project, needs no network")
-    return Choice("source", source, "as asked")
+def choose_source(source: str, path: str = "") -> Choice:
+    """Resolve `source`: "auto" is what lies at `path`, or else the bundled sample, which needs no network."""
+    if source != "auto":
+        return Choice("source", source, "as asked")
+    if path:
+        return Choice("source", "zip" if Path(path).is_file() else "folder", "there is a path")
+    return Choice("source", "sample", "bundled with the project, needs no network")
+
+
+def source_name(source: str, path: str = "") -> str:
+    """A name for what is made from a source; two folders both called "photos" get two names."""
+    if not path:
+        return source
+    return f"{Path(path).stem}-{hashlib.sha256(os.path.abspath(path).encode()).hexdigest()[:6]}"
 
 
 def progress(

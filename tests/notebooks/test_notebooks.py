@@ -1,6 +1,7 @@
 """Every notebook: its committed form, a quick run on a few photos, and what the runner does when something is wrong."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -74,6 +75,25 @@ def test_notebook_runs_on_a_folder_of_ones_own(path, labelled, photos, tmp_path)
         text = "".join(output.get("text", "") for output in outputs_of(notebook))
         assert "1 files set aside" in text
         assert ("Precision@10 is" in text) == labelled
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_quickstart_runs_on_next_to_nothing(count, tmp_path):
+    for number in range(count):
+        write_photo(tmp_path / "a few $ photos" / f"cup {number}" / "a.png", number)
+    settings = (f"path={tmp_path / 'a few $ photos'}", "backbone=VGG16Slim", "metric=euclidean", f"root={tmp_path}")
+    process = run("00", *(word for setting in settings for word in ("--set", setting)), "--output", tmp_path / "build")
+    assert process.returncode == 0, process.stdout + process.stderr
+    notebook = nbformat.read(tmp_path / "build" / "00_quickstart.ipynb", 4)
+    assert not [output for output in outputs_of(notebook) if output.get("name") == "stderr"]
+
+
+def test_make_passes_paths_with_spaces_and_types(tmp_path):
+    arguments = ["make", "-n", "run", "DATA=my photos", "ALPHA=0.35"]
+    process = subprocess.run(arguments, capture_output=True, text=True, cwd=PROJECT, env=os.environ | {"SOURCE": "zip"})
+    assert "'path=my photos'" in process.stdout
+    assert "'source='" in process.stdout  # a variable of the environment is not meant for us
+    assert "top_n is a number, not 'many'" in run("00", "--set", "top_n=many").stderr
 
 
 def test_a_parameter_that_no_cell_declares_is_an_error_before_anything_runs(tmp_path):
