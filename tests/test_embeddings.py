@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_catalog, write_photo
 
+from conftest import make_catalog, write_photo
 from lookalike import embeddings
 from lookalike.catalog import read_catalog
 from lookalike.embeddings import check_encoder, embed_catalog, embed_images, export_pickle, open_store

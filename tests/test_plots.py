@@ -1,8 +1,8 @@
 import numpy as np
 import pandas as pd
-from conftest import make_catalog
 from matplotlib.colors import to_hex
 
+from conftest import make_catalog
 from lookalike.plots import RIGHT, WRONG, show_contact_sheet, show_gallery, show_precision
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from conftest import CLOTHING, MOBILENET, PROJECT, write_photo
 
 KEYS = {

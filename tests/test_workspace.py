@@ -2,8 +2,8 @@ import threading
 import time
 
 import pytest
-from conftest import PROJECT
 
+from conftest import PROJECT
 from lookalike import workspace
 from lookalike.workspace import (
     choose_source,

@@ -24,10 +24,11 @@ SPLIT_FOLDERS |= dict.fromkeys(("validation", "valid", "val"), "validation")
 SIDECAR_SUFFIXES = {".csv", ".json", ".jsonl", ".txt", ".md", ".xml", ".yaml", ".yml"}
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ico"}
 CATALOG_FILE = "catalog.csv"
+LESSON_LABELS, MORE_LABELS = ("watch", "t-shirt", "bicycle", "shoe"), ("bag", "glasses", "hat")
 
 
 def load_catalog(
-    source: str, path: str | Path = "", *, workspace: Workspace | None = None
+    source: str, path: str | Path = "", *, labels: Sequence[str] = (), workspace: Workspace | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read a source of product photos.
 
@@ -38,6 +39,8 @@ def load_catalog(
         images; "zip": the same, zipped; "sample": the catalogue bundled with the project.
     path
         The folder or zip file; not used by "sample".
+    labels
+        Take only these; none named means all, of the sample the lesson's four (`MORE_LABELS` extend them).
     workspace
         Where a zip is unpacked (below `data`); None is the project's own.
 
@@ -53,24 +56,25 @@ def load_catalog(
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is nothing at `path`, the source is unknown, the archive is unsafe, or no image was found.
+        If there is nothing at `path`, the source is unknown, the archive is unsafe, a label or all images are missing.
     """
     root = _inner_folder(source_folder(source, path, workspace=workspace))
     listed = root / CATALOG_FILE
     rows = _rows_from_csv(listed) if listed.is_file() else _rows_from_names(root)
     if rows.empty:
-        raise ValueError(
-            f"No files in {root}. Expected photos there, or in one folder a label: {root.name}/<label>/*.jpg"
-        )
+        raise ValueError(f"No files in {root}; expected photos, or one folder a label: {root.name}/<label>/*.jpg")
+    labels = labels or (LESSON_LABELS if source == "sample" else ())
+    unknown = set(labels) - set(rows["label"])
+    if unknown:
+        raise ValueError(f"No label {min(unknown)!r} in {root}; there are {sorted(set(rows['label'].dropna()))}.")
+    rows = rows[rows["label"].isin(labels)].reset_index(drop=True) if labels else rows
     bar = progress(rows["image_id"], total=len(rows), description="Checking photos")
     found = list(parallel_map(lambda image_id: _check(root, image_id), bar))
     good = np.array([size is not None for size, _ in found])
     rejected = pd.DataFrame({"image_id": rows["image_id"], "reason": [reason for _, reason in found]})[~good]
     rejected = rejected.reset_index(drop=True)
     if not good.any():
-        raise ValueError(
-            f"None of the {len(rows)} files in {root} can be read as an image; the first: {rejected.iloc[0].to_dict()}"
-        )
+        raise ValueError(f"None of {len(rows)} files in {root} can be read as an image: {rejected.iloc[0].to_dict()}")
     catalog = rows[good].reset_index(drop=True)
     catalog["path"] = [_path(root, image_id) for image_id in catalog["image_id"]]
     catalog[list(PIXEL_COLUMNS)] = [size for size, _ in found if size]

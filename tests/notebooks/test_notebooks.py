@@ -10,6 +10,7 @@ import nbformat
 import pandas as pd
 import papermill
 import pytest
+
 from conftest import PROJECT, write_photo
 
 RUNNER = PROJECT / "notebooks" / "run.py"

@@ -1,0 +1,63 @@
+"""How hard is the bundled sample: Precision@10 of its lesson's four kinds, by ever better encoders.
+
+python benchmarks/sample.py [--mobilenet FILE]
+
+Products that were held out search among all others, 70 to 30. The lines printed are the table in data/sample/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from lookalike.backbones import build_encoder
+from lookalike.catalog import LESSON_LABELS, MORE_LABELS, load_catalog, split_catalog
+from lookalike.embeddings import embed_images
+from lookalike.evaluation import evaluate, rank
+from lookalike.images import load_image
+
+
+def colour_histograms(paths: list[str]) -> np.ndarray:
+    """Share of pixels in 8 x 8 x 8 bins of hue, saturation and value, float32 [n, 512]."""
+    rows = []
+    for path in paths:
+        bins = np.asarray(Image.fromarray(load_image(path)).convert("HSV")).reshape(-1, 3) // 32
+        rows.append(np.bincount(bins @ [64, 8, 1], minlength=512) / len(bins))
+    return np.array(rows, np.float32)
+
+
+def main() -> None:
+    """Embed the sample with each encoder and print one row each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mobilenet", type=Path, help="ImageNet weights of MobileNetV2, alpha 0.35, without top")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    catalog, _ = load_catalog("sample", labels=LESSON_LABELS + MORE_LABELS)
+    catalog = split_catalog(catalog, fractions=(0.7, 0, 0.3), seed=options.seed)
+    encoders = {
+        "untrained VGG16Slim": build_encoder("VGG16Slim", weights=None, seed=options.seed),
+        "VGG16Slim": build_encoder("VGG16Slim"),
+    }
+    if options.mobilenet:
+        encoders["MobileNetV2 0.35, ImageNet"] = build_encoder("MobileNetV2", alpha=0.35, weights=options.mobilenet)
+    paths = catalog["path"].tolist()
+    vectors = {"colour histogram (HSV, 512 bins)": colour_histograms(paths)}
+    vectors |= {name: embed_images(encoder, paths) for name, encoder in encoders.items()}
+    lesson = catalog["label"].isin(LESSON_LABELS).to_numpy()
+    rows = {}
+    for name, of_encoder in vectors.items():
+        for kinds, chosen in (("four labels", lesson), ("seven labels", lesson | True)):
+            ranking = rank(of_encoder[chosen], catalog[chosen], 10, gallery_split="train", query_split="test")
+            scores = evaluate(ranking, (10,)).loc[10]
+            rows.setdefault(name, {})[kinds] = scores["Precision@k"]
+            rows.setdefault("chance", {})[kinds] = scores["chance"]
+    table = pd.DataFrame(rows).T
+    print(table.sort_values("four labels").round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
