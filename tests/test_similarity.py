@@ -105,7 +105,27 @@ def test_a_vector_that_is_not_finite_is_refused_by_row(bad):
 
 
 def test_large_finite_numbers_are_not_refused():
-    assert top_k(np.full(4, 1e30), np.full((2, 4), 3e38, np.float32), 1)[1] == 1
+    gallery = np.array([[3e38] * 4, [2e38] * 4], np.float32)
+    assert top_k(np.full(4, 1e30), gallery, 1)[1] == 1
+    np.testing.assert_array_equal(top_k(gallery, gallery, 1, metric="euclidean")[0], [[0], [1]])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_any_float_type_and_layout_gives_the_same(metric):
+    random = np.random.default_rng(0)
+    gallery = random.integers(-8, 9, (300, 12)).astype(np.float32)
+    expected = top_k(gallery[:20], gallery, 7, metric=metric)
+    read_only = gallery.copy()
+    read_only.setflags(write=False)
+    for same in (
+        gallery.astype(np.float16),
+        gallery.astype(np.float64),
+        np.asfortranarray(gallery),
+        read_only,
+        gallery[::1],
+    ):
+        for ours, theirs in zip(top_k(same[:20], same, 7, metric=metric), expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_misuse_is_refused():

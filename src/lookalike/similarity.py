@@ -89,7 +89,9 @@ def _search(queries, gallery, metric: str, exclude, indices, scores) -> None:
     """Find the best rows for one block of queries; written into `indices` and `scores`, views [q, k]."""
     sign = -1 if metric == "cosine" else 1  # similarities are sorted downwards, distances upwards
     # Differences do not change when both sides move; near the origin they lose no digits to the length of the vectors.
-    origin = gallery[:GALLERY_BLOCK].mean(axis=0) if metric == "euclidean" and len(gallery) else 0
+    origin = np.zeros(queries.shape[1], np.float32)
+    if metric == "euclidean" and len(gallery):
+        origin = gallery[:GALLERY_BLOCK].mean(axis=0, dtype=np.float64).astype(np.float32)
     for start in range(0, len(gallery), GALLERY_BLOCK):
         block = _finite(gallery[start : start + GALLERY_BLOCK], "gallery", start)
         excluded = [] if exclude is None else [np.asarray(rows, np.int64) - start for rows in exclude]
