@@ -13,8 +13,12 @@ from lookalike.backbones import (
     choose_backbone,
     describe_encoder,
     encoder_fingerprint,
+    slim_weights,
     vgg16_slim,
 )
+from lookalike.catalog import load_catalog
+from lookalike.embeddings import embed_images
+from lookalike.evaluation import evaluate, rank
 
 DIMS = {"VGG16": 512, "ResNet50": 2048, "MobileNetV2": 1280, "EfficientNetV2B0": 1280, "VGG16Slim": 128}
 
@@ -53,13 +57,35 @@ def test_pooling_max_takes_the_largest():
     np.testing.assert_allclose(encoder(pixels).numpy(), places.max(axis=(1, 2)), rtol=1e-5)
 
 
-def test_untrained_weights_follow_the_seed_and_say_so_loudly(capsys, monkeypatch, tmp_path):
+def test_untrained_weights_follow_the_seed_and_the_name_says_so():
     one, same, other = (build_encoder("VGG16Slim", weights=None, image_size=32, seed=seed) for seed in (1, 1, 2))
     assert encoder_fingerprint(one) == encoder_fingerprint(same) != encoder_fingerprint(other)
     assert "untrained" in one.name
+
+
+def test_the_bundled_weights_are_loaded_and_a_changed_file_is_refused(monkeypatch, tmp_path):
+    bundled = build_encoder("VGG16Slim")
+    assert bundled.name == "VGG16Slim-avg"
+    assert encoder_fingerprint(bundled) == encoder_fingerprint(build_encoder("VGG16Slim", weights=slim_weights()))
+    content = bytearray(slim_weights().read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "changed.weights.h5").write_bytes(content)
+    monkeypatch.setattr(backbones, "slim_weights", lambda: tmp_path / "changed.weights.h5")
+    with pytest.raises(ValueError, match=r"changed\.weights\.h5 is not the bundled file"):
+        build_encoder("VGG16Slim")
     monkeypatch.setattr(backbones, "slim_weights", lambda: tmp_path / "missing.weights.h5")
-    build_encoder("VGG16Slim", image_size=32)
-    assert "UNTRAINED" in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match=r"missing\.weights\.h5"):
+        build_encoder("VGG16Slim")
+
+
+def test_the_bundled_network_sees_more_than_an_untrained_one():
+    catalog, _ = load_catalog("sample")
+    catalog = catalog[catalog["image_id"].str.endswith("-0.jpg")]
+    scores = []
+    for weights in ("auto", None):
+        vectors = embed_images(build_encoder("VGG16Slim", weights=weights), catalog["path"].tolist())
+        scores.append(evaluate(rank(vectors, catalog, 5), (5,)).loc[5, "Precision@k"])
+    assert scores[0] > scores[1] + 0.1
 
 
 def test_a_local_weights_file_is_loaded(tmp_path):

@@ -66,3 +66,11 @@ def test_real_photos_reach_the_quality_of_a_plain_script():
     assert result["precision_at_10"] >= 0.60
     assert result["recall_at_1"] >= 0.67
     assert (result["n_gallery"], result["n_queries"]) == (3068, 341)
+
+
+@pytest.mark.skipif(not CLOTHING.is_dir(), reason="the clothing photos are not beside the project")
+def test_the_bundled_network_is_as_good_on_real_photos_as_its_card_says():
+    result, _ = run_quality("--data", CLOTHING, "--backbone", "VGG16Slim")
+    card = (PROJECT / "models" / "README.md").read_text()
+    assert result["precision_at_10"] >= 0.74
+    assert f"| {result['precision_at_10']:.2f} |" in card

@@ -14,11 +14,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from lookalike.workspace import Choice, project_root
+from lookalike.workspace import Choice, file_hash, project_root
 
 POOLINGS = ("avg", "max")
 VGG16_WEIGHTS = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 VGG16_ADDRESS = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{VGG16_WEIGHTS}"
+SLIM_SHA256 = "84fbb2186b3f64bb37ebf7d3b56211c24689015eeb34f5b493fcbc949cb3931f"
 
 
 class WeightsUnavailableError(RuntimeError):
@@ -94,8 +95,7 @@ def choose_backbone(backbone: str) -> Choice:
         urllib.request.urlopen(urllib.request.Request(VGG16_ADDRESS, method="HEAD"), timeout=5).close()
     except (urllib.error.URLError, OSError) as error:
         why = getattr(error, "reason", error)
-        state = "bundled" if slim_weights().is_file() else "UNTRAINED, to show the way and no more"
-        return Choice("backbone", "VGG16Slim", f"{state}; the ImageNet weights of VGG16 cannot be reached ({why})")
+        return Choice("backbone", "VGG16Slim", f"bundled; the ImageNet weights of VGG16 cannot be reached ({why})")
     return Choice("backbone", "VGG16", "its ImageNet weights can be downloaded")
 
 
@@ -162,10 +162,10 @@ def build_encoder(
 def _weights_source(name: str, weights: str | Path | None) -> str | None:
     """What the constructor is given: "imagenet", the path of a file that exists, or None for random weights."""
     if weights == "auto" and name == "VGG16Slim":
-        weights = slim_weights() if slim_weights().is_file() else None
-        if weights is None:
-            print(
-                "ATTENTION: VGG16Slim is UNTRAINED here: its weights are random, and what it finds alike means little."
+        weights = slim_weights()
+        if weights.is_file() and file_hash(weights) != SLIM_SHA256:
+            raise ValueError(
+                f"{weights} is not the bundled file (its SHA-256 differs). Restore it, or name it as weights."
             )
     elif weights == "auto":
         weights = "imagenet"
