@@ -76,7 +76,7 @@ def unzip(file: str | Path, folder: str | Path) -> Path:
             for member in progress(members, total=len(members), description="Unpacking", unit="files"):
                 try:
                     archive.extract(member, aside)
-                except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+                except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # a method unknown, too
                     raise ValueError(f"{file}: {member.filename!r} is damaged ({error}); copy the zip again.") from None
                 except OSError as error:
                     raise ValueError(f"{file}: {member.filename!r} cannot be written ({error}).") from None
