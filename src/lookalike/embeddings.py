@@ -154,7 +154,7 @@ def _compute(
     done = min(rows.stat().st_size // row_bytes, len(plan["order"])) if rows.is_file() else 0
     done = done if done == len(plan["order"]) else done - done % batch_size
     finished = plan["order"][:done]
-    order = finished + [key for key in missing if key not in set(finished)]
+    order = list(dict.fromkeys([*finished, *missing]))
     with written_aside(plan_file) as aside:
         aside.write_text(json.dumps({"recipe": recipe, "order": order}))
     paths = [missing[key] for key in order[done:]]
