@@ -15,10 +15,11 @@ import pandas as pd
 from PIL import Image
 
 from lookalike.backbones import build_encoder
-from lookalike.catalog import LESSON_LABELS, MORE_LABELS, load_catalog, split_catalog
+from lookalike.catalog import load_catalog, split_catalog
 from lookalike.embeddings import embed_images
 from lookalike.evaluation import evaluate, rank
 from lookalike.images import load_image
+from lookalike.sources import LESSON_LABELS, MORE_LABELS
 
 
 def colour_histograms(paths: list[str]) -> np.ndarray:

@@ -9,15 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lookalike.catalog import (
-    LESSON_LABELS,
-    MORE_LABELS,
-    SPLITS,
-    load_catalog,
-    read_catalog,
-    save_catalog,
-    split_catalog,
-)
+from lookalike.catalog import load_catalog, read_catalog, save_catalog, split_catalog
+from lookalike.folders import SPLITS
+from lookalike.sources import LESSON_LABELS, MORE_LABELS
 
 CONTRACT = ["image_id", "path", "product_id", "label", "split"]
 FRACTIONS = (0.7, 0.15, 0.15)

@@ -9,7 +9,8 @@ import pytest
 from conftest import CLOTHING, MOBILENET, PROJECT
 
 # Each module imports only those named before it.
-ORDER = ("workspace", "images", "sources", "catalog", "backbones", "embeddings", "similarity", "evaluation", "plots")
+ORDER = ("workspace", "images", "folders", "downloads", "amazon", "sources", "catalog")
+ORDER += ("backbones", "embeddings", "similarity", "duplicates", "evaluation", "plots")
 MODULES = sorted((PROJECT / "src" / "lookalike").glob("[a-z]*.py"))
 
 

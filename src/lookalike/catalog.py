@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
+from lookalike.folders import PIXEL_COLUMNS, SPLITS, read_csv
 from lookalike.images import ImageError, image_size
-from lookalike.sources import source_folder
+from lookalike.sources import DEFAULT_LABELS, DEFAULT_MAX_PER_CLASS, find_photos
 from lookalike.workspace import Workspace, parallel_map, progress, written_aside
 
 BASE_COLUMNS = ("image_id", "path", "product_id", "label", "split")
-PIXEL_COLUMNS = ("pixel_width", "pixel_height")
-SPLITS = ("train", "validation", "test")
-SPLIT_FOLDERS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
-SPLIT_FOLDERS |= dict.fromkeys(("validation", "valid", "val"), "validation")
-# Notes that lie beside photos, not photos.
-SIDECAR_SUFFIXES = {".csv", ".json", ".jsonl", ".txt", ".md", ".xml", ".yaml", ".yml"}
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ico"}
-CATALOG_FILE = "catalog.csv"
-LESSON_LABELS, MORE_LABELS = ("watch", "t-shirt", "bicycle", "shoe"), ("bag", "glasses", "hat")
 
 
 def load_catalog(
-    source: str, path: str | Path = "", *, labels: Sequence[str] = (), workspace: Workspace | None = None
+    source: str,
+    path: str | Path = "",
+    *,
+    labels: Sequence[str] = (),
+    max_per_class: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    workspace: Workspace | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read a source of product photos.
 
@@ -36,13 +36,19 @@ def load_catalog(
     ----------
     source
         "folder": `root/<label>/*`, `root/<split>/<label>/*` or flat, or any folder with a `catalog.csv` that lists its
-        images; "zip": the same, zipped; "sample": the catalogue bundled with the project.
+        images; "zip": the same, zipped; "sample": the catalogue bundled with the project; "caltech256" and
+        "fashion-small": from Kaggle; "amazon": the products of a metadata file.
     path
-        The folder or zip file; not used by "sample".
+        The folder, zip or metadata file; of Kaggle's, a copy downloaded before, if there is one; none for "sample".
     labels
-        Take only these; none named means all, of the sample the lesson's four (`MORE_LABELS` extend them).
+        Take only these; none named means all, of the sample and Caltech-256 the lesson's four (`MORE_LABELS` extend
+        them).
+    max_per_class
+        Take at most so many images of a label, the same ones for the same `seed`; None means all, of Caltech-256 200.
+    limit
+        How many products to fetch from Amazon; None means 1,000.
     workspace
-        Where a zip is unpacked (below `data`); None is the project's own.
+        Where photos are downloaded and unpacked (below `data`); None is the project's own.
 
     Returns
     -------
@@ -57,30 +63,50 @@ def load_catalog(
     ------
     FileNotFoundError, ValueError
         If there is nothing at `path`, the source is unknown, the archive is unsafe, a label or all images are missing.
+    SourceUnavailableError
+        If Kaggle cannot be reached or wants a token.
     """
-    root = _inner_folder(source_folder(source, path, workspace=workspace))
-    listed = root / CATALOG_FILE
-    rows = _rows_from_csv(listed) if listed.is_file() else _rows_from_names(root)
+    photos = find_photos(source, path, labels=labels, limit=limit, workspace=workspace)
+    root, rows = photos.root, photos.rows
     if rows.empty:
-        raise ValueError(f"No files in {root}; expected photos, or one folder a label: {root.name}/<label>/*.jpg")
-    labels = labels or (LESSON_LABELS if source == "sample" else ())
+        hint = f"; {photos.rejected['reason'].iloc[0]}" if len(photos.rejected) else ""
+        raise ValueError(f"No files in {root}; expected photos, or one folder a label: {root.name}/<label>/*.jpg{hint}")
+    labels = labels or DEFAULT_LABELS.get(source, ())
     unknown = set(labels) - set(rows["label"])
-    if unknown:
+    if unknown and source != "amazon":  # there a later line may have it, beyond the limit
         raise ValueError(f"No label {min(unknown)!r} in {root}; there are {sorted(set(rows['label'].dropna()))}.")
     rows = rows[rows["label"].isin(labels)].reset_index(drop=True) if labels else rows
+    if most := max_per_class or DEFAULT_MAX_PER_CLASS.get(source):
+        rows = _draw(rows, most, seed)
     bar = progress(rows["image_id"], total=len(rows), description="Checking photos")
     found = list(parallel_map(lambda image_id: _check(root, image_id), bar))
     good = np.array([size is not None for size, _ in found])
     rejected = pd.DataFrame({"image_id": rows["image_id"], "reason": [reason for _, reason in found]})[~good]
-    rejected = rejected.reset_index(drop=True)
     if not good.any():
         raise ValueError(f"None of {len(rows)} files in {root} can be read as an image: {rejected.iloc[0].to_dict()}")
+    rejected = pd.concat([photos.rejected, rejected], ignore_index=True)
     catalog = rows[good].reset_index(drop=True)
     catalog["path"] = [_path(root, image_id) for image_id in catalog["image_id"]]
     catalog[list(PIXEL_COLUMNS)] = [size for size, _ in found if size]
     catalog["product_id"] = catalog["product_id"].fillna(catalog["image_id"])
     attributes = [name for name in catalog.columns if name not in BASE_COLUMNS]
     return catalog[[*BASE_COLUMNS, *attributes]], rejected
+
+
+def _draw(rows: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
+    """At most so many rows of a label, in their old order; views of a product come together."""
+    products = rows["product_id"].fillna(rows["image_id"])
+    order = [
+        _lot(product, seed) + image_id.encode("utf-8", "surrogateescape")
+        for product, image_id in zip(products, rows["image_id"], strict=True)
+    ]
+    drawn = rows.assign(order=order).sort_values("order").groupby("label", dropna=False).head(most)
+    return rows.loc[drawn.index.sort_values()].reset_index(drop=True)
+
+
+def _lot(product: str, seed: int) -> bytes:
+    """What decides the order in which products are drawn, whatever the order of the rows."""
+    return hashlib.sha256(f"{seed}:{product}".encode("utf-8", "surrogateescape")).digest()
 
 
 def _check(root: Path, image_id: str) -> tuple[tuple[int, int] | None, str]:
@@ -96,88 +122,6 @@ def _check(root: Path, image_id: str) -> tuple[tuple[int, int] | None, str]:
 
 def _path(root: Path, image_id: str) -> str:
     return os.path.join(root, *PurePosixPath(image_id).parts)
-
-
-def _inner_folder(root: Path) -> Path:
-    """Step into a folder that merely wraps the catalogue, as zips often do: `Photos/Photos/<label>/*`."""
-    while not (root / CATALOG_FILE).is_file():
-        inside = _photos_and_folders(root)
-        if len(inside) != 1 or not inside[0].is_dir() or inside[0].name.lower() in SPLIT_FOLDERS:
-            return root
-        if not any(map(Path.is_dir, _photos_and_folders(inside[0]))) and not (inside[0] / CATALOG_FILE).is_file():
-            return root  # one folder of photos is a catalogue of one label
-        root = inside[0]
-    return root
-
-
-def _is_wanted(name: str) -> bool:
-    hidden = name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
-    return not hidden and Path(name).suffix.lower() not in SIDECAR_SUFFIXES
-
-
-def _photos_and_folders(folder: Path) -> list[Path]:
-    """What counts in a folder; links to folders do not, as they could lead anywhere, or round in circles."""
-    return [
-        entry for entry in folder.iterdir() if _is_wanted(entry.name) and not (entry.is_symlink() and entry.is_dir())
-    ]
-
-
-def _rows_from_names(root: Path) -> pd.DataFrame:
-    """Label and split from the folders a file lies in; symbolic links to folders are not followed."""
-    names = []
-    for folder, subfolders, files in os.walk(root):
-        # A link to a folder, or a folder that poses as an image, is not entered but reported with the files.
-        odd = [
-            name
-            for name in subfolders
-            if os.path.islink(os.path.join(folder, name)) or Path(name).suffix.lower() in PHOTO_SUFFIXES
-        ]
-        subfolders[:] = sorted(name for name in subfolders if _is_wanted(name) and name not in odd)
-        inside = Path(folder).relative_to(root)
-        names += [(inside / name).as_posix() for name in sorted(files + odd) if _is_wanted(name)]
-    tops = {PurePosixPath(name).parts[0].lower() for name in names if "/" in name}
-    has_splits = bool(tops) and tops <= SPLIT_FOLDERS.keys()
-    if not has_splits and len(tops & SPLIT_FOLDERS.keys()) > 1:
-        odd = ", ".join(sorted(tops - SPLIT_FOLDERS.keys()))
-        raise ValueError(f"{root} holds folders for splits and others ({odd}); move the others away, or into a split.")
-    rows = []
-    for name in names:
-        *folders, _ = PurePosixPath(name).parts
-        split = SPLIT_FOLDERS[folders.pop(0).lower()] if has_splits and folders else None
-        rows.append((name, None, folders[0] if folders else None, split))
-    return pd.DataFrame(rows, columns=["image_id", "product_id", "label", "split"], dtype=object)
-
-
-def _rows_from_csv(file: Path) -> pd.DataFrame:
-    rows = _read_csv(file)
-    names = [PurePosixPath(name) for name in rows["image_id"]]
-    outside = [str(name) for name in names if name.is_absolute() or ".." in name.parts]
-    if outside:
-        raise ValueError(f"{file}: image_id {outside[0]!r} leaves the folder; ids are paths inside it.")
-    for name in ("product_id", "label", "split"):
-        rows[name] = rows[name].astype(object).where(rows[name].notna(), None) if name in rows else None
-    unknown = set(rows["split"].dropna()) - set(SPLITS)
-    if unknown:
-        raise ValueError(f"{file}: a split is one of {', '.join(SPLITS)}, not {min(unknown)!r}.")
-    return rows.drop(columns=[name for name in ("path", *PIXEL_COLUMNS) if name in rows])
-
-
-def _read_csv(file: Path, columns: Sequence[str] = ("image_id",)) -> pd.DataFrame:
-    options = {"keep_default_na": False, "na_values": [""], "encoding": "utf-8", "index_col": False}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row of too many fields
-            rows = pd.read_csv(file, dtype=str, **options)
-    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} cannot be read as CSV in UTF-8: {error}") from None
-    missing = [name for name in columns if name not in rows]
-    if missing:
-        raise ValueError(f"{file} has no column {', '.join(missing)}; it has {', '.join(rows)}.")
-    rows["image_id"] = rows["image_id"].map(lambda name: PurePosixPath(name).as_posix(), na_action="ignore")
-    repeated = rows["image_id"][rows["image_id"].duplicated() | rows["image_id"].isna()]
-    if len(repeated):
-        raise ValueError(f"{file}: image_id must be given and unique; {repeated.iloc[0]!r} is not.")
-    return rows
 
 
 def save_catalog(catalog: pd.DataFrame, file: str | Path) -> None:
@@ -199,8 +143,8 @@ def read_catalog(file: str | Path) -> pd.DataFrame:
     """
     file = Path(file).absolute()
     if not file.is_file():
-        raise FileNotFoundError(f"No catalogue at {file}.")
-    rows = _read_csv(file, BASE_COLUMNS)
+        raise FileNotFoundError(f"No catalogue at {file}. Run 01_data.ipynb first.")
+    rows = read_csv(file, BASE_COLUMNS)
     if rows["path"].isna().any():
         raise ValueError(f"{file}: image {rows['image_id'][rows['path'].isna()].iloc[0]!r} has no path.")
     rows["path"] = [os.path.normpath(file.parent / path) for path in rows["path"]]
@@ -208,7 +152,11 @@ def read_catalog(file: str | Path) -> pd.DataFrame:
 
 
 def split_catalog(
-    catalog: pd.DataFrame, *, fractions: Sequence[float] = (0.7, 0.15, 0.15), seed: int = 0
+    catalog: pd.DataFrame,
+    *,
+    fractions: Sequence[float] = (0.7, 0.15, 0.15),
+    copies: pd.DataFrame | None = None,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Assign each product without a split to train, validation or test, stratified by label.
 
@@ -219,6 +167,10 @@ def split_catalog(
     ----------
     fractions
         Shares of train, validation and test; they add up to 1.
+    copies : DataFrame of pairs, `image_id` and `other_id`
+        Photos that are copies of each other, as `duplicates.find_near_duplicates` finds them. Products that share one
+        go to one side together. Where the source itself has put copies on two sides, all go to the first of train,
+        validation and test that it names, so that what is left for testing is new to the model.
 
     Returns
     -------
@@ -226,16 +178,33 @@ def split_catalog(
     """
     if len(fractions) != len(SPLITS) or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6):
         raise ValueError(f"fractions must be three shares that add up to 1, not {tuple(fractions)}.")
-    ordered = catalog.sort_values("image_id")  # so that a product whose views disagree is what its first view is
+    together = catalog["product_id"] if copies is None else _joined(catalog, copies)
+    named = catalog["split"]
+    if copies is not None:
+        joined = together.map(catalog.groupby(together)["product_id"].nunique()) > 1
+        first = named.map({split: place for place, split in enumerate(SPLITS)}).groupby(together).transform("min")
+        named = named.where(~joined | first.isna(), first.map(dict(enumerate(SPLITS))))
+    # Sorted, so that a product whose views disagree is what its first view is.
+    ordered = catalog.assign(product_id=together, split=named).sort_values("image_id")
     known = ordered.dropna(subset="split").drop_duplicates("product_id").set_index("product_id")["split"].to_dict()
     products = ordered[~ordered["product_id"].isin(known)].drop_duplicates("product_id")
     for _, group in products.groupby("label", dropna=False):
-        drawn = sorted(group["product_id"], key=lambda product: hashlib.sha256(f"{seed}:{product}".encode()).digest())
+        drawn = sorted(group["product_id"], key=lambda product: _lot(product, seed))
         for split, count in zip(SPLITS, _shares(fractions, len(drawn)), strict=True):
             known |= dict.fromkeys(drawn[:count], split)
             drawn = drawn[count:]
-    split = catalog["split"].where(catalog["split"].notna(), catalog["product_id"].map(known))
-    return catalog.assign(split=split)
+    return catalog.assign(split=named.where(named.notna(), together.map(known)))
+
+
+def _joined(catalog: pd.DataFrame, copies: pd.DataFrame) -> pd.Series:
+    """For each row the first product of all that are joined to its own by copies."""
+    products, codes = np.unique(catalog["product_id"].to_numpy(str), return_inverse=True)
+    of_image = dict(zip(catalog["image_id"], codes, strict=True))
+    pairs = np.array([[of_image[name] for name in copies[column]] for column in ("image_id", "other_id")], int)
+    links = coo_array((np.ones(pairs.shape[1]), pairs), shape=(len(products), len(products)))
+    groups = connected_components(links, directed=False)[1]
+    first = np.unique(groups, return_index=True)[1]
+    return pd.Series(products[first[groups[codes]]], index=catalog.index, dtype=object)
 
 
 def _shares(fractions: Sequence[float], count: int) -> np.ndarray:

@@ -36,6 +36,11 @@ class Workspace:
     def models(self) -> Path:
         return self.root / "models"
 
+    @property
+    def downloads(self) -> Path:
+        """Where photos are unpacked: `data`, but never a Drive, which takes a second for each small file."""
+        return project_root() / "data" if "MyDrive" in self.root.parts else self.data
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -58,6 +63,15 @@ def project_root() -> Path:
     """The folder that holds `src/lookalike`: the clone, on a laptop as on Colab; else the current folder."""
     clone = Path(__file__).resolve().parents[2]
     return clone if (clone / "notebooks").is_dir() else Path.cwd()
+
+
+def mount_drive(*paths: str | Path) -> None:
+    """On Colab, mount Google Drive if one of `paths` lies on it, as in `/content/drive/MyDrive/photos.zip`."""
+    for parts in (Path(path).parts for path in paths):
+        if on_colab() and "MyDrive" in parts:
+            from google.colab import drive
+
+            drive.mount(str(Path(*parts[: parts.index("MyDrive")])))
 
 
 def open_workspace(root: str | Path = "") -> Workspace:
@@ -114,11 +128,13 @@ def describe_machine() -> str:
 
 
 def choose_source(source: str, path: str = "") -> Choice:
-    """Resolve `source`: "auto" is what lies at `path`, or else the bundled sample, which needs no network."""
+    """Resolve `source`: "auto" is what lies at `path`; else real photos on Colab, and elsewhere the bundled sample."""
     if source != "auto":
         return Choice("source", source, "as asked")
     if path:
         return Choice("source", "zip" if Path(path).is_file() else "folder", "there is a path")
+    if on_colab():
+        return Choice("source", "caltech256", "photographs from Kaggle, as this is Colab")
     return Choice("source", "sample", "bundled with the project, needs no network")
 
 

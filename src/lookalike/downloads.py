@@ -1,0 +1,179 @@
+"""Addresses of images to files: in parallel, bounded in time and size, from public servers only, resumable."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import urllib3
+from urllib3.exceptions import HTTPError, LocationValueError
+
+from lookalike.images import ImageError, image_size
+from lookalike.workspace import parallel_map, progress, written_aside
+
+TRANSIENT = {408, 425, 429, 500, 502, 503, 504}  # answers of a server that may soon think otherwise
+PAUSES = (0.5, 1, 2, 4)  # seconds before each further attempt
+REDIRECTS = 5
+AGENT = "Mozilla/5.0 (compatible; lookalike)"
+
+
+class RefusedError(ValueError):
+    """An answer that no further attempt would better."""
+
+
+def download_images(
+    urls: Sequence[str],
+    files: Sequence[str | Path],
+    *,
+    workers: int = 16,
+    seconds: float = 30,
+    max_bytes: int = 20_000_000,
+    retries: int = 3,
+    public_only: bool = True,
+) -> list[str]:
+    """Download images to files, and tell what became of each. A file that is there already is not fetched again.
+
+    A file appears only when it is whole and opens as an image, so a killed download goes on where it was.
+
+    Parameters
+    ----------
+    urls, files
+        n http(s) addresses, and where each image goes.
+    seconds
+        Time an image may take, all its attempts together.
+    max_bytes
+        Largest body that is taken.
+    retries
+        Further attempts, at most 4, after a broken connection or an answer such as 429 or 503; the pauses double.
+    public_only
+        Refuse servers in private networks and on this machine, which a list from a stranger has no business to reach.
+
+    Returns
+    -------
+    n reasons why there is no image; empty where there is one.
+    """
+    pool = urllib3.PoolManager(num_pools=4 * workers, maxsize=workers, headers={"User-Agent": AGENT})
+    guard = {"seconds": seconds, "public_only": public_only}
+    pool.pool_classes_by_scheme = {
+        "http": _pool_of(urllib3.HTTPConnectionPool, guard),
+        "https": _pool_of(urllib3.HTTPSConnectionPool, guard),
+    }
+
+    def fetch(pair: tuple[str, str | Path]) -> str:
+        return _fetch(pool, pair[0], Path(pair[1]), seconds, max_bytes, retries)
+
+    answers = parallel_map(fetch, zip(urls, files, strict=True), workers=workers)
+    return list(progress(answers, total=len(urls), description="Downloading"))
+
+
+def _fetch(pool: urllib3.PoolManager, url: str, file: Path, seconds: float, max_bytes: int, retries: int) -> str:
+    """Try until there is an image, a reason that is final, or no time left."""
+    if file.is_file():
+        return ""
+    if not url.lower().startswith(("http://", "https://")):
+        return "not an http or https address"
+    deadline, reason = time.monotonic() + seconds, ""
+    for pause in (0, *PAUSES[:retries]):
+        if time.monotonic() + pause >= deadline:
+            break
+        time.sleep(pause)
+        try:
+            _fetch_once(pool, url, file, deadline, max_bytes)
+            return ""
+        except ImageError as error:
+            return error.reason
+        except (RefusedError, LocationValueError) as error:
+            return str(error)
+        except TimeoutError:
+            reason = f"not there within {seconds:g} s"
+        except (HTTPError, OSError) as error:
+            reason = _short(error)
+    return reason or f"not there within {seconds:g} s"
+
+
+def _fetch_once(pool: urllib3.PoolManager, url: str, file: Path, deadline: float, max_bytes: int) -> None:
+    left = max(0.1, deadline - time.monotonic())
+    answer = pool.request(
+        "GET",
+        url,
+        preload_content=False,
+        decode_content=False,  # a compressed body could be a bomb, and images are compressed already
+        timeout=urllib3.Timeout(connect=min(10, left), read=min(10, left)),
+        retries=urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=REDIRECTS),
+    )
+    try:
+        if answer.status in TRANSIENT:
+            raise HTTPError(f"HTTP {answer.status}")
+        if answer.status != 200:
+            raise RefusedError(f"HTTP {answer.status}")
+        with written_aside(file) as aside:
+            with open(aside, "wb") as stream:
+                size = 0
+                while block := answer.read1(1 << 16):
+                    size += len(block)
+                    if size > max_bytes:
+                        raise RefusedError(f"more than {max_bytes:,} bytes")
+                    if time.monotonic() > deadline:
+                        raise TimeoutError
+                    stream.write(block)
+            image_size(aside)
+    finally:
+        answer.close()
+
+
+def _short(error: Exception) -> str:
+    """The cause at the bottom of a chain of wrapped errors; without the address, which is known."""
+    while isinstance(getattr(error, "reason", None), Exception):
+        error = error.reason
+    text = str(error.args[-1]) if error.args else type(error).__name__
+    return text.split(": ", 1)[-1][:120]
+
+
+def _refuse_private(address: str) -> None:
+    ip = ipaddress.ip_address(address.split("%")[0])
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    if not ip.is_global or ip.is_multicast:
+        raise RefusedError(f"{ip} is not a public address")
+
+
+def _pool_of(kind: type, guard: dict) -> type:
+    """urllib3's pool of connections, each of which checks whom it reached and ends in time."""
+
+    class GuardedConnection(kind.ConnectionCls):
+        watch: threading.Timer | None = None
+
+        def _new_conn(self) -> socket.socket:
+            if not guard["public_only"]:
+                return super()._new_conn()
+            for *_, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
+                _refuse_private(address[0])
+            connection = super()._new_conn()
+            try:  # again, since a name can mean one address when asked and another when used
+                _refuse_private(connection.getpeername()[0])
+            except RefusedError:
+                connection.close()
+                raise
+            return connection
+
+        def getresponse(self, *arguments, **options):
+            # A time-out of a socket counts each byte anew; this one ends headers that trickle.
+            self.watch = threading.Timer(guard["seconds"], self._give_up, [self.sock])
+            self.watch.daemon = True
+            self.watch.start()
+            try:
+                return super().getresponse(*arguments, **options)
+            finally:
+                self.watch.cancel()
+
+        @staticmethod
+        def _give_up(connection: socket.socket) -> None:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:  # it has ended by itself
+                return
+
+    return type("GuardedPool", (kind,), {"ConnectionCls": GuardedConnection})

@@ -1,0 +1,167 @@
+"""A folder or zip of photos on disk to rows: which files there are, and what their folders or a CSV say of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import warnings
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from lookalike.workspace import file_hash, progress
+
+CATALOG_FILE = "catalog.csv"
+PIXEL_COLUMNS = ("pixel_width", "pixel_height")
+SPLITS = ("train", "validation", "test")
+SPLIT_FOLDERS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+SPLIT_FOLDERS |= dict.fromkeys(("validation", "valid", "val"), "validation")
+# Notes that lie beside photos, not photos.
+SIDECAR_SUFFIXES = {".csv", ".json", ".jsonl", ".txt", ".md", ".xml", ".yaml", ".yml"}
+PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ico"}
+MAX_UNZIPPED_BYTES = 50_000_000_000
+MAX_ZIP_RATIO = 200  # photos hardly shrink when zipped; what grows two hundredfold is an attack,
+MAX_PLAIN_BYTES = 100_000_000  # unless it is small: a white bitmap is no bomb
+
+
+def inner_folder(root: Path) -> Path:
+    """Step into a folder that merely wraps the catalogue, as zips often do: `Photos/Photos/<label>/*`."""
+    while not (root / CATALOG_FILE).is_file():
+        inside = _photos_and_folders(root)
+        if len(inside) != 1 or not inside[0].is_dir() or inside[0].name.lower() in SPLIT_FOLDERS:
+            return root
+        if not any(map(Path.is_dir, _photos_and_folders(inside[0]))) and not (inside[0] / CATALOG_FILE).is_file():
+            return root  # one folder of photos is a catalogue of one label
+        root = inside[0]
+    return root
+
+
+def _is_wanted(name: str) -> bool:
+    hidden = name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+    return not hidden and Path(name).suffix.lower() not in SIDECAR_SUFFIXES
+
+
+def _photos_and_folders(folder: Path) -> list[Path]:
+    """What counts in a folder; links to folders do not, as they could lead anywhere, or round in circles."""
+    return [
+        entry for entry in folder.iterdir() if _is_wanted(entry.name) and not (entry.is_symlink() and entry.is_dir())
+    ]
+
+
+def rows_from_names(root: Path) -> pd.DataFrame:
+    """Label and split from the folders a file lies in; symbolic links to folders are not followed."""
+    names = []
+    for folder, subfolders, files in os.walk(root):
+        # A link to a folder, or a folder that poses as an image, is not entered but reported with the files.
+        odd = [
+            name
+            for name in subfolders
+            if os.path.islink(os.path.join(folder, name)) or Path(name).suffix.lower() in PHOTO_SUFFIXES
+        ]
+        subfolders[:] = sorted(name for name in subfolders if _is_wanted(name) and name not in odd)
+        inside = Path(folder).relative_to(root)
+        names += [(inside / name).as_posix() for name in sorted(files + odd) if _is_wanted(name)]
+    tops = {PurePosixPath(name).parts[0].lower() for name in names if "/" in name}
+    has_splits = bool(tops) and tops <= SPLIT_FOLDERS.keys()
+    if not has_splits and len(tops & SPLIT_FOLDERS.keys()) > 1:
+        odd = ", ".join(sorted(tops - SPLIT_FOLDERS.keys()))
+        raise ValueError(f"{root} holds folders for splits and others ({odd}); move the others away, or into a split.")
+    rows = []
+    for name in names:
+        *folders, _ = PurePosixPath(name).parts
+        split = SPLIT_FOLDERS[folders.pop(0).lower()] if has_splits and folders else None
+        rows.append((name, None, folders[0] if folders else None, split))
+    return pd.DataFrame(rows, columns=["image_id", "product_id", "label", "split"], dtype=object)
+
+
+def rows_from_csv(file: Path) -> pd.DataFrame:
+    """What a catalogue's own CSV says of each image; its ids must be paths inside the folder that it lies in."""
+    rows = read_csv(file)
+    names = [PurePosixPath(name) for name in rows["image_id"]]
+    outside = [str(name) for name in names if name.is_absolute() or ".." in name.parts]
+    if outside:
+        raise ValueError(f"{file}: image_id {outside[0]!r} leaves the folder; ids are paths inside it.")
+    for name in ("product_id", "label", "split"):
+        rows[name] = rows[name].astype(object).where(rows[name].notna(), None) if name in rows else None
+    unknown = set(rows["split"].dropna()) - set(SPLITS)
+    if unknown:
+        raise ValueError(f"{file}: a split is one of {', '.join(SPLITS)}, not {min(unknown)!r}.")
+    return rows.drop(columns=[name for name in ("path", *PIXEL_COLUMNS) if name in rows])
+
+
+def read_csv(file: Path, columns: Sequence[str] = ("image_id",)) -> pd.DataFrame:
+    """Read a CSV as text, refused if it is broken, lacks one of `columns`, or names an image twice."""
+    options = {"keep_default_na": False, "na_values": [""], "encoding": "utf-8", "index_col": False}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row of too many fields
+            rows = pd.read_csv(file, dtype=str, **options)
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} cannot be read as CSV in UTF-8: {error}") from None
+    missing = [name for name in columns if name not in rows]
+    if missing:
+        raise ValueError(f"{file} has no column {', '.join(missing)}; it has {', '.join(rows)}.")
+    rows["image_id"] = rows["image_id"].map(lambda name: PurePosixPath(name).as_posix(), na_action="ignore")
+    repeated = rows["image_id"][rows["image_id"].duplicated() | rows["image_id"].isna()]
+    if len(repeated):
+        raise ValueError(f"{file}: image_id must be given and unique; {repeated.iloc[0]!r} is not.")
+    return rows
+
+
+def unzip(file: str | Path, folder: str | Path) -> Path:
+    """Unpack a zip of photos below `folder`, once, and tell where; the name carries the archive's own hash.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no zip there, or it holds absolute or climbing names, links, encrypted files, or a bomb.
+    """
+    file = Path(file)
+    if not zipfile.is_zipfile(file):
+        raise (ValueError if file.exists() else FileNotFoundError)(f"No zip file at {file}.")
+    target = Path(folder) / f"{file.stem}-{file_hash(file)[:12]}"
+    if target.is_dir():
+        return target
+    aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            _refuse_unsafe(file, members)
+            for member in progress(members, total=len(members), description="Unpacking", unit="files"):
+                try:
+                    archive.extract(member, aside)
+                except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # a method unknown, too
+                    raise ValueError(f"{file}: {member.filename!r} is damaged ({error}); copy the zip again.") from None
+                except OSError as error:
+                    raise ValueError(f"{file}: {member.filename!r} cannot be written ({error}).") from None
+        os.replace(aside, target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return target
+
+
+def _refuse_unsafe(file: Path, members: list[zipfile.ZipInfo]) -> None:
+    for member in members:
+        written = member.filename
+        member.filename = member.filename.replace("\\", "/")  # as old Windows programs wrote it
+        name = PurePosixPath(member.filename)
+        if not name.parts or name.is_absolute() or ".." in name.parts or name.parts[0][1:2] == ":":
+            raise ValueError(f"{file}: {written!r} would be written outside its folder; the archive is refused.")
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise ValueError(f"{file}: {written!r} is a link; the archive is refused.")
+        if member.flag_bits & 0x1:
+            raise ValueError(f"{file}: {written!r} is encrypted; unpack it yourself and use source='folder'.")
+        if member.file_size > max(MAX_PLAIN_BYTES, MAX_ZIP_RATIO * member.compress_size):
+            raise ValueError(
+                f"{file}: {written!r} unpacks to {member.file_size:,} bytes; the archive is refused as a bomb."
+            )
+    if sum(member.file_size for member in members) > MAX_UNZIPPED_BYTES:
+        raise ValueError(
+            f"{file} unpacks to more than {MAX_UNZIPPED_BYTES:,} bytes; unpack it yourself and use source='folder'."
+        )
