@@ -1,6 +1,7 @@
 import os
 import shutil
 import zipfile
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -9,8 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from conftest import CLOTHING
 from lookalike.catalog import load_catalog, read_catalog, save_catalog, split_catalog
 from lookalike.folders import SPLITS
+from lookalike.images import content_hash
 from lookalike.sources import LESSON_LABELS, MORE_LABELS
 
 CONTRACT = ["image_id", "path", "product_id", "label", "split"]
@@ -782,3 +785,294 @@ def test_no_attribute_of_the_sample_gives_another_away(label):
     assert products["shape"].value_counts().between(10, 11).all()
     assert (pd.crosstab(products["colour"], products["pattern"]) == 1).all(axis=None)
     assert pd.crosstab(products["pattern"], products["shape"]).isin([2, 3]).all(axis=None)
+
+
+# --- Copies and the split ----------------------------------------------------------------------------------------
+
+
+def copies_of(*pairs):
+    return pd.DataFrame(pairs, columns=["image_id", "other_id"], dtype=object)
+
+
+def draw_pairs(catalog, numbers):
+    """Pairs of different photos of the catalogue, picked by any numbers."""
+    ids = catalog["image_id"].tolist()
+    pairs = [(ids[one % len(ids)], ids[other % len(ids)]) for one, other in numbers]
+    return copies_of(*(pair for pair in pairs if pair[0] != pair[1]))
+
+
+def joined(catalog, copies):
+    """The products that pairs join, each set of them apart; one that no pair joins to another is alone."""
+    product = dict(zip(catalog["image_id"], catalog["product_id"], strict=True))
+    groups = [{name} for name in set(product.values())]
+    for one, other in zip(copies["image_id"], copies["other_id"], strict=True):
+        touched = [group for group in groups if product[one] in group or product[other] in group]
+        groups = [group for group in groups if group not in touched] + [set().union(*touched)]
+    return groups
+
+
+some_pairs = st.lists(st.tuples(st.integers(0, 999), st.integers(0, 999)), max_size=25)
+
+
+@few_examples
+@given(new_products, some_pairs, some_fractions, st.integers(0, 5))
+def test_products_that_share_a_copy_are_on_one_side(products, numbers, fractions, seed):
+    catalog = make_products(products)
+    copies = draw_pairs(catalog, numbers)
+    before = catalog.copy(deep=True), copies.copy(deep=True)
+    split = split_catalog(catalog, fractions=fractions, copies=copies, seed=seed)
+    assert set(split["split"]) <= set(SPLITS)
+    side = sides(split)
+    for group in joined(catalog, copies):
+        assert len(set().union(*(side[name] for name in group))) == 1
+    pd.testing.assert_frame_equal(split.drop(columns="split"), catalog.drop(columns="split"))
+    pd.testing.assert_frame_equal(catalog, before[0])
+    pd.testing.assert_frame_equal(copies, before[1])
+
+
+@few_examples
+@given(any_products, some_pairs, st.integers(0, 5))
+def test_copies_follow_the_first_split_that_the_source_names(products, numbers, seed):
+    catalog = make_products(products)
+    copies = draw_pairs(catalog, numbers)
+    split = split_catalog(catalog, copies=copies, seed=seed)
+    assert set(split["split"]) <= set(SPLITS)
+    side, said = sides(split), sides(catalog)
+    for group in joined(catalog, copies):
+        now = set().union(*(side[name] for name in group))
+        named = set().union(*(said[name] for name in group)) - {None}
+        assert len(now) == 1
+        if named:
+            assert now == {min(named, key=SPLITS.index)}
+
+
+@few_examples
+@given(any_products, some_pairs, st.integers(0, 5), st.randoms(use_true_random=False))
+def test_the_order_of_rows_and_of_pairs_does_not_matter(products, numbers, seed, random):
+    catalog = make_products(products)
+    copies = draw_pairs(catalog, numbers)
+    order, pair_order = list(range(len(catalog))), list(range(len(copies)))
+    random.shuffle(order)
+    random.shuffle(pair_order)
+    turned = copies.iloc[pair_order].rename(columns={"image_id": "other_id", "other_id": "image_id"})
+    expected = split_catalog(catalog, copies=copies, seed=seed)
+    shuffled = split_catalog(catalog.iloc[order], copies=turned, seed=seed)
+    assert shuffled["image_id"].tolist() == catalog["image_id"].iloc[order].tolist()
+    assert splits_of(shuffled) == splits_of(expected)
+
+
+@few_examples
+@given(any_products, some_fractions, st.integers(0, 5))
+def test_no_copies_change_nothing(products, fractions, seed):
+    catalog = make_products(products)
+    expected = split_catalog(catalog, fractions=fractions, seed=seed)
+    found = pd.DataFrame([], columns=["image_id", "other_id", "step", "score"])
+    for copies in (copies_of(), found):
+        split = split_catalog(catalog, fractions=fractions, copies=copies, seed=seed)
+        pd.testing.assert_frame_equal(split, expected)
+
+
+@few_examples
+@given(new_products, some_pairs)
+def test_a_split_with_copies_changes_nothing_the_second_time(products, numbers):
+    catalog = make_products(products)
+    copies = draw_pairs(catalog, numbers)
+    first = split_catalog(catalog, copies=copies)
+    pd.testing.assert_frame_equal(split_catalog(first, copies=copies, seed=9), first)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("train", "test", "train"),
+        ("test", "train", "train"),
+        ("validation", "test", "validation"),
+        ("test", "validation", "validation"),
+        ("train", "validation", "train"),
+        ("test", "test", "test"),
+        (None, "test", "test"),
+        ("validation", None, "validation"),
+    ],
+)
+def test_copies_that_the_source_tore_apart_come_together(one, other, expected):
+    catalog = make_products([("shoe", one, 2), ("watch", other, 2), ("shoe", "test", 1), ("shoe", "validation", 1)])
+    split = split_catalog(catalog, copies=copies_of(("0-1.png", "1-0.png")))
+    assert split["split"].tolist() == [expected] * 4 + ["test", "validation"]
+
+
+def test_a_chain_of_copies_is_one():
+    catalog = make_products(
+        [("shoe", "test", 1), ("shoe", "validation", 1), ("watch", "train", 1), ("shoe", "test", 1)]
+    )
+    chain = copies_of(("0-0.png", "1-0.png"), ("1-0.png", "2-0.png"))
+    assert split_catalog(catalog, copies=chain)["split"].tolist() == ["train", "train", "train", "test"]
+    assert split_catalog(catalog, copies=chain.head(1))["split"].tolist() == [
+        "validation",
+        "validation",
+        "train",
+        "test",
+    ]
+
+
+def test_a_chain_over_the_views_of_a_product_is_one():
+    """The first view is a copy of one product, the second of another."""
+    catalog = make_products([("shoe", None, 1), ("shoe", None, 2), ("shoe", "test", 1)])
+    chain = copies_of(("0-0.png", "1-0.png"), ("1-1.png", "2-0.png"))
+    assert set(split_catalog(catalog, copies=chain)["split"]) == {"test"}
+
+
+def test_what_no_copy_joins_keeps_what_the_source_says():
+    """Even where the source itself tears a product apart."""
+    catalog = make_products([("shoe", None, 3), ("watch", "train", 1), ("watch", "test", 1)])
+    catalog["split"] = ["test", "train", None, "validation", "test"]
+    split = split_catalog(catalog, copies=copies_of(("1-0.png", "2-0.png")))
+    assert split["split"].tolist() == ["test", "train", "test", "validation", "validation"]
+
+
+def test_every_view_of_a_joined_product_comes_along():
+    catalog = make_products([("shoe", None, 3), ("watch", None, 1)])
+    catalog["split"] = ["test", "validation", None, "test"]
+    split = split_catalog(catalog, copies=copies_of(("0-0.png", "1-0.png")))
+    assert split["split"].tolist() == ["validation"] * 4
+
+
+def test_copies_among_the_views_of_a_product_come_together():
+    catalog = make_products([("shoe", None, 2), ("watch", "test", 1)])
+    catalog["split"] = ["test", "train", "test"]
+    split = split_catalog(catalog, copies=copies_of(("0-0.png", "0-1.png")))
+    assert split["split"].tolist() == ["train", "train", "test"]
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_copies_without_labels_or_splits_work(missing):
+    catalog = make_products([(None, None, 1)] * 22).assign(label=missing, split=missing)
+    split = split_catalog(catalog, copies=copies_of(("0-0.png", "1-0.png"), ("5-0.png", "9-0.png")))
+    side = splits_of(split)
+    assert side["0-0.png"] == side["1-0.png"]
+    assert side["5-0.png"] == side["9-0.png"]
+    # Twenty are drawn, of which two count double.
+    one_each = split[~split["image_id"].isin(["1-0.png", "9-0.png"])]
+    assert one_each["split"].value_counts().to_dict() == {"train": 14, "validation": 3, "test": 3}
+
+
+def test_copies_under_two_labels_and_under_none_are_drawn_once():
+    """Ten, each as what its first photo is: 7, 1.5 and 1.5 of ten shoes."""
+    catalog = make_products([("shoe", None, 1)] * 10 + [("watch", None, 1)] * 10 + [(None, None, 1)] * 10)
+    catalog["image_id"] = [f"{number:02}.png" for number in range(30)]
+    pairs = copies_of(*((f"{number:02}.png", f"{number + 10:02}.png") for number in range(20)))
+    for seed in range(3):
+        split = split_catalog(catalog, copies=pairs, seed=seed)["split"]
+        assert split[:10].value_counts().to_dict() == {"train": 7, "validation": 2, "test": 1}
+        assert split[:10].tolist() == split[10:20].tolist() == split[20:].tolist()
+
+
+def test_copies_among_shoes_do_not_move_watches():
+    catalog = make_products([("shoe", None, 2)] * 20 + [("watch", None, 2)] * 20)
+    watches = catalog["label"] == "watch"
+    expected = split_catalog(catalog)["split"][watches].tolist()
+    for pairs in (copies_of(("0-0.png", "1-0.png")), copies_of(("3-0.png", "17-1.png"), ("17-0.png", "5-0.png"))):
+        assert split_catalog(catalog, copies=pairs)["split"][watches].tolist() == expected
+
+
+def test_copies_go_together_whatever_the_index():
+    catalog = make_products([("shoe", "train", 2), ("shoe", "test", 2)]).set_index(pd.Index([3, 3, 0, 3]))
+    split = split_catalog(catalog, copies=copies_of(("0-0.png", "1-0.png")))
+    assert split["split"].tolist() == ["train"] * 4
+    assert split.index.tolist() == [3, 3, 0, 3]
+
+
+# --- So many images of a label -----------------------------------------------------------------------------------
+
+
+def load_some(folder, most, seed=0):
+    return load_catalog("folder", folder, max_per_class=most, seed=seed)[0]
+
+
+def test_so_many_images_of_a_label_are_taken(tmp_path):
+    names = [
+        f"{label}/{number:02}.png" for label, count in {"a": 20, "b": 6, "c": 3}.items() for number in range(count)
+    ]
+    folder = write_photos(tmp_path / "photos", names)
+    few = load_some(folder, 5)
+    check_contract(few)
+    assert few["label"].value_counts().to_dict() == {"a": 5, "b": 5, "c": 3}
+    assert few["image_id"].tolist() == sorted(few["image_id"])
+    assert load_some(folder, 20)["image_id"].tolist() == names
+    assert load_one(folder)["image_id"].tolist() == names
+    # More of them are the same ones and others.
+    assert set(few["image_id"]) < set(load_some(folder, 6)["image_id"])
+
+
+def test_the_seed_decides_which_are_taken(tmp_path):
+    folder = write_photos(tmp_path / "photos", [f"{label}/{number:02}.png" for label in "ab" for number in range(20)])
+    taken = [load_some(folder, 5, seed)["image_id"].tolist() for seed in range(4)]
+    assert len(set(map(tuple, taken))) == 4
+    assert [load_some(folder, 5, seed)["image_id"].tolist() for seed in range(4)] == taken
+    # Another label beside them changes nothing.
+    write_photos(folder, [f"c/{number}.png" for number in range(9)])
+    assert [name for name in load_some(folder, 5)["image_id"] if name[0] != "c"] == taken[0]
+
+
+def test_views_of_a_product_are_taken_together(tmp_path):
+    """Ten products of three views, in an order that mixes them: of seven images one is of a third product."""
+    names = [f"{view}-{number}.png" for view in range(3) for number in range(10)]
+    folder = write_photos(tmp_path / "photos", names)
+    lines = [f"{name},product {name.split('-')[1]},shoe" for name in names]
+    write_csv(folder, "\n".join(["image_id,product_id,label", *lines]))
+    for seed in range(4):
+        for most, counts in {1: [1], 3: [3], 6: [3, 3], 7: [3, 3, 1], 29: [3] * 9 + [2]}.items():
+            few = load_some(folder, most, seed)
+            assert few["product_id"].value_counts().tolist() == counts
+            assert few["image_id"].tolist() == [name for name in names if name in set(few["image_id"])]
+
+
+def test_a_flat_folder_counts_as_one_label(tmp_path):
+    names = [f"{number:02}.png" for number in range(12)]
+    folder = write_photos(tmp_path / "photos", names)
+    few = load_some(folder, 5)
+    assert len(few) == 5
+    assert few["label"].isna().all()
+    assert few["image_id"].tolist() == sorted(few["image_id"])
+    assert load_some(folder, 99)["image_id"].tolist() == names
+
+
+# --- The clothing photos, four ways ------------------------------------------------------------------------------
+
+
+def zip_clothing(file, top=""):
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(CLOTHING.rglob("*.jpg")):
+            archive.write(path, os.path.join(top, path.relative_to(CLOTHING)))
+    return file
+
+
+def photos_of(catalog):
+    """How often each photo, told by its bytes, is there with this label and split."""
+    rows = zip(catalog["path"], plain(catalog[["label", "split"]]), strict=True)
+    return Counter((content_hash(path), row["label"], row["split"]) for path, row in rows)
+
+
+@pytest.mark.skipif(not CLOTHING.is_dir(), reason="the clothing photos are not beside the project")
+def test_the_clothing_reads_alike_in_four_layouts(tmp_path):
+    catalog, rejected = load_catalog("folder", CLOTHING)
+    assert rejected["image_id"].tolist() == ["LICENSE"]
+    as_folder = photos_of(catalog)
+    assert len(catalog) == as_folder.total() == 3409
+    assert {split for _, _, split in as_folder} == {"train", "validation"}
+    assert len({label for _, label, _ in as_folder}) == 10
+
+    for name, top in {"plain.zip": "", "wrapped.zip": "Colors_Products"}.items():
+        zipped, rejected = load_catalog("zip", zip_clothing(tmp_path / name, top))
+        assert rejected.empty
+        assert zipped["image_id"].tolist() == catalog["image_id"].tolist()
+        assert photos_of(zipped) == as_folder
+
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for image_id, path in zip(catalog["image_id"], catalog["path"], strict=True):
+        (flat / image_id.replace("/", "_")).symlink_to(path)
+    flat_catalog = load_one(flat)
+    assert flat_catalog[["label", "split"]].isna().all(axis=None)
+    assert Counter(content for content, _, _ in photos_of(flat_catalog).elements()) == Counter(
+        content for content, _, _ in as_folder.elements()
+    )

@@ -3,7 +3,17 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from conftest import make_catalog
-from lookalike.plots import RIGHT, WRONG, show_contact_sheet, show_gallery, show_precision
+from lookalike.plots import (
+    RIGHT,
+    WRONG,
+    show_comparison,
+    show_contact_sheet,
+    show_counts,
+    show_gallery,
+    show_pairs,
+    show_precision,
+    show_sizes,
+)
 
 
 def results_of(catalog, labels):
@@ -73,3 +83,51 @@ def test_a_label_with_a_dollar_sign_is_text(tmp_path):
 def test_nothing_to_find_is_said():
     scores = pd.DataFrame({"Precision@k": [0.0], "chance": [0.0]}, index=[10])
     assert show_precision(scores).axes[0].get_title() == "nothing to find"
+
+
+def test_counts_are_stacked_by_split_largest_first(tmp_path):
+    catalog = make_catalog(tmp_path, 10)
+    axes = show_counts(catalog).axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [4, 3, 3]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b", "c"]
+    assert axes.get_title() == "the largest label has 1.3 times the images of the smallest"
+    catalog.loc[catalog["label"] == "b", "split"] = "train"
+    catalog.loc[:0, "split"] = "test"
+    bars = {part.get_label(): [bar.get_width() for bar in part] for part in show_counts(catalog).axes[0].containers}
+    assert bars == {"train": [0, 3, 0], "test": [1, 0, 0], "no split yet": [3, 0, 3]}
+    assert "(1 more labels not shown)" in show_counts(catalog, max_rows=2).axes[0].get_title()
+    assert show_counts(catalog.assign(label=None)).axes[0].get_title() == "10 images of each label"
+
+
+def test_sizes_count_what_is_too_small_and_keep_extreme_shapes_in_sight():
+    sizes = pd.DataFrame({"pixel_width": [100, 100, 20, 9000], "pixel_height": [100, 50, 20, 90]})
+    left, right = show_sizes(sizes, min_side=32).axes
+    assert left.get_title() == "1 of 4 images are smaller than 32 pixels"
+    assert right.get_title() == "50% are square, or nearly"
+    for axes in (left, right):
+        assert sum(bar.get_height() for bar in axes.patches) == 4
+
+
+def test_pairs_show_sizes_and_mark_labels_that_differ(tmp_path):
+    catalog = make_catalog(tmp_path, 6).assign(pixel_width=40, pixel_height=30)
+    pairs = pd.DataFrame(
+        [("000.png", "003.png", "content", 1.0), ("001.png", "002.png", "perceptual hash", 0.99)],
+        columns=["image_id", "other_id", "step", "score"],
+    )
+    figure = show_pairs(catalog, pairs)
+    same, differ, below_same, below_differ = figure.axes
+    assert same.get_title() == "content\n1.000\na"
+    assert differ.get_title() == "perceptual hash\n0.990\nb \N{MULTIPLICATION SIGN}"
+    assert frame_of(below_differ) == WRONG != frame_of(below_same)
+    assert below_same.get_xlabel() == "40 x 30"
+    assert figure.get_suptitle() == "2 pairs of copies"
+    assert show_pairs(catalog, pairs, max_pairs=1).get_suptitle() == "2 pairs of copies, the first 1"
+
+
+def test_comparison_shows_the_mean_of_each_group_beside_the_others():
+    trials = pd.DataFrame({"way": list("ppqqppqq"), "by": list("xxxxyyyy"), "score": [0, 1, 0.2, 0.4, 1, 1, 0, 0]})
+    axes = show_comparison(trials, x="by", hue="way", y="score", title="finding").axes[0]
+    dots = {part.get_label(): np.round(part[0].get_ydata().astype(float), 6).tolist() for part in axes.containers}
+    assert dots == {"p": [0.5, 1.0], "q": [0.3, 0.0]}
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["x", "y"]
+    assert axes.get_title() == "finding"

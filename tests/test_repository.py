@@ -9,7 +9,7 @@ import pytest
 from conftest import CLOTHING, MOBILENET, PROJECT
 
 # Each module imports only those named before it.
-ORDER = ("workspace", "images", "folders", "downloads", "amazon", "sources", "catalog")
+ORDER = ("workspace", "images", "folders", "downloads", "amazon", "kaggle_sets", "sources", "catalog")
 ORDER += ("backbones", "embeddings", "similarity", "duplicates", "evaluation", "plots")
 MODULES = sorted((PROJECT / "src" / "lookalike").glob("[a-z]*.py"))
 

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -6,6 +9,7 @@ import pytest
 from conftest import PROJECT
 from lookalike import workspace
 from lookalike.workspace import (
+    Workspace,
     choose_source,
     describe_machine,
     file_hash,
@@ -28,7 +32,8 @@ def test_the_root_is_the_project_an_environment_variable_or_a_parameter(tmp_path
     drive = open_workspace(tmp_path / "drive")
     assert [folder.is_dir() for folder in (drive.data, drive.embeddings, drive.models)] == [True] * 3
     with pytest.raises(FileNotFoundError, match="mount Drive"):
-        open_workspace(tmp_path / "missing")
+        open_workspace(tmp_path / "missing" / "lookalike")
+    assert open_workspace(tmp_path / "new").root.is_dir()
 
 
 def test_the_machine_is_told_in_one_line():
@@ -108,3 +113,105 @@ def test_native_noise_is_kept_off_and_standard_error_comes_back(capfd):
         workspace.os.write(2, b"noise")
     workspace.os.write(2, b"a warning")
     assert capfd.readouterr().err == "a warning"
+
+
+# --- Colab and Drive ---------------------------------------------------------------------------------------------
+
+
+def write_colab(folder):
+    """A stand-in for Colab's own package: its `drive.mount` makes the folder appear, and says so.
+
+    If the environment names a folder LOOKALIKE_TEST_DRIVE, that is what is on the Drive.
+    """
+    # No google/__init__.py: other packages live in that namespace too.
+    colab = folder / "google" / "colab"
+    colab.mkdir(parents=True)
+    (colab / "__init__.py").write_text("")
+    (colab / "drive.py").write_text(
+        "import os\n"
+        "from pathlib import Path\n\n\n"
+        "def mount(mountpoint):\n"
+        "    drive = Path(mountpoint) / 'MyDrive'\n"
+        "    if not drive.exists():\n"
+        "        drive.parent.mkdir(parents=True, exist_ok=True)\n"
+        "        content = os.environ.get('LOOKALIKE_TEST_DRIVE')\n"
+        "        os.rename(content, drive) if content else drive.mkdir()\n"
+        "    print(f'Mounted at {mountpoint}')\n"
+    )
+    return folder
+
+
+def run_beside_colab(code, folder):
+    """What a new Python prints that could import google.colab, and does so only where the code says it."""
+    path = os.pathsep.join([str(write_colab(folder / "standin")), str(PROJECT / "src")])
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path, "MOUNT": str(folder / "content" / "drive")},
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout.splitlines()
+
+
+def test_photos_are_unpacked_below_the_root_but_never_on_a_drive(tmp_path, monkeypatch):
+    assert Workspace(tmp_path / "home").downloads == tmp_path / "home" / "data"
+    drive = tmp_path / "drive" / "MyDrive"
+    for root in (drive, drive / "lookalike", drive / "a" / "b"):
+        assert Workspace(root).data == root / "data"
+        assert Workspace(root).downloads == PROJECT / "data"
+    assert Workspace(tmp_path / "MyDrives").downloads == tmp_path / "MyDrives" / "data"
+    (drive / "lookalike").mkdir(parents=True)
+    assert open_workspace(drive / "lookalike").downloads == PROJECT / "data"
+    monkeypatch.setenv("LOOKALIKE_HOME", str(drive))
+    assert open_workspace().downloads == PROJECT / "data"
+    assert open_workspace().embeddings == drive / "embeddings"
+
+
+def test_drive_is_mounted_on_colab_alone_and_where_a_path_needs_it(tmp_path):
+    code = """
+import os, sys
+from pathlib import Path
+mount = Path(os.environ["MOUNT"])
+from lookalike.workspace import mount_drive, on_colab
+mount_drive(mount / "MyDrive" / "photos.zip")
+print(on_colab(), mount.exists())
+import google.colab
+mount_drive()
+mount_drive("", "photos", mount / "photos", "/content/MyDrives/x", mount / "my MyDrive")
+print(on_colab(), mount.exists())
+mount_drive("", str(mount / "MyDrive" / "photos" / "MyDrive" / "shoes.zip"), "elsewhere")
+print((mount / "MyDrive").is_dir(), len(list(mount.rglob("*"))))
+mount_drive(mount / "MyDrive")
+"""
+    assert run_beside_colab(code, tmp_path) == [
+        "False False",
+        "True False",
+        f"Mounted at {tmp_path / 'content' / 'drive'}",
+        "True 1",
+        f"Mounted at {tmp_path / 'content' / 'drive'}",
+    ]
+
+
+def test_on_colab_the_photos_come_from_kaggle_unless_a_path_is_given(tmp_path):
+    code = """
+from lookalike.workspace import choose_source, describe_machine
+print(choose_source("auto").value)
+import google.colab
+print(choose_source("auto"))
+print(choose_source("auto", "."))
+print(choose_source("auto", "photos.zip"))
+print(choose_source("sample"))
+print(describe_machine())
+"""
+    (tmp_path / "photos.zip").touch()
+    *choices, machine = run_beside_colab(code, tmp_path)
+    assert choices == [
+        "sample",
+        "source = caltech256: photographs from Kaggle, as this is Colab",
+        "source = folder: there is a path",
+        "source = zip: there is a path",
+        "source = sample: as asked",
+    ]
+    assert machine.startswith("Colab, ")

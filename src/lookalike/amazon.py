@@ -6,10 +6,10 @@ import ast
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
 
 import pandas as pd
 
@@ -35,8 +35,8 @@ def amazon_photos(
     folder
         Images go to `folder/images/<product>.jpg`.
     labels
-        Take products of these categories only, on any level, whatever the case; the category becomes the label. None
-        named: all products, labelled by their deepest category.
+        Take products of these categories only, on any level, whatever the case; the deepest that fits becomes the
+        label. None named: all products, labelled by their deepest category.
     options
         Those of `download_images`.
 
@@ -71,6 +71,8 @@ def _read(metadata: Path, labels: Sequence[str], limit: int) -> tuple[pd.DataFra
     rejected = []
     with progress(total=limit, description="Reading metadata", unit="products") as bar:
         for number, line in enumerate(_lines(metadata), start=1):
+            if not line.strip():
+                continue
             record = _parse(line)
             if record is None:
                 rejected.append((f"line {number}", "neither JSON nor a Python dictionary"))
@@ -81,13 +83,16 @@ def _read(metadata: Path, labels: Sequence[str], limit: int) -> tuple[pd.DataFra
                 continue
             product = str(record.get("parent_asin") or record.get("asin") or "")
             url = _main_image(record)
-            if not re.fullmatch(r"\w{1,40}", product, re.ASCII) or not url:
-                rejected.append((f"line {number}", f"product {product!r} has no image" if product else "no product id"))
+            if not re.fullmatch(r"\w{1,40}", product, re.ASCII):
+                reason = f"{product[:50]!r} is no product id" if product else "no product id"
+                rejected.append((f"line {number}", reason))
+            elif not url:
+                rejected.append((f"line {number}", f"product {product!r} has no image"))
             elif product not in found:
-                suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
+                suffix = PurePosixPath(re.split("[?#]", url)[0]).suffix.lower()
                 image_id = f"images/{product}{suffix if suffix in PHOTO_SUFFIXES else '.jpg'}"
-                label = fitting[0] if fitting else next(reversed(categories), None)
-                title = str(record.get("title") or "") or None
+                label = fitting[-1] if fitting else next(reversed(categories), None)
+                title = _text(record.get("title") or "") or None
                 found[product] = (image_id, product, label, None, title, " > ".join(categories), url)
                 bar.update()
             if len(found) == limit:
@@ -102,16 +107,16 @@ def _lines(metadata: Path) -> Iterator[bytes]:
         packed = start.read(2) == b"\x1f\x8b"
     try:
         with gzip.open(metadata) if packed else open(metadata, "rb") as stream:
-            yield from filter(bytes.strip, stream)
-    except (EOFError, gzip.BadGzipFile) as error:
+            yield from stream
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{metadata} is cut off or damaged ({error}); download it again.") from None
 
 
 def _parse(line: bytes) -> dict | None:
     for parse in (json.loads, ast.literal_eval):  # the files of 2014 hold Python dictionaries
         try:
-            record = parse(line.decode("utf-8"))
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            record = parse(line.decode("utf-8-sig"))
+        except (ValueError, SyntaxError, TypeError, ArithmeticError, RecursionError, MemoryError):
             continue
         return record if isinstance(record, dict) else None
     return None
@@ -125,7 +130,12 @@ def _categories(record: dict) -> list[str]:
         [record.get("main_category") or record.get("main_cat")],
         *(entry if isinstance(entry, list) else [entry] for entry in listed),
     )
-    return list(dict.fromkeys(name for name in names if isinstance(name, str) and name))
+    return list(dict.fromkeys(_text(name) for name in names if isinstance(name, str) and name))
+
+
+def _text(value: object) -> str:
+    """A value as text that can be saved: JSON may hold half of a pair of surrogates."""
+    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def _main_image(record: dict) -> str:
@@ -136,7 +146,7 @@ def _main_image(record: dict) -> str:
         urls = [main.get(size) for size in ("hi_res", "large", "thumb")]
     else:  # 2018, 2014
         urls = [*_listed(record, "imageURLHighRes"), *_listed(record, "imageURL"), record.get("imUrl")]
-    return next((url for url in urls if isinstance(url, str) and url), "")
+    return next((_text(url) for url in urls if isinstance(url, str) and url), "")
 
 
 def _listed(record: dict, name: str) -> list:

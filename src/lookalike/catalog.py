@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from lookalike.folders import PIXEL_COLUMNS, SPLITS, read_csv
+from lookalike.folders import PHOTO_SUFFIXES, PIXEL_COLUMNS, SPLITS, read_csv
 from lookalike.images import ImageError, image_size
 from lookalike.sources import DEFAULT_LABELS, DEFAULT_MAX_PER_CLASS, find_photos
 from lookalike.workspace import Workspace, parallel_map, progress, written_aside
@@ -44,9 +44,9 @@ def load_catalog(
         Take only these; none named means all, of the sample and Caltech-256 the lesson's four (`MORE_LABELS` extend
         them).
     max_per_class
-        Take at most so many images of a label, the same ones for the same `seed`; None means all, of Caltech-256 200.
+        Take at most so many images of a label, the same ones for the same `seed`; None or 0: all, of Caltech-256 200.
     limit
-        How many products to fetch from Amazon; None means 1,000.
+        How many products to fetch from Amazon; None or 0: 1,000.
     workspace
         Where photos are downloaded and unpacked (below `data`); None is the project's own.
 
@@ -66,6 +66,7 @@ def load_catalog(
     SourceUnavailableError
         If Kaggle cannot be reached or wants a token.
     """
+    labels = [labels] if isinstance(labels, str) else labels
     photos = find_photos(source, path, labels=labels, limit=limit, workspace=workspace)
     root, rows = photos.root, photos.rows
     if rows.empty:
@@ -94,13 +95,11 @@ def load_catalog(
 
 
 def _draw(rows: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
-    """At most so many rows of a label, in their old order; views of a product come together."""
+    """At most so many rows of a label, in their old order; views of a product come together, stray files last."""
     products = rows["product_id"].fillna(rows["image_id"])
-    order = [
-        _lot(product, seed) + image_id.encode("utf-8", "surrogateescape")
-        for product, image_id in zip(products, rows["image_id"], strict=True)
-    ]
-    drawn = rows.assign(order=order).sort_values("order").groupby("label", dropna=False).head(most)
+    stray = [PurePosixPath(name).suffix.lower() not in PHOTO_SUFFIXES for name in rows["image_id"]]
+    order = rows.assign(stray=stray, lot=[_lot(product, seed) for product in products])
+    drawn = order.sort_values(["stray", "lot", "image_id"]).groupby("label", dropna=False).head(most)
     return rows.loc[drawn.index.sort_values()].reset_index(drop=True)
 
 
@@ -168,9 +167,10 @@ def split_catalog(
     fractions
         Shares of train, validation and test; they add up to 1.
     copies : DataFrame of pairs, `image_id` and `other_id`
-        Photos that are copies of each other, as `duplicates.find_near_duplicates` finds them. Products that share one
-        go to one side together. Where the source itself has put copies on two sides, all go to the first of train,
-        validation and test that it names, so that what is left for testing is new to the model.
+        Photos that are copies of each other, as `duplicates.find_near_duplicates` finds them; pairs with an image that
+        is not in the catalogue do not count. Products that share one go to one side together. Where the source itself
+        has put copies on two sides, all go to the first of train, validation and test that it names, so that what is
+        left for testing is new to the model.
 
     Returns
     -------
@@ -181,7 +181,7 @@ def split_catalog(
     together = catalog["product_id"] if copies is None else _joined(catalog, copies)
     named = catalog["split"]
     if copies is not None:
-        joined = together.map(catalog.groupby(together)["product_id"].nunique()) > 1
+        joined = together.isin(together[catalog["image_id"].isin({*copies["image_id"], *copies["other_id"]})])
         first = named.map({split: place for place, split in enumerate(SPLITS)}).groupby(together).transform("min")
         named = named.where(~joined | first.isna(), first.map(dict(enumerate(SPLITS))))
     # Sorted, so that a product whose views disagree is what its first view is.
@@ -200,7 +200,8 @@ def _joined(catalog: pd.DataFrame, copies: pd.DataFrame) -> pd.Series:
     """For each row the first product of all that are joined to its own by copies."""
     products, codes = np.unique(catalog["product_id"].to_numpy(str), return_inverse=True)
     of_image = dict(zip(catalog["image_id"], codes, strict=True))
-    pairs = np.array([[of_image[name] for name in copies[column]] for column in ("image_id", "other_id")], int)
+    pairs = copies[copies["image_id"].isin(of_image.keys()) & copies["other_id"].isin(of_image.keys())]
+    pairs = np.array([[of_image[name] for name in pairs[column]] for column in ("image_id", "other_id")], int)
     links = coo_array((np.ones(pairs.shape[1]), pairs), shape=(len(products), len(products)))
     groups = connected_components(links, directed=False)[1]
     first = np.unique(groups, return_index=True)[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ def find_near_duplicates(
 
     Two steps, from cheap to sure. Perceptual hashes (Zauner, "Implementation and Benchmarking of Perceptual Image Hash
     Functions", 2010) that differ in few bits name the candidates; a hash has no colours, so the correlation of two
-    small colour thumbnails decides. Cropped, turned or overwritten copies are not found.
+    small colour thumbnails decides. Cropped, turned or overwritten copies are not found; a thing as thin as a bicycle
+    in another colour can pass for a copy.
 
     Parameters
     ----------
@@ -40,26 +42,26 @@ def find_near_duplicates(
     paired with the first alone, so that a thousand copies make a thousand pairs.
     """
     ids = catalog["image_id"].to_numpy()
-    hashes, thumbnails = np.empty(len(ids), np.uint64), np.empty((len(ids), 3 * SIDE**2), np.uint8)
+    hashes, thumbnails = np.empty(len(ids), np.uint64), np.empty((len(ids), SIDE**2, 3), np.uint8)
     firsts: dict[str, int] = {}
     found = []
     bar = progress(parallel_map(_look, catalog["path"]), total=len(ids), description="Comparing photos")
     for index, (content, hashes[index], thumbnails[index]) in enumerate(bar):
         first = firsts.setdefault(content, index)
         if first != index:
-            found.append((ids[first], ids[index], "content", 1.0))
+            found.append(("content", -1.0, first, index))
     unlike = np.array(list(firsts.values()), int)
     starts = range(0, len(unlike), BLOCK)
     for rows, columns in [(unlike[a : a + BLOCK], unlike[b : b + BLOCK]) for a in starts for b in starts if a <= b]:
         near = np.bitwise_count(hashes[rows][:, None] ^ hashes[columns][None]) <= max_distance
         near &= rows[:, None] < columns[None]
-        first_at, other_at = np.nonzero(near)
-        for first, other in zip(rows[first_at], columns[other_at], strict=True):
-            score = _correlation(thumbnails[first], thumbnails[other])
-            if score >= min_correlation:
-                found.append((ids[first], ids[other], "perceptual hash", score))
-    pairs = pd.DataFrame(found, columns=["image_id", "other_id", "step", "score"])
-    return pairs.sort_values(["step", "score"], ascending=[True, False], kind="stable", ignore_index=True)
+        for at in np.array_split(np.argwhere(near), near.sum() // BLOCK + 1):
+            first, other = rows[at[:, 0]], columns[at[:, 1]]
+            scores = _correlation(thumbnails[first], thumbnails[other])
+            kept = scores >= min_correlation
+            found += zip(repeat("perceptual hash"), -scores[kept], first[kept], other[kept], strict=False)
+    pairs = [(ids[first], ids[other], step, -score) for step, score, first, other in sorted(found)]
+    return pd.DataFrame(pairs, columns=["image_id", "other_id", "step", "score"])
 
 
 def perceptual_hash(image: Image.Image) -> int:
@@ -74,11 +76,13 @@ def _look(path: str | Path) -> tuple[str, int, np.ndarray]:
     data = read_bytes(path)
     image, _ = decode(data, path, 64)
     thumbnail = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
-    return hashlib.sha256(data).hexdigest(), perceptual_hash(image), thumbnail.ravel()
+    return hashlib.sha256(data).hexdigest(), perceptual_hash(image), thumbnail.reshape(-1, 3)
 
 
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Pearson's, in [-1, 1]; 0 if one of them is of a single tone."""
-    one, other = one - one.mean(), other - other.mean()
-    lengths = np.linalg.norm(one) * np.linalg.norm(other)
-    return float(one @ other / lengths) if lengths else 0.0
+def _correlation(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Pearson's, in [-1, 1], of thumbnails [n, pixels, 3] pair by pair; 0 where one of them has a single colour."""
+    blank = (np.ptp(some, axis=1).max(axis=1) == 0) | (np.ptp(others, axis=1).max(axis=1) == 0)
+    some, others = (side.reshape(-1, 3 * SIDE**2).astype(np.float64) for side in (some, others))
+    some, others = (side - side.mean(axis=1, keepdims=True) for side in (some, others))
+    lengths = np.linalg.norm(some, axis=1) * np.linalg.norm(others, axis=1)
+    return np.where(blank, 0, np.minimum(1, np.einsum("nd,nd->n", some, others) / np.where(blank, 1, lengths)))

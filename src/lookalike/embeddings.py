@@ -67,9 +67,9 @@ def embed_images(
         If a file cannot be read as an image.
     """
     size = encoder.input_shape[1:3]
-
     vectors = [np.empty((0, encoder.output_shape[-1]), np.float32)]
-    for start in range(0, len(images), batch_size):
+    starts = range(0, len(images), batch_size)
+    for start in progress(starts, total=len(starts), description="Embedding", unit="batches") if starts[4:] else starts:
         batch = images[start : start + batch_size]
         pixels = [
             (fit_pixels if isinstance(image, np.ndarray) else load_image)(image, size, fit=fit) for image in batch

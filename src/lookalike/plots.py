@@ -14,6 +14,7 @@ from lookalike.images import ImageError, load_image
 
 # Okabe and Ito's palette, which stays apart for colour-blind readers: https://jfly.uni-koeln.de/color/
 RIGHT, WRONG, NEUTRAL = "#0072B2", "#D55E00", "#666666"
+SPLIT_COLOURS = {"train": RIGHT, "validation": "#E69F00", "test": "#009E73", "no split yet": NEUTRAL}
 THUMBNAIL = 160  # pixels; enough for an inch and a half at the resolution of a notebook
 SCORES = {"cosine": "cosine similarity", "euclidean": "Euclidean distance"}
 STYLE = {"figure.dpi": 100, "font.size": 9, "axes.titlesize": 9, "figure.facecolor": "white", "figure.titlesize": 12}
@@ -108,6 +109,105 @@ def show_contact_sheet(
         figure.suptitle(
             (title or f"{len(catalog)} images") + (f" ({left_out} more labels not shown)" if left_out else "")
         )
+    plt.close(figure)
+    return figure
+
+
+def show_counts(catalog: pd.DataFrame, *, by: str = "label", max_rows: int = 25, title: str = "") -> Figure:
+    """Images a label as bars, largest first; in the colours of the splits where the catalogue has them."""
+    labels = catalog[by].fillna("no label")
+    counts = pd.crosstab(labels, catalog["split"].fillna("no split yet"))
+    counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+    counts = counts[[name for name in SPLIT_COLOURS if name in counts]]
+    total, shown = counts.sum(axis=1), counts.head(max_rows)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 0.32 * len(shown) + 1.2), layout="constrained")
+        left = np.zeros(len(shown))
+        for split in counts:
+            axes.barh(shown.index, shown[split], left=left, color=SPLIT_COLOURS[split], label=split)
+            left += shown[split].to_numpy()
+        axes.bar_label(axes.containers[-1], labels=[f"{count:,}" for count in total.head(max_rows)], padding=3)
+        axes.invert_yaxis()
+        axes.set(xlabel="images", xlim=(0, 1.12 * left.max()))
+        if len(counts.columns) > 1:
+            figure.legend(loc="outside right upper")
+        more = f" ({len(counts) - len(shown)} more labels not shown)" if len(counts) > len(shown) else ""
+        finding = f"the largest label has {total.max() / total.min():.1f} times the images of the smallest"
+        finding = finding if total.max() > total.min() else f"{total.max():,} images of each label"
+        axes.set_title((title or finding) + more)
+        axes.spines[["top", "right"]].set_visible(False)
+    plt.close(figure)
+    return figure
+
+
+def show_sizes(catalog: pd.DataFrame, *, min_side: int) -> Figure:
+    """Two histograms: the shorter side of each image with the least that is accepted, and width divided by height."""
+    sides = catalog[["pixel_width", "pixel_height"]]
+    shorter, shape = sides.min(axis=1), catalog["pixel_width"] / catalog["pixel_height"]
+    small = int((shorter < min_side).sum())
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
+        ends = min(shorter.min(), min_side) / 1.2, max(shorter.max(), min_side) * 1.2
+        left.hist(shorter, bins=np.geomspace(*ends, 30), color=RIGHT)
+        left.axvline(min_side, color=WRONG, linestyle="--", label=f"{min_side} pixels")
+        left.set(xscale="log", xlabel="shorter side in pixels", ylabel="images")
+        left.set_title(f"{small} of {len(catalog):,} images are smaller than {min_side} pixels")
+        left.set_xticks(sizes := 2 ** np.arange(np.floor(np.log2(ends[0])), np.ceil(np.log2(ends[1])) + 1))
+        left.set_xticklabels([f"{size:g}" for size in sizes])
+        left.minorticks_off()
+        left.legend()
+        far = max(2.0, *np.abs(np.log2(shape.clip(1 / 16, 16)))) if len(shape) else 2.0
+        right.hist(np.log2(shape.clip(1 / 16, 16)), bins=np.linspace(-far, far, 31), color=RIGHT)
+        ticks = np.arange(-np.floor(far), far + 0.5)
+        right.set_xticks(ticks, [f"1:{2**-tick:g}" if tick < 0 else f"{2**tick:g}:1" for tick in ticks])
+        right.set(xlabel="width : height", ylabel="images")
+        right.set_title(f"{(shape - 1).abs().lt(0.1).mean():.0%} are square, or nearly")
+        for axes in (left, right):
+            axes.spines[["top", "right"]].set_visible(False)
+    plt.close(figure)
+    return figure
+
+
+def show_pairs(catalog: pd.DataFrame, pairs: pd.DataFrame, *, by: str = "label", max_pairs: int = 8) -> Figure:
+    """Copies below their originals, with what each is labelled; orange and a cross where the two labels differ."""
+    images = catalog.set_index("image_id")
+    shown = pairs.head(max_pairs).to_dict("records")
+    with plt.rc_context(STYLE):
+        size = (max(1.35 * len(shown), 3.5), 3.9)
+        figure, grid = plt.subplots(2, len(shown), figsize=size, squeeze=False, layout="constrained")
+        for column, pair in zip(grid.T, shown, strict=True):
+            first, other = images.loc[pair["image_id"]], images.loc[pair["other_id"]]
+            differ = pd.notna(first[by]) and pd.notna(other[by]) and first[by] != other[by]
+            for axes, image in zip(column, (first, other), strict=True):
+                _show_photo(axes, image["path"])
+                _frame(axes, WRONG if differ else NEUTRAL, 2.5)
+                axes.set_xlabel(f"{image['pixel_width']} x {image['pixel_height']}")
+                mark = " \N{MULTIPLICATION SIGN}" if differ else ""
+                axes.set_title(f"{image[by] if pd.notna(image[by]) else ''}{mark}", color=WRONG if differ else "black")
+            column[0].set_title(f"{pair['step']}\n{pair['score']:.3f}\n{column[0].get_title()}")
+        more = f", the first {len(shown)}" if len(pairs) > len(shown) else ""
+        figure.suptitle(f"{len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} of copies{more}")
+    plt.close(figure)
+    return figure
+
+
+def show_comparison(trials: pd.DataFrame, *, x: str, hue: str, y: str, title: str = "") -> Figure:
+    """Means of repeated measurements as dots, one colour and marker for each `hue`, with their standard deviation."""
+    places = {name: place for place, name in enumerate(dict.fromkeys(trials[x]))}
+    hues = list(dict.fromkeys(trials[hue]))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(max(4.5, 2.1 * len(places)), 3), layout="constrained")
+        for number, name in enumerate(hues):
+            values = trials[trials[hue] == name].groupby(x, sort=False)[y].agg(["mean", "std"])
+            at = [places[place] + 0.24 * (number - (len(hues) - 1) / 2) for place in values.index]
+            colour, marker = (WRONG, RIGHT, NEUTRAL)[number % 3], "osD"[number % 3]
+            axes.errorbar(at, values["mean"], values["std"], fmt=marker, color=colour, capsize=4, label=name)
+            for place, value in zip(at, values["mean"], strict=True):
+                axes.annotate(f"{value:.2f}", (place, value), (8, 0), textcoords="offset points", va="center")
+        axes.set_xticks(range(len(places)), places)
+        axes.set(ylabel=y, ylim=(0, 1.05), xlim=(-0.5, len(places) - 0.3), title=title)
+        axes.legend(loc="upper right")
+        axes.spines[["top", "right"]].set_visible(False)
     plt.close(figure)
     return figure
 

@@ -80,15 +80,17 @@ def open_workspace(root: str | Path = "") -> Workspace:
     Parameters
     ----------
     root
-        Where data, stores and models live; a folder on a mounted Drive keeps them when a Colab machine is recycled.
-        Empty: the environment variable `LOOKALIKE_HOME`, else the project itself.
+        Where data, stores and models live, made if its parent is there; a folder on a mounted Drive keeps them when a
+        Colab machine is recycled. Empty: the environment variable `LOOKALIKE_HOME`, else the project itself.
 
     Raises
     ------
     FileNotFoundError
-        If `root` is given and is not a folder, e.g. because Drive is not mounted.
+        If `root` is no folder and has no parent, e.g. because Drive is not mounted.
     """
     chosen = Path(root or os.environ.get("LOOKALIKE_HOME") or project_root()).expanduser().absolute()
+    if chosen.parent.is_dir() and not chosen.exists():
+        chosen.mkdir()
     if not chosen.is_dir():
         raise FileNotFoundError(
             f"No folder at {chosen}. Make it first; on Colab, mount Drive before naming a folder on it."

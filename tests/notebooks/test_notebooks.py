@@ -12,6 +12,7 @@ import papermill
 import pytest
 
 from conftest import PROJECT, write_photo
+from lookalike.catalog import read_catalog
 
 RUNNER = PROJECT / "notebooks" / "run.py"
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -61,7 +62,8 @@ def test_notebook_runs_on_a_folder_of_ones_own(path, labelled, photos, tmp_path)
     folder = photos if labelled else photos / "cup"
     (tmp_path / "home").mkdir()
     settings = {"source": "folder", "path": folder, "backbone": "VGG16Slim", "top_n": 3, "root": tmp_path / "home"}
-    arguments = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    declared = papermill.inspect_notebook(str(path)).keys()
+    arguments = [word for name in settings.keys() & declared for word in ("--set", f"{name}={settings[name]}")]
     process = run(path.stem, *arguments, "--output", tmp_path / "build")
     assert process.returncode == 0, process.stdout + process.stderr
     assert re.search(rf"\[1/1\] {path.stem} \d+ s", process.stdout)
@@ -76,6 +78,38 @@ def test_notebook_runs_on_a_folder_of_ones_own(path, labelled, photos, tmp_path)
         text = "".join(output.get("text", "") for output in outputs_of(notebook))
         assert "1 files set aside" in text
         assert ("Precision@10 is" in text) == labelled
+
+    if path.stem == "01_data":
+        folder = next((tmp_path / "home" / "data" / "catalogs").iterdir())
+        catalog = read_catalog(folder / "catalog.csv")
+        assert len(catalog) == (16 if labelled else 8)
+        assert set(catalog["split"]) == {"train", "validation", "test"}
+        assert pd.read_csv(folder / "rejected.csv")["image_id"].str.endswith("broken.jpg").tolist() == [True]
+        assert pd.read_csv(folder / "copies.csv").empty
+        assert "6 of 6 planted faults were noticed" in "".join(
+            output.get("text", "") for output in outputs_of(notebook)
+        )
+
+
+def test_the_data_notebook_reports_copies_and_small_images_and_keeps_copies_on_one_side(tmp_path):
+    for number in range(20):
+        write_photo(tmp_path / "photos" / "train" / "plate" / f"{number:02}.png", number)
+        write_photo(tmp_path / "photos" / "test" / "cup" / f"{number:02}.png", 100 + number)
+    write_photo(tmp_path / "photos" / "test" / "cup" / "copy.png", 3)
+    write_photo(tmp_path / "photos" / "test" / "cup" / "dot.png", 5, size=10)
+    settings = (f"path={tmp_path / 'photos'}", "backbone=VGG16Slim", f"root={tmp_path}", "min_side=20")
+    process = run("01", *(word for setting in settings for word in ("--set", setting)), "--output", tmp_path / "build")
+    assert process.returncode == 0, process.stdout + process.stderr
+    folder = next((tmp_path / "data" / "catalogs").iterdir())
+    copies = pd.read_csv(folder / "copies.csv")
+    assert copies[["image_id", "other_id", "step", "labels_differ"]].to_numpy().tolist() == [
+        ["test/cup/copy.png", "train/plate/03.png", "content", True]
+    ]
+    split = read_catalog(folder / "catalog.csv").set_index("image_id")["split"]
+    assert split["test/cup/copy.png"] == "train"
+    assert split.value_counts().to_dict() == {"train": 21, "test": 20}
+    rejected = pd.read_csv(folder / "rejected.csv")
+    assert rejected.to_numpy().tolist() == [["test/cup/dot.png", "smaller than 20 pixels"]]
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -1,0 +1,25 @@
+"""RESULTS.md: one section a benchmark, each written by the benchmark itself, with the command that makes it again."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from lookalike.workspace import describe_machine, written_aside
+
+FILE = Path(__file__).with_name("RESULTS.md")
+
+
+def record(title: str, command: str, table: pd.DataFrame, note: str = "") -> None:
+    """Print a table, and put it in the place of the section of the same title."""
+    header, rule = [" | ".join(map(str, table.columns)), " | ".join("---" for _ in table.columns)]
+    rows = [" | ".join(map(str, row)) for row in table.itertuples(index=False)]
+    lines = "\n".join(f"| {line} |" for line in (header, rule, *rows))
+    section = f"## {title}\n\n`{command}`\n\n{describe_machine()}\n\n{lines}\n{note and f'{chr(10)}{note}{chr(10)}'}"
+    print(section)
+    text = FILE.read_text(encoding="utf-8") if FILE.is_file() else "# Measured\n"
+    parts = [part for part in re.split(r"(?m)^(?=## )", text) if not part.startswith(f"## {title}\n")]
+    with written_aside(FILE) as aside:
+        aside.write_text("\n".join(part.strip() + "\n" for part in (*parts, section)), encoding="utf-8")

@@ -1,0 +1,116 @@
+"""Every notebook as Colab runs it: an empty machine, the project fetched from GitHub, photos and results on Drive."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import nbformat
+import papermill
+import pytest
+
+from conftest import PROJECT, write_photo
+from test_workspace import write_colab
+
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+CLONE = re.compile(r"git clone [^\n]*https://github\.com/([\w.-]+/[\w.-]+)")
+WHERE = "import sys, lookalike; print(lookalike.__file__); print(sys.executable)"
+
+
+def git(*arguments, cwd):
+    # Not by the habits of whoever runs the tests: no hooks, no signing.
+    alone = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    process = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, env=alone)
+    if process.returncode and arguments[0] == "ls-files":
+        pytest.skip("not a git checkout")
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+@pytest.fixture(scope="module")
+def github(tmp_path_factory):
+    """A folder that stands for github.com: in it the project as it is now, whether committed or not."""
+    folder = tmp_path_factory.mktemp("github")
+    names = {CLONE.search(path.read_text(encoding="utf-8"))[1] for path in NOTEBOOKS}
+    assert len(names) == 1
+    repository = folder / names.pop()
+    for name in git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=PROJECT).split("\0"):
+        if name and (PROJECT / name).is_file():
+            (repository / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(PROJECT / name, repository / name)
+    git("init", "--quiet", cwd=repository)
+    git("add", "--all", "--force", cwd=repository)
+    author = ("-c", "user.name=Nobody", "-c", "user.email=nobody@example.org")
+    git(*author, "commit", "--quiet", "--message", "As it is now", cwd=repository)
+    return folder
+
+
+@pytest.fixture
+def colab(github, tmp_path, monkeypatch):
+    """Where the notebook runs: an empty folder, as /content is, and a Drive with a zip that is not mounted yet."""
+    standin = write_colab(tmp_path / "standin")
+    (standin / "sitecustomize.py").write_text("import google.colab\n")  # Colab's kernel has imported it at the start
+    monkeypatch.setenv("PYTHONPATH", str(standin))
+    for name, value in {
+        "COUNT": "1",
+        "KEY_0": f"url.{github.as_uri()}/.insteadOf",
+        "VALUE_0": "https://github.com/",
+    }.items():
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")  # what is not installed already cannot be had
+    monkeypatch.delenv("LOOKALIKE_HOME", raising=False)
+    drive = tmp_path / "drive of somebody"
+    (drive / "lookalike").mkdir(parents=True)
+    with zipfile.ZipFile(drive / "Colors_Products.zip", "w") as archive:
+        for number in range(16):
+            photo = write_photo(tmp_path / "photos" / f"photo-{number:02}.png", number)
+            archive.write(photo, f"Colors_Products/{'cup' if number % 2 else 'plate'}/{photo.name}")
+    monkeypatch.setenv("LOOKALIKE_TEST_DRIVE", str(drive))
+    (tmp_path / "content").mkdir()
+    return tmp_path / "content"
+
+
+def photos_in(folder):
+    return sorted(path.name for path in folder.rglob("photo-*.png"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs_on_colab_with_its_photos_and_results_on_drive(path, colab):
+    drive = colab / "drive" / "MyDrive"
+    settings = {"source": "zip", "path": drive / "Colors_Products.zip", "root": drive / "lookalike"}
+    settings |= {"backbone": "VGG16Slim"}
+    declared = papermill.inspect_notebook(str(path)).keys()
+    notebook = nbformat.read(path, 4)
+    notebook.cells.append(nbformat.v4.new_code_cell(WHERE))
+    nbformat.write(notebook, colab.parent / path.name)
+    papermill.execute_notebook(
+        str(colab.parent / path.name),
+        str(colab.parent / "executed.ipynb"),
+        {name: str(value) for name, value in settings.items() if name in declared},
+        kernel_name="python3",
+        progress_bar=False,
+        cwd=str(colab),
+        extra_arguments=["--IPKernelApp.log_level=50"],
+    )
+
+    code = [cell for cell in nbformat.read(colab.parent / "executed.ipynb", 4).cells if cell.cell_type == "code"]
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    fetched = "".join(output.get("text", "") for output in code[0].outputs)
+    assert not re.search("error|fatal", fetched, re.IGNORECASE)  # a failing %pip does not stop a notebook
+    text = "".join(output.get("text", "") for output in outputs)
+    assert f"Mounted at {drive.parent}" in text
+    assert "Colab, " in text
+    clone = colab / "lookalike"
+    assert code[-1].outputs[0].text.splitlines() == [str(clone / "src" / "lookalike" / "__init__.py"), sys.executable]
+
+    # What was made is on Drive; the photos, which Drive would be slow to take one by one, are beside the project.
+    names = [f"photo-{number:02}.png" for number in range(16)]
+    assert [file for file in (drive / "lookalike").rglob("*") if file.is_file()]
+    assert photos_in(drive) == []
+    assert photos_in(clone / "data") == photos_in(colab) == names
+    left = git("status", "--porcelain", "--ignored", "--untracked-files=all", cwd=clone).splitlines()
+    assert {line[3:].split("/")[0] for line in left if "__pycache__" not in line} == {"data"}
+    assert sorted(entry.name for entry in colab.iterdir()) == ["drive", "lookalike"]
