@@ -5,17 +5,21 @@ from __future__ import annotations
 import csv
 import os
 import sys
+import warnings
 import zipfile
 import zlib
 from contextlib import suppress
 from pathlib import Path
 
-import kagglehub
 import pandas as pd
 import requests
-from kagglehub.exceptions import DataCorruptionError
 
 from lookalike.folders import rows_from_names
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # its progress bar misses a package that is not needed
+    import kagglehub
+    from kagglehub.exceptions import DataCorruptionError
 
 KAGGLE = {"caltech256": "jessicali9530/caltech256", "fashion-small": "paramaggarwal/fashion-product-images-small"}
 CALTECH_LABELS = {"watch-101": "watch", "mountain-bike": "bicycle", "touring-bike": "bicycle", "sneaker": "shoe"}
