@@ -15,11 +15,12 @@ import pandas as pd
 from PIL import Image
 
 from lookalike.backbones import build_encoder
-from lookalike.catalog import load_catalog, split_catalog
+from lookalike.catalog import load_catalog
 from lookalike.embeddings import embed_images
 from lookalike.evaluation import evaluate, rank
 from lookalike.images import load_image
 from lookalike.sources import LESSON_LABELS, MORE_LABELS
+from lookalike.splits import split_catalog
 
 
 def colour_histograms(paths: list[str]) -> np.ndarray:

@@ -27,6 +27,7 @@ NOTEBOOKS = Path(__file__).resolve().parent
 BUILD = NOTEBOOKS.parent / "build"
 KEPT_METADATA = ("kernelspec", "language_info")
 PATHS = ("path", "photo", "root")
+NOTHING_TO_LEARN = "TooFewLabelsError"  # photos without labels: the stages that need none still run
 LARGE_FIGURE = 150_000  # characters of base64
 
 
@@ -127,6 +128,9 @@ def main() -> None:
         try:
             execute(path, options.output / path.name, parameters)
         except PapermillExecutionError as error:
+            if error.ename == NOTHING_TO_LEARN:
+                print(f"left out: {error.evalue}", flush=True)
+                continue
             sys.exit(f"failed in cell {error.exec_count}:\n{error.source}\n\n{error.ename}: {error.evalue}")
         print(f"{time.monotonic() - start:.0f} s", flush=True)
         if options.render:

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import CLOTHING
-from lookalike.catalog import load_catalog, read_catalog, save_catalog, split_catalog
+from lookalike.catalog import load_catalog, read_catalog, save_catalog
 from lookalike.folders import SPLITS
 from lookalike.images import content_hash
 from lookalike.sources import LESSON_LABELS, MORE_LABELS
+from lookalike.splits import split_catalog, three_splits
 
 CONTRACT = ["image_id", "path", "product_id", "label", "split"]
 FRACTIONS = (0.7, 0.15, 0.15)
@@ -1076,3 +1077,48 @@ def test_the_clothing_reads_alike_in_four_layouts(tmp_path):
     assert Counter(content for content, _, _ in photos_of(flat_catalog).elements()) == Counter(
         content for content, _, _ in as_folder.elements()
     )
+
+
+# --- A test that training has not seen -----------------------------------------------------------------------------
+
+
+def two_sided(other, *, without=0):
+    """Forty train products of two labels with two views each, four products on the other side, and some on none."""
+    rows = []
+    for number in range(44 + without):
+        split = "train" if number < 40 else other if number < 44 else None
+        rows += [(f"{number}-{view}", f"p{number}", "cup" if number % 2 else "hat", split) for view in range(2)]
+    catalog = pd.DataFrame(rows, columns=["image_id", "product_id", "label", "split"])
+    return catalog.assign(path=catalog["image_id"])
+
+
+def test_three_splits_stay_as_they_are_and_so_does_what_is_no_train_with_one_other_side():
+    three = two_sided("validation")
+    three.loc[:3, "split"] = "test"
+    for catalog in (three, two_sided("train"), two_sided(None), three[three["split"] != "train"]):
+        pd.testing.assert_frame_equal(three_splits(catalog), catalog)
+
+
+@pytest.mark.parametrize("other", ["validation", "test"])
+def test_the_one_other_side_becomes_the_test_and_a_tenth_of_the_train_products_the_validation(other):
+    catalog = two_sided(other, without=3)
+    before = catalog.copy()
+    split = three_splits(catalog)
+    pd.testing.assert_frame_equal(catalog, before)
+    pd.testing.assert_frame_equal(split.drop(columns="split"), catalog.drop(columns="split"))
+    assert set(split.loc[catalog["split"] == other, "split"]) == {"test"}
+    assert split["split"].isna().tolist() == catalog["split"].isna().tolist()
+    assert split.groupby("product_id")["split"].nunique().max() == 1
+    products = split.drop_duplicates("product_id")
+    assert products["split"].value_counts().to_dict() == {"train": 36, "validation": 4, "test": 4}
+    drawn = products[products["split"] == "validation"]
+    assert sorted(drawn["label"]) == ["cup", "cup", "hat", "hat"]
+    assert set(drawn["product_id"]) <= set(catalog.loc[catalog["split"] == "train", "product_id"])
+
+
+def test_which_products_become_the_validation_follows_the_seed_not_the_order_of_rows():
+    catalog = two_sided("test")
+    split = splits_of(three_splits(catalog, seed=3))
+    assert splits_of(three_splits(catalog.sample(frac=1, random_state=0), seed=3)) == split
+    assert splits_of(three_splits(catalog, seed=4)) != split
+    assert splits_of(three_splits(three_splits(catalog, seed=3), seed=4)) == split

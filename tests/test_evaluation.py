@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import bootstrap
 from sklearn.metrics import average_precision_score
 
 from lookalike.evaluation import (
@@ -8,6 +9,7 @@ from lookalike.evaluation import (
     average_precision_at_k,
     average_similarity_at_k,
     chance,
+    confidence_interval,
     evaluate,
     hit_rate_at_k,
     precision_at_k,
@@ -149,3 +151,68 @@ def test_a_perfect_encoder_on_a_tiny_catalogue_is_above_chance():
     scores = evaluate(rank(vectors, catalog, 10), (10,))
     assert scores.loc[10, "Precision@k"] == pytest.approx(0.4)  # four others of its kind exist
     assert scores.loc[10, "chance"] == pytest.approx(0.4)  # and ten results show all of the nine photos
+
+
+# --- Confidence intervals ------------------------------------------------------------------------------------------
+
+
+def test_values_that_are_all_alike_have_no_interval_around_them():
+    assert confidence_interval(np.full(20, 0.4)) == pytest.approx((0.4, 0.4))
+    assert confidence_interval(np.array([0.4])) == pytest.approx((0.4, 0.4))
+
+
+def test_an_interval_of_95_percent_covers_the_truth_about_that_often():
+    random = np.random.default_rng(0)
+    covered = 0
+    for trial in range(200):
+        low, high = confidence_interval(random.random(100) < 0.3, n_resamples=500, seed=trial)
+        covered += low <= 0.3 <= high
+    assert 180 <= covered <= 198
+
+
+def test_the_interval_is_that_of_scipy():
+    values = np.random.default_rng(1).beta(2, 1, 80)
+    theirs = bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(2))
+    ours = confidence_interval(values, n_resamples=20_000)
+    np.testing.assert_allclose(ours, theirs.confidence_interval, atol=0.003)
+    theirs = bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(2), confidence_level=0.8
+    )
+    np.testing.assert_allclose(
+        confidence_interval(values, n_resamples=20_000, level=0.8), theirs.confidence_interval, atol=0.003
+    )
+
+
+def test_values_that_come_in_groups_tell_less_than_as_many_strangers():
+    groups = np.repeat(np.arange(20), 5)
+    values = np.repeat(np.random.default_rng(0).random(20), 5)
+    low, high = confidence_interval(values)
+    low_grouped, high_grouped = confidence_interval(values, groups)
+    assert low_grouped < low < values.mean() < high < high_grouped
+    assert (high_grouped - low_grouped) / (high - low) == pytest.approx(5**0.5, rel=0.15)
+    # Whole groups are drawn, so it is the interval of their means, whatever the groups are called.
+    assert (low_grouped, high_grouped) == pytest.approx(confidence_interval(values[::5]))
+    assert confidence_interval(values, [f"p{group}" for group in groups]) == pytest.approx((low_grouped, high_grouped))
+
+
+def test_groups_of_different_size_are_weighed_by_it():
+    values, groups = np.array([1.0] * 9 + [0.0]), np.array(["a"] * 9 + ["b"])
+    # Of two groups two are drawn: one time in four both b (mean 0), in two one each (0.9), in one both a (1).
+    assert confidence_interval(values, groups) == (0, 1)
+    assert confidence_interval(values, groups, level=0.4) == pytest.approx((0.9, 0.9))
+    assert confidence_interval(values, groups, level=0.6) == pytest.approx((0, 1))
+
+
+def test_nan_does_not_count_and_nothing_has_no_interval():
+    values = np.random.default_rng(0).random(30)
+    gaps = np.insert(values, [3, 10, 30], np.nan)
+    assert confidence_interval(gaps) == confidence_interval(values)
+    groups = np.arange(33) // 3
+    assert confidence_interval(gaps, groups) == confidence_interval(gaps[~np.isnan(gaps)], groups[~np.isnan(gaps)])
+    for nothing in ([], [np.nan, np.nan]):
+        assert np.isnan(confidence_interval(nothing)).all()
+
+
+def test_an_interval_comes_again_by_its_seed():
+    values = np.random.default_rng(0).random(30)
+    assert confidence_interval(values, seed=1) == confidence_interval(values, seed=1) != confidence_interval(values)

@@ -3,17 +3,9 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from conftest import make_catalog
-from lookalike.plots import (
-    RIGHT,
-    WRONG,
-    show_comparison,
-    show_contact_sheet,
-    show_counts,
-    show_gallery,
-    show_pairs,
-    show_precision,
-    show_sizes,
-)
+from lookalike.charts import show_comparison, show_counts, show_precision, show_sizes
+from lookalike.images import load_image
+from lookalike.plots import RIGHT, WRONG, show_contact_sheet, show_gallery, show_pairs, show_photos, show_probabilities
 
 
 def results_of(catalog, labels):
@@ -131,3 +123,32 @@ def test_comparison_shows_the_mean_of_each_group_beside_the_others():
     assert dots == {"p": [0.5, 1.0], "q": [0.3, 0.0]}
     assert [text.get_text() for text in axes.get_xticklabels()] == ["x", "y"]
     assert axes.get_title() == "finding"
+
+
+def test_photos_and_pixels_stand_in_rows_below_their_titles(tmp_path):
+    catalog = make_catalog(tmp_path, 3)
+    (tmp_path / "001.png").unlink()
+    pixels = load_image(catalog["path"][2], 20)
+    figure = show_photos([*catalog["path"], pixels], ["a", "b", "c", "$d$"], title="views", per_row=3)
+    assert [axes.get_title() for axes in figure.axes] == ["a", "b", "c", "$d$", "", ""]
+    assert [len(axes.images) for axes in figure.axes] == [1, 0, 1, 1, 0, 0]
+    assert [axes.axison for axes in figure.axes] == [True] * 4 + [False] * 2
+    np.testing.assert_array_equal(figure.axes[3].images[0].get_array(), pixels)
+    assert figure.get_suptitle() == "views"
+    figure.savefig(tmp_path / "photos.png")
+    assert len(show_photos([pixels], ["one"], title="").axes) == 1
+
+
+def test_probabilities_are_bars_the_five_most_likely_on_top(tmp_path):
+    photo = make_catalog(tmp_path, 1)["path"][0]
+    labels = ["bag", "cup", "hat", "pen", "shoe", "tie"]
+    figure = show_probabilities(photo, labels, np.array([0.1, 0.3, 0.05, 0.01, 0.5, 0.04], np.float32))
+    left, right = figure.axes
+    assert left.images
+    assert [text.get_text() for text in right.get_yticklabels()] == ["shoe", "cup", "bag", "hat", "tie"]
+    np.testing.assert_allclose([bar.get_width() for bar in right.patches], [0.5, 0.3, 0.1, 0.05, 0.04])
+    assert [text.get_text() for text in right.texts] == ["0.500", "0.300", "0.100", "0.050", "0.040"]
+    assert right.yaxis_inverted()
+    assert right.get_title() == "shoe, with probability 0.50"
+    two = show_probabilities(photo, ["bag", "cup"], np.array([0.5, 0.5])).axes[1]
+    assert [text.get_text() for text in two.get_yticklabels()] == ["bag", "cup"]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from conftest import CLOTHING, MOBILENET, PROJECT, write_photo
 
@@ -37,6 +38,25 @@ def test_folder_without_splits_is_measured_leave_one_out(tmp_path):
     assert result["query_split"] is None
     assert (result["n_queries"], result["n_gallery"]) == (12, 11)
     assert result["chance"] == pytest.approx(5 / 11, abs=1e-4)
+
+
+@pytest.mark.parametrize("phase", ["--train", "--fine-tune"])
+def test_training_on_the_gallery_adds_accuracy_and_time(tmp_path, phase):
+    for number in range(40):
+        colour = ["firebrick", "navy"][number % 2]
+        path = tmp_path / ("train" if number < 30 else "validation") / colour / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), colour).save(path)
+    options = ("--backbone", "VGG16Slim", "--image-size", 32, "--epochs", 5, phase)
+    result, output = run_quality("--data", tmp_path, *options)
+    assert result["accuracy"] == 1
+    assert result["seconds_training"] > 0
+    assert "trained" in result["encoder"]
+    assert (result["n_queries"], result["n_gallery"]) == (10, 30)
+    assert "5/5" in output
+    flat, output = run_quality("--data", tmp_path / "train", *options)
+    assert "85 % of the products" in output
+    assert flat["n_queries"] + flat["n_gallery"] == 30
 
 
 def test_named_splits_are_used(tmp_path):

@@ -9,8 +9,9 @@ import pytest
 from conftest import CLOTHING, MOBILENET, PROJECT
 
 # Each module imports only those named before it.
-ORDER = ("workspace", "images", "folders", "downloads", "amazon", "kaggle_sets", "sources", "catalog")
-ORDER += ("backbones", "embeddings", "similarity", "duplicates", "evaluation", "plots")
+ORDER = ("workspace", "images", "folders", "downloads", "amazon", "kaggle_sets", "sources", "splits", "catalog")
+ORDER += ("vgg16_slim", "backbones", "fingerprints", "saving", "views", "training", "embeddings")
+ORDER += ("similarity", "duplicates", "evaluation", "plots", "charts")
 MODULES = sorted((PROJECT / "src" / "lookalike").glob("[a-z]*.py"))
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from conftest import PROJECT, write_photo
-from lookalike.backbones import build_encoder, encoder_fingerprint
+from lookalike.backbones import build_encoder
 from lookalike.embeddings import embed_images
+from lookalike.fingerprints import encoder_fingerprint
 
 
 @pytest.fixture(scope="module")

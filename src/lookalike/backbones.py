@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import urllib.error
 import urllib.request
@@ -12,47 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import numpy as np
 
-from lookalike.workspace import Choice, file_hash, project_root
+from lookalike.vgg16_slim import SLIM_SHA256, slim_weights, vgg16_slim
+from lookalike.workspace import Choice, file_hash
 
 POOLINGS = ("avg", "max")
 VGG16_WEIGHTS = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 VGG16_ADDRESS = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{VGG16_WEIGHTS}"
-SLIM_SHA256 = "84fbb2186b3f64bb37ebf7d3b56211c24689015eeb34f5b493fcbc949cb3931f"
 
 
 class WeightsUnavailableError(RuntimeError):
     """Pretrained weights are neither in Keras' cache nor to be downloaded; the message says what to do."""
-
-
-def vgg16_slim(
-    *, include_top: bool = False, weights: str | Path | None = None, input_shape: tuple[int, int, int] = (128, 128, 3)
-) -> keras.Model:
-    """VGG16's thirteen convolutions at quarter width, under the same layer names, for where VGG16 itself cannot be had.
-
-    Source of the architecture: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
-    Recognition", ICLR 2015, configuration D.
-
-    Raises
-    ------
-    ValueError
-        If `include_top` is true: there is no ImageNet classifier for this network.
-    """
-    if include_top:
-        raise ValueError("VGG16Slim has no classifier of its own; use include_top=False.")
-    image = x = keras.Input(input_shape, name="pixels")
-    for block, (depth, width) in enumerate([(2, 16), (2, 32), (3, 64), (3, 128), (3, 128)], start=1):
-        for layer in range(1, depth + 1):
-            name = f"block{block}_conv{layer}"
-            x = keras.layers.Conv2D(
-                width, 3, padding="same", activation="relu", kernel_initializer="he_normal", name=name
-            )(x)
-        x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
-    model = keras.Model(image, x, name="vgg16_slim")
-    if weights is not None:
-        model.load_weights(weights)
-    return model
 
 
 def _unchanged(pixels):
@@ -61,26 +29,23 @@ def _unchanged(pixels):
 
 @dataclass(frozen=True)
 class Backbone:
-    """One row of the table: how to build a network, feed it, and at which image size it was trained."""
+    """One row of the table: how to build a network, feed it, how large, and behind which layer fine-tuning begins."""
 
     constructor: Callable[..., keras.Model]
     preprocess: Callable
     image_size: int
+    unfreeze_after: str
 
 
+_apps = keras.applications
 BACKBONES = {
-    "VGG16": Backbone(keras.applications.VGG16, keras.applications.vgg16.preprocess_input, 224),
-    "ResNet50": Backbone(keras.applications.ResNet50, keras.applications.resnet50.preprocess_input, 224),
-    "MobileNetV2": Backbone(keras.applications.MobileNetV2, keras.applications.mobilenet_v2.preprocess_input, 224),
+    "VGG16": Backbone(_apps.VGG16, _apps.vgg16.preprocess_input, 224, "block4_pool"),
+    "ResNet50": Backbone(_apps.ResNet50, _apps.resnet50.preprocess_input, 224, "conv4_block6_out"),
+    "MobileNetV2": Backbone(_apps.MobileNetV2, _apps.mobilenet_v2.preprocess_input, 224, "block_5_add"),
     # EfficientNetV2 rescales inside; VGG16Slim takes its pixels as VGG16 does.
-    "EfficientNetV2B0": Backbone(keras.applications.EfficientNetV2B0, _unchanged, 224),
-    "VGG16Slim": Backbone(vgg16_slim, keras.applications.vgg16.preprocess_input, 128),
+    "EfficientNetV2B0": Backbone(_apps.EfficientNetV2B0, _unchanged, 224, "block5e_add"),
+    "VGG16Slim": Backbone(vgg16_slim, _apps.vgg16.preprocess_input, 128, "block4_pool"),
 }
-
-
-def slim_weights() -> Path:
-    """Where the bundled weights of VGG16Slim lie."""
-    return project_root() / "models" / "vgg16_slim.weights.h5"
 
 
 def choose_backbone(backbone: str) -> Choice:
@@ -192,51 +157,91 @@ def _build_backbone(row: Backbone, name: str, source: str | None, size: int, opt
         raise
 
 
-# What a configuration says that decides no output, and what comes and goes between Keras releases.
-_INDIFFERENT = {
-    "name",
-    "trainable",
-    "dtype",
-    "module",
-    "registered_name",
-    "build_config",
-    "momentum",
-    "renorm_momentum",
-}
-_INDIFFERENT |= {"sparse", "ragged", "optional", "autocast", "seed", "batch_shape", "batch_input_shape"}
-_INDIFFERENT |= {f"{part}_initializer" for part in ("kernel", "bias", "beta", "gamma", "depthwise", "pointwise")}
-_INDIFFERENT |= {"moving_mean_initializer", "moving_variance_initializer"}
+def build_classifier(
+    encoder: keras.Model, n_labels: int, *, dim: int = 256, dropout: float = 0.5, seed: int = 0
+) -> keras.Model:
+    """Put a head on an encoder: dropout, a dense layer `embedding` with ReLU, and a softmax over the labels.
 
+    The encoder's weights are shared, and frozen until training unfreezes some of them.
 
-def encoder_fingerprint(encoder: keras.Model) -> str:
-    """A hash of architecture and weights, 16 hexadecimal digits; encoders of different fingerprint are not to be mixed.
+    Returns
+    -------
+    keras.Model, the encoder's input to float32 probabilities [batch, n_labels].
 
-    It survives saving, reloading and another process; names of layers and training settings do not count.
+    Raises
+    ------
+    ValueError
+        If there are fewer than two labels.
     """
-    parts = [encoder.input_shape, _architecture(encoder.get_config(), {})]
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
-    for array in encoder.get_weights():
-        digest.update(str(array.shape).encode() + np.ascontiguousarray(array, np.float32).tobytes())
-    return digest.hexdigest()[:16]
+    if n_labels < 2:
+        raise ValueError(
+            f"A classifier needs two labels at least, not {n_labels}; put photos of another kind beside them."
+        )
+    x = keras.layers.Dropout(dropout, seed=seed, name="dropout")(encoder.output)
+    he, glorot = keras.initializers.HeUniform(seed), keras.initializers.GlorotUniform(seed + 1)
+    x = keras.layers.Dense(dim, activation="relu", kernel_initializer=he, name="embedding")(x)
+    x = keras.layers.Dense(n_labels, activation="softmax", kernel_initializer=glorot, dtype="float32", name="label")(x)
+    return keras.Model(encoder.input, x, name=f"{encoder.name}-classifier")
 
 
-def _architecture(node: object, places: dict[str, int]) -> object:
-    """A Keras configuration without what decides no output; layers are called by their place, not by their name."""
-    if isinstance(node, (list, tuple)):
-        return [_architecture(item, places) for item in node]
-    if not isinstance(node, dict):
-        return node
-    if "layers" in node:  # a model, at any depth
-        places = {layer["name"]: place for place, layer in enumerate(node["layers"])}
-    kept = {}
-    for key, value in node.items():
-        if key in ("keras_history", "input_layers", "output_layers"):
-            kept[key] = [places.get(part, part) if isinstance(part, str) else part for part in np.ravel(value).tolist()]
-        elif key not in _INDIFFERENT and value is not None and value is not False:
-            kept[key] = _architecture(value, places)
-    return kept
+def embedding_encoder(classifier: keras.Model) -> keras.Model:
+    """The classifier without its last layer: an encoder whose vectors are those of the layer `embedding`."""
+    return keras.Model(
+        classifier.input,
+        classifier.get_layer("embedding").output,
+        name=classifier.name.removesuffix("-classifier") + "-trained",
+    )
 
 
-def describe_encoder(encoder: keras.Model) -> str:
-    """Name and fingerprint, as messages and manifests give them."""
-    return f"{encoder.name} ({encoder_fingerprint(encoder)})"
+def halves(classifier: keras.Model, unfreeze_after: str = "") -> tuple[keras.Model, keras.Model]:
+    """Cut a classifier in two models that share its layers: what stays frozen, and what is trained.
+
+    Parameters
+    ----------
+    unfreeze_after
+        The layer of the backbone after which training begins; "auto" is the one that its row of `BACKBONES` names.
+        Empty: behind the pooling, so that only the head is trained.
+
+    Returns
+    -------
+    lower : keras.Model
+        Pixels to the feature map after that layer (or the pooled vector); not trainable.
+    upper : keras.Model
+        That to probabilities; trainable, but for BatchNormalization, which stays in inference mode.
+
+    Raises
+    ------
+    ValueError
+        If the backbone has no layer of that name, or the classifier none of the table's backbones.
+    """
+    place = next((place for place, layer in enumerate(classifier.layers) if isinstance(layer, keras.Model)), None)
+    if place is None:
+        raise ValueError(f"{classifier.name} has no backbone inside; build it with build_encoder and build_classifier.")
+    backbone = classifier.layers[place]
+    backbone.trainable = bool(unfreeze_after)
+    if not unfreeze_after:
+        pooling, *head = classifier.layers[place + 1 :]
+        features = x = keras.Input(pooling.output.shape[1:])
+        lower = keras.Model(classifier.input, pooling.output)
+    else:
+        row, head = _row(classifier.name.split("-")[0]), classifier.layers[place + 1 :]
+        cut = row.unfreeze_after if unfreeze_after == "auto" else unfreeze_after
+        names = [layer.name for layer in backbone.layers]
+        if cut not in names:
+            raise ValueError(f"{backbone.name} has no layer {cut!r}; it has {', '.join(names)}.")
+        for number, layer in enumerate(backbone.layers):
+            # Keras lets the training=True of fit override a training=False given here, but not a frozen layer.
+            frozen = number <= names.index(cut) or isinstance(layer, keras.layers.BatchNormalization)
+            layer.trainable = not frozen
+        middle = backbone.get_layer(cut).output
+        image, features = keras.Input(classifier.input_shape[1:]), keras.Input(middle.shape[1:])
+        lower = keras.Model(image, keras.Model(backbone.input, middle)(row.preprocess(image), training=False))
+        try:
+            x = keras.Model(middle, backbone.output)(features, training=False)
+        except ValueError:
+            raise ValueError(
+                f"{backbone.name} cannot be cut behind {cut!r}: others pass beside it, or none follow."
+            ) from None
+    for layer in head:
+        x = layer(x)
+    return lower, keras.Model(features, x)

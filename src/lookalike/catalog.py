@@ -1,21 +1,19 @@
-"""A source of photos to the catalogue: one row an image, checked, with product, label and split."""
+"""A source of photos to the catalogue: one row an image, checked, with product and label; to disk and back."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from lookalike.folders import PHOTO_SUFFIXES, PIXEL_COLUMNS, SPLITS, read_csv
+from lookalike.folders import PHOTO_SUFFIXES, PIXEL_COLUMNS, read_csv
 from lookalike.images import ImageError, image_size
 from lookalike.sources import DEFAULT_LABELS, DEFAULT_MAX_PER_CLASS, find_photos
-from lookalike.workspace import Workspace, parallel_map, progress, written_aside
+from lookalike.splits import lot
+from lookalike.workspace import Workspace, parallel_map, progress, source_name, written_aside
 
 BASE_COLUMNS = ("image_id", "path", "product_id", "label", "split")
 
@@ -98,14 +96,9 @@ def _draw(rows: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
     """At most so many rows of a label, in their old order; views of a product come together, stray files last."""
     products = rows["product_id"].fillna(rows["image_id"])
     stray = [PurePosixPath(name).suffix.lower() not in PHOTO_SUFFIXES for name in rows["image_id"]]
-    order = rows.assign(stray=stray, lot=[_lot(product, seed) for product in products])
+    order = rows.assign(stray=stray, lot=[lot(product, seed) for product in products])
     drawn = order.sort_values(["stray", "lot", "image_id"]).groupby("label", dropna=False).head(most)
     return rows.loc[drawn.index.sort_values()].reset_index(drop=True)
-
-
-def _lot(product: str, seed: int) -> bytes:
-    """What decides the order in which products are drawn, whatever the order of the rows."""
-    return hashlib.sha256(f"{seed}:{product}".encode("utf-8", "surrogateescape")).digest()
 
 
 def _check(root: Path, image_id: str) -> tuple[tuple[int, int] | None, str]:
@@ -150,70 +143,31 @@ def read_catalog(file: str | Path) -> pd.DataFrame:
     return rows.astype({name: int for name in PIXEL_COLUMNS if name in rows})
 
 
-def split_catalog(
-    catalog: pd.DataFrame,
-    *,
-    fractions: Sequence[float] = (0.7, 0.15, 0.15),
-    copies: pd.DataFrame | None = None,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Assign each product without a split to train, validation or test, stratified by label.
+def open_catalog(source: str, path: str | Path = "", *, workspace: Workspace) -> pd.DataFrame:
+    """Read the catalogue that 01_data.ipynb wrote for a source.
 
-    All views of a product go to one side, or a photo would be found by its own twin. Splits that the source names are
-    kept. The order of the rows does not matter: products are drawn in the order of a hash of their id and the seed.
+    Where its photos are gone, because the machine is a new one, they are unpacked or downloaded again.
 
-    Parameters
-    ----------
-    fractions
-        Shares of train, validation and test; they add up to 1.
-    copies : DataFrame of pairs, `image_id` and `other_id`
-        Photos that are copies of each other, as `duplicates.find_near_duplicates` finds them; pairs with an image that
-        is not in the catalogue do not count. Products that share one go to one side together. Where the source itself
-        has put copies on two sides, all go to the first of train, validation and test that it names, so that what is
-        left for testing is new to the model.
-
-    Returns
-    -------
-    A copy of the catalogue with `split` filled in. A label with few products fills train first.
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such catalogue, or a photo of it cannot be had again.
     """
-    if len(fractions) != len(SPLITS) or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6):
-        raise ValueError(f"fractions must be three shares that add up to 1, not {tuple(fractions)}.")
-    together = catalog["product_id"] if copies is None else _joined(catalog, copies)
-    named = catalog["split"]
-    if copies is not None:
-        joined = together.isin(together[catalog["image_id"].isin({*copies["image_id"], *copies["other_id"]})])
-        first = named.map({split: place for place, split in enumerate(SPLITS)}).groupby(together).transform("min")
-        named = named.where(~joined | first.isna(), first.map(dict(enumerate(SPLITS))))
-    # Sorted, so that a product whose views disagree is what its first view is.
-    ordered = catalog.assign(product_id=together, split=named).sort_values("image_id")
-    known = ordered.dropna(subset="split").drop_duplicates("product_id").set_index("product_id")["split"].to_dict()
-    products = ordered[~ordered["product_id"].isin(known)].drop_duplicates("product_id")
-    for _, group in products.groupby("label", dropna=False):
-        drawn = sorted(group["product_id"], key=lambda product: _lot(product, seed))
-        for split, count in zip(SPLITS, _shares(fractions, len(drawn)), strict=True):
-            known |= dict.fromkeys(drawn[:count], split)
-            drawn = drawn[count:]
-    return catalog.assign(split=named.where(named.notna(), together.map(known)))
+    catalog = read_catalog(catalog_folder(source, path, workspace=workspace) / "catalog.csv")
+    if not all(map(os.path.exists, catalog["path"])):
+        find_photos(source, path, workspace=workspace)
+    gone = [
+        image_id
+        for image_id, file in zip(catalog["image_id"], catalog["path"], strict=True)
+        if not os.path.exists(file)
+    ]
+    if gone:
+        raise FileNotFoundError(
+            f"{len(gone)} photos of the catalogue are gone, such as {gone[0]}. Run 01_data.ipynb again."
+        )
+    return catalog
 
 
-def _joined(catalog: pd.DataFrame, copies: pd.DataFrame) -> pd.Series:
-    """For each row the first product of all that are joined to its own by copies."""
-    products, codes = np.unique(catalog["product_id"].to_numpy(str), return_inverse=True)
-    of_image = dict(zip(catalog["image_id"], codes, strict=True))
-    pairs = copies[copies["image_id"].isin(of_image.keys()) & copies["other_id"].isin(of_image.keys())]
-    pairs = np.array([[of_image[name] for name in pairs[column]] for column in ("image_id", "other_id")], int)
-    links = coo_array((np.ones(pairs.shape[1]), pairs), shape=(len(products), len(products)))
-    groups = connected_components(links, directed=False)[1]
-    first = np.unique(groups, return_index=True)[1]
-    return pd.Series(products[first[groups[codes]]], index=catalog.index, dtype=object)
-
-
-def _shares(fractions: Sequence[float], count: int) -> np.ndarray:
-    """Whole numbers that add up to `count`, each within one of its fraction; train gets at least one if it can."""
-    exact = np.asarray(fractions) * count
-    shares = np.floor(exact + 1e-9).astype(int)
-    shares[np.argsort(shares - exact, kind="stable")[: count - shares.sum()]] += 1
-    if shares[0] == 0 and fractions[0] > 0:
-        shares[np.argmax(np.where(shares > 0, shares - exact, -np.inf))] -= 1
-        shares[0] = 1
-    return shares
+def catalog_folder(source: str, path: str | Path = "", *, workspace: Workspace) -> Path:
+    """Where 01_data.ipynb writes the catalogue of a source."""
+    return workspace.data / "catalogs" / source_name(source, str(path))

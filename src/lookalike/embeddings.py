@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from lookalike.backbones import describe_encoder, encoder_fingerprint
 from lookalike.catalog import read_catalog, save_catalog
+from lookalike.fingerprints import describe_encoder, encoder_fingerprint
 from lookalike.images import FITS, content_hash, fit_pixels, load_image, pixel_batches
 from lookalike.workspace import file_hash, parallel_map, progress, written_aside
 

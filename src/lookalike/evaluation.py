@@ -135,6 +135,38 @@ def chance(ranking: Ranking, k: int) -> float:
     return float((ranking.n_relevant / np.maximum(ranking.n_gallery, k)).mean())
 
 
+def confidence_interval(
+    values: np.ndarray, groups: np.ndarray | None = None, *, level: float = 0.95, n_resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Where the mean would lie, had other queries been drawn: a percentile bootstrap.
+
+    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+
+    Parameters
+    ----------
+    values : array [q]
+        A metric of each query; NaN does not count.
+    groups : array [q]
+        What the queries are drawn by, e.g. products, whose views agree more than strangers do; None: one by one.
+
+    Returns
+    -------
+    The ends of the interval; both NaN without values.
+    """
+    values = np.asarray(values, np.float64)
+    known = ~np.isnan(values)
+    if not known.any():
+        return float("nan"), float("nan")
+    groups = pd.factorize(np.arange(len(values)) if groups is None else np.asarray(groups))[0][known]
+    groups = pd.factorize(groups)[0]
+    sums, sizes = np.bincount(groups, values[known]), np.bincount(groups)
+    random = np.random.default_rng(seed)
+    drawn = np.stack([random.integers(len(sums), size=len(sums)) for _ in range(n_resamples)])
+    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def _first(ranking: Ranking, k: int) -> np.ndarray:
     if not 1 <= k <= ranking.relevant.shape[1]:
         raise ValueError(f"k must be between 1 and {ranking.relevant.shape[1]}, the number of ranks computed, not {k}.")

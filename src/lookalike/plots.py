@@ -1,4 +1,4 @@
-"""The figures that the notebooks show, in one style; what a colour tells, a mark tells too."""
+"""The figures of photos that the notebooks show, in one style; what a colour tells, a mark tells too."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from lookalike.images import ImageError, load_image
 
 # Okabe and Ito's palette, which stays apart for colour-blind readers: https://jfly.uni-koeln.de/color/
 RIGHT, WRONG, NEUTRAL = "#0072B2", "#D55E00", "#666666"
-SPLIT_COLOURS = {"train": RIGHT, "validation": "#E69F00", "test": "#009E73", "no split yet": NEUTRAL}
 THUMBNAIL = 160  # pixels; enough for an inch and a half at the resolution of a notebook
 SCORES = {"cosine": "cosine similarity", "euclidean": "Euclidean distance"}
 STYLE = {"figure.dpi": 100, "font.size": 9, "axes.titlesize": 9, "figure.facecolor": "white", "figure.titlesize": 12}
@@ -113,61 +112,6 @@ def show_contact_sheet(
     return figure
 
 
-def show_counts(catalog: pd.DataFrame, *, by: str = "label", max_rows: int = 25, title: str = "") -> Figure:
-    """Images a label as bars, largest first; in the colours of the splits where the catalogue has them."""
-    labels = catalog[by].fillna("no label")
-    counts = pd.crosstab(labels, catalog["split"].fillna("no split yet"))
-    counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
-    counts = counts[[name for name in SPLIT_COLOURS if name in counts]]
-    total, shown = counts.sum(axis=1), counts.head(max_rows)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7, 0.32 * len(shown) + 1.2), layout="constrained")
-        left = np.zeros(len(shown))
-        for split in counts:
-            axes.barh(shown.index, shown[split], left=left, color=SPLIT_COLOURS[split], label=split)
-            left += shown[split].to_numpy()
-        axes.bar_label(axes.containers[-1], labels=[f"{count:,}" for count in total.head(max_rows)], padding=3)
-        axes.invert_yaxis()
-        axes.set(xlabel="images", xlim=(0, 1.12 * left.max()))
-        if len(counts.columns) > 1:
-            figure.legend(loc="outside right upper")
-        more = f" ({len(counts) - len(shown)} more labels not shown)" if len(counts) > len(shown) else ""
-        finding = f"the largest label has {total.max() / total.min():.1f} times the images of the smallest"
-        finding = finding if total.max() > total.min() else f"{total.max():,} images of each label"
-        axes.set_title((title or finding) + more)
-        axes.spines[["top", "right"]].set_visible(False)
-    plt.close(figure)
-    return figure
-
-
-def show_sizes(catalog: pd.DataFrame, *, min_side: int) -> Figure:
-    """Two histograms: the shorter side of each image with the least that is accepted, and width divided by height."""
-    sides = catalog[["pixel_width", "pixel_height"]]
-    shorter, shape = sides.min(axis=1), catalog["pixel_width"] / catalog["pixel_height"]
-    small = int((shorter < min_side).sum())
-    with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
-        ends = min(shorter.min(), min_side) / 1.2, max(shorter.max(), min_side) * 1.2
-        left.hist(shorter, bins=np.geomspace(*ends, 30), color=RIGHT)
-        left.axvline(min_side, color=WRONG, linestyle="--", label=f"{min_side} pixels")
-        left.set(xscale="log", xlabel="shorter side in pixels", ylabel="images")
-        left.set_title(f"{small} of {len(catalog):,} images are smaller than {min_side} pixels")
-        left.set_xticks(sizes := 2 ** np.arange(np.floor(np.log2(ends[0])), np.ceil(np.log2(ends[1])) + 1))
-        left.set_xticklabels([f"{size:g}" for size in sizes])
-        left.minorticks_off()
-        left.legend()
-        far = max(2.0, *np.abs(np.log2(shape.clip(1 / 16, 16)))) if len(shape) else 2.0
-        right.hist(np.log2(shape.clip(1 / 16, 16)), bins=np.linspace(-far, far, 31), color=RIGHT)
-        ticks = np.arange(-np.floor(far), far + 0.5)
-        right.set_xticks(ticks, [f"1:{2**-tick:g}" if tick < 0 else f"{2**tick:g}:1" for tick in ticks])
-        right.set(xlabel="width : height", ylabel="images")
-        right.set_title(f"{(shape - 1).abs().lt(0.1).mean():.0%} are square, or nearly")
-        for axes in (left, right):
-            axes.spines[["top", "right"]].set_visible(False)
-    plt.close(figure)
-    return figure
-
-
 def show_pairs(catalog: pd.DataFrame, pairs: pd.DataFrame, *, by: str = "label", max_pairs: int = 8) -> Figure:
     """Copies below their originals, with what each is labelled; orange and a cross where the two labels differ."""
     images = catalog.set_index("image_id")
@@ -191,40 +135,36 @@ def show_pairs(catalog: pd.DataFrame, pairs: pd.DataFrame, *, by: str = "label",
     return figure
 
 
-def show_comparison(trials: pd.DataFrame, *, x: str, hue: str, y: str, title: str = "") -> Figure:
-    """Means of repeated measurements as dots, one colour and marker for each `hue`, with their standard deviation."""
-    places = {name: place for place, name in enumerate(dict.fromkeys(trials[x]))}
-    hues = list(dict.fromkeys(trials[hue]))
+def show_photos(photos: Sequence[str | np.ndarray], titles: Sequence[str], *, title: str, per_row: int = 6) -> Figure:
+    """Photos, or pixels, in rows, each below its own title."""
+    n_rows = -(-len(photos) // per_row)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(max(4.5, 2.1 * len(places)), 3), layout="constrained")
-        for number, name in enumerate(hues):
-            values = trials[trials[hue] == name].groupby(x, sort=False)[y].agg(["mean", "std"])
-            at = [places[place] + 0.24 * (number - (len(hues) - 1) / 2) for place in values.index]
-            colour, marker = (WRONG, RIGHT, NEUTRAL)[number % 3], "osD"[number % 3]
-            axes.errorbar(at, values["mean"], values["std"], fmt=marker, color=colour, capsize=4, label=name)
-            for place, value in zip(at, values["mean"], strict=True):
-                axes.annotate(f"{value:.2f}", (place, value), (8, 0), textcoords="offset points", va="center")
-        axes.set_xticks(range(len(places)), places)
-        axes.set(ylabel=y, ylim=(0, 1.05), xlim=(-0.5, len(places) - 0.3), title=title)
-        axes.legend(loc="upper right")
-        axes.spines[["top", "right"]].set_visible(False)
+        size = (1.5 * min(per_row, len(photos)), 1.8 * n_rows + 0.4)
+        figure, grid = plt.subplots(
+            n_rows, min(per_row, len(photos)), figsize=size, squeeze=False, layout="constrained"
+        )
+        for axes in grid.flat[len(photos) :]:
+            axes.set_axis_off()
+        for axes, photo, text in zip(grid.flat, photos, titles, strict=False):
+            _show_photo(axes, photo)
+            _frame(axes, NEUTRAL, 0.8)
+            axes.set_title(text)
+        figure.suptitle(title)
     plt.close(figure)
     return figure
 
 
-def show_precision(scores: pd.DataFrame) -> Figure:
-    """Precision@k of `evaluation.evaluate` as bars, with the level of guessing as a line across each."""
-    k, best, chance = scores.index[-1], scores["Precision@k"].iloc[-1], scores["chance"].iloc[-1]
+def show_probabilities(photo: str, labels: Sequence[str], probabilities: np.ndarray) -> Figure:
+    """A photo beside the probabilities of its labels, as bars, the five most likely."""
+    order = np.argsort(-np.asarray(probabilities), kind="stable")[:5]
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
-        places = np.arange(len(scores))
-        bars = axes.bar(places, scores["Precision@k"], color=RIGHT, width=0.6)
-        axes.bar_label(bars, fmt="%.2f", padding=2)
-        axes.hlines(scores["chance"], places - 0.4, places + 0.4, color=WRONG, linestyle="--", label="guessing")
-        axes.set(ylim=(0, 1.12), ylabel="Precision@k, from 0 to 1")
-        axes.set_xticks(places, [f"k = {k}" for k in scores.index])
-        axes.set_title(f"{best / chance:.1f} times as good as guessing at k = {k}" if chance else "nothing to find")
-        axes.legend(loc="upper right")
-        axes.spines[["top", "right"]].set_visible(False)
+        figure, (left, right) = plt.subplots(1, 2, figsize=(7, 2.4), width_ratios=(1, 2), layout="constrained")
+        _show_photo(left, photo)
+        bars = right.barh([labels[index] for index in order], probabilities[order], color=RIGHT)
+        right.bar_label(bars, fmt="%.3f", padding=3)
+        right.invert_yaxis()
+        right.set(xlim=(0, 1.15), xlabel="probability")
+        right.set_title(f"{labels[order[0]]}, with probability {probabilities[order[0]]:.2f}")
+        right.spines[["top", "right"]].set_visible(False)
     plt.close(figure)
     return figure

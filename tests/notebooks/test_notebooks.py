@@ -13,9 +13,11 @@ import pytest
 
 from conftest import PROJECT, write_photo
 from lookalike.catalog import read_catalog
+from lookalike.saving import load_model
 
 RUNNER = PROJECT / "notebooks" / "run.py"
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+COUNT = 48
 MACHINE_PATH = re.compile(r"/(?:home|root|tmp|work|Users|content)/[\w.-]+")
 
 
@@ -28,7 +30,7 @@ def run(*arguments, cwd=PROJECT, env=None):
 def photos(tmp_path_factory):
     """Two kinds of photos, told apart by nothing in particular, and one broken file."""
     folder = tmp_path_factory.mktemp("photos")
-    for number in range(16):
+    for number in range(COUNT):
         write_photo(folder / ("cup" if number % 2 else "plate") / f"{number:02}.png", number)
     (folder / "cup" / "broken.jpg").write_text("not a photo")
     return folder
@@ -56,39 +58,70 @@ def test_committed_notebook_is_rendered_whole_and_tells_nothing_of_the_machine(p
     assert path.stat().st_size < 1_500_000
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-@pytest.mark.parametrize("labelled", [True, False], ids=["by label", "flat"])
-def test_notebook_runs_on_a_folder_of_ones_own(path, labelled, photos, tmp_path):
-    folder = photos if labelled else photos / "cup"
-    (tmp_path / "home").mkdir()
-    settings = {"source": "folder", "path": folder, "backbone": "VGG16Slim", "top_n": 3, "root": tmp_path / "home"}
-    declared = papermill.inspect_notebook(str(path)).keys()
-    arguments = [word for name in settings.keys() & declared for word in ("--set", f"{name}={settings[name]}")]
-    process = run(path.stem, *arguments, "--output", tmp_path / "build")
-    assert process.returncode == 0, process.stdout + process.stderr
-    assert re.search(rf"\[1/1\] {path.stem} \d+ s", process.stdout)
-    notebook = nbformat.read(tmp_path / "build" / path.name, 4)
-    assert not [output for output in outputs_of(notebook) if output.get("name") == "stderr"]
-    assert "<html" in (tmp_path / "build" / f"{path.stem}.html").read_text()
-    if path.stem == "00_quickstart":
-        table = pd.read_csv(next((tmp_path / "home" / "embeddings").glob("*/recommendations.csv")))
-        count = 16 if labelled else 8
-        assert len(table) == 3 * count
-        assert (table["image_id"] != table["recommended_image_id"]).all()
-        text = "".join(output.get("text", "") for output in outputs_of(notebook))
-        assert "1 files set aside" in text
-        assert ("Precision@10 is" in text) == labelled
+@pytest.fixture(scope="module", params=[True, False], ids=["by label", "flat"])
+def series(request, photos, tmp_path_factory):
+    """All notebooks in order, in their quick form, on one folder; each reads what the one before wrote."""
+    home = tmp_path_factory.mktemp("home")
+    settings = {"source": "folder", "path": photos if request.param else photos / "cup", "backbone": "VGG16Slim"}
+    settings |= {"weights": "auto", "root": home}
+    arguments = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    return request.param, home, run(*arguments, "--output", home / "build")
 
-    if path.stem == "01_data":
-        folder = next((tmp_path / "home" / "data" / "catalogs").iterdir())
-        catalog = read_catalog(folder / "catalog.csv")
-        assert len(catalog) == (16 if labelled else 8)
-        assert set(catalog["split"]) == {"train", "validation", "test"}
-        assert pd.read_csv(folder / "rejected.csv")["image_id"].str.endswith("broken.jpg").tolist() == [True]
-        assert pd.read_csv(folder / "copies.csv").empty
-        assert "6 of 6 planted faults were noticed" in "".join(
-            output.get("text", "") for output in outputs_of(notebook)
-        )
+
+def executed(home, name):
+    return nbformat.read(home / "build" / f"{name}.ipynb", 4)
+
+
+def text_of(notebook):
+    return "".join(output.get("text", "") for output in outputs_of(notebook))
+
+
+def test_the_series_runs_on_a_folder_of_ones_own(series):
+    labelled, home, process = series
+    assert process.returncode == 0, process.stdout + process.stderr
+    left_out = {"02_transfer_learning", "03_fine_tuning"}
+    for path in NOTEBOOKS:
+        told = re.search(rf"\[\d+/{len(NOTEBOOKS)}\] {path.stem} (.*)", process.stdout)[1]
+        if not labelled and path.stem in left_out:
+            assert "left out: A classifier learns to tell kinds apart" in told
+            continue
+        assert re.fullmatch(r"\d+ s", told)
+        notebook = executed(home, path.stem)
+        assert not [output for output in outputs_of(notebook) if output.get("name") == "stderr"]
+        assert "<html" in (home / "build" / f"{path.stem}.html").read_text()
+
+
+def test_the_quickstart_recommends_for_every_photo(series):
+    labelled, home, _ = series
+    table = pd.read_csv(next((home / "embeddings").glob("*/recommendations.csv")))
+    assert len(table) == 5 * (COUNT if labelled else COUNT // 2)
+    assert (table["image_id"] != table["recommended_image_id"]).all()
+    text = text_of(executed(home, "00_quickstart"))
+    assert "1 files set aside" in text
+    assert ("Precision@10 is" in text) == labelled
+
+
+def test_the_data_notebook_writes_a_catalogue_with_three_splits(series):
+    labelled, home, _ = series
+    folder = next((home / "data" / "catalogs").iterdir())
+    catalog = read_catalog(folder / "catalog.csv")
+    assert len(catalog) == (COUNT if labelled else COUNT // 2)
+    assert set(catalog["split"]) == {"train", "validation", "test"}
+    assert pd.read_csv(folder / "rejected.csv")["image_id"].str.endswith("broken.jpg").tolist() == [True]
+    assert pd.read_csv(folder / "copies.csv").empty
+    assert "6 of 6 planted faults were noticed" in text_of(executed(home, "01_data"))
+
+
+def test_the_trained_model_has_a_card_and_opens_in_safe_mode(series):
+    labelled, home, _ = series
+    assert (home / "models" / "model_recommendation.keras").is_file() == labelled
+    if labelled:
+        model, card = load_model(home / "models" / "model_recommendation.keras")
+        assert card["labels"] == ["cup", "plate"]
+        assert list(card["precision_at_10"]) == ["frozen network", "with a trained head", "fine-tuned"]
+        assert card["photos"] == {"train": 34, "validation": 8, "test": 6}
+        assert model.get_layer("embedding").output.shape == (None, 256)
+        assert "largest difference after loading: 0.0e+00" in text_of(executed(home, "03_fine_tuning"))
 
 
 def test_the_data_notebook_reports_copies_and_small_images_and_keeps_copies_on_one_side(tmp_path):

@@ -1,0 +1,58 @@
+"""Which encoder is it: a hash of what decides an encoder's output, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import keras
+import numpy as np
+
+# What a configuration says that decides no output, and what comes and goes between Keras releases.
+_INDIFFERENT = {
+    "name",
+    "trainable",
+    "dtype",
+    "module",
+    "registered_name",
+    "build_config",
+    "momentum",
+    "renorm_momentum",
+}
+_INDIFFERENT |= {"sparse", "ragged", "optional", "autocast", "seed", "batch_shape", "batch_input_shape"}
+_INDIFFERENT |= {f"{part}_initializer" for part in ("kernel", "bias", "beta", "gamma", "depthwise", "pointwise")}
+_INDIFFERENT |= {"moving_mean_initializer", "moving_variance_initializer"}
+
+
+def encoder_fingerprint(encoder: keras.Model) -> str:
+    """A hash of architecture and weights, 16 hexadecimal digits; encoders of different fingerprint are not to be mixed.
+
+    It survives saving, reloading and another process; names of layers and training settings do not count.
+    """
+    parts = [encoder.input_shape, _architecture(encoder.get_config(), {})]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
+    for array in encoder.get_weights():
+        digest.update(str(array.shape).encode() + np.ascontiguousarray(array, np.float32).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _architecture(node: object, places: dict[str, int]) -> object:
+    """A Keras configuration without what decides no output; layers are called by their place, not by their name."""
+    if isinstance(node, (list, tuple)):
+        return [_architecture(item, places) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "layers" in node:  # a model, at any depth
+        places = {layer["name"]: place for place, layer in enumerate(node["layers"])}
+    kept = {}
+    for key, value in node.items():
+        if key in ("keras_history", "input_layers", "output_layers"):
+            kept[key] = [places.get(part, part) if isinstance(part, str) else part for part in np.ravel(value).tolist()]
+        elif key not in _INDIFFERENT and value is not None and value is not False:
+            kept[key] = _architecture(value, places)
+    return kept
+
+
+def describe_encoder(encoder: keras.Model) -> str:
+    """Name and fingerprint, as messages and manifests give them."""
+    return f"{encoder.name} ({encoder_fingerprint(encoder)})"

@@ -1,0 +1,38 @@
+"""A model and its card to disk and back."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import keras
+
+from lookalike.fingerprints import encoder_fingerprint
+
+
+def save_model(model: keras.Model, file: str | Path, card: dict) -> None:
+    """Write a model as `.keras`, and beside it, as `.json`, a card of what it was made from; whole or not at all."""
+    file = Path(file)
+    versions = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
+    with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
+        bare = keras.Model(model.input, model.output, name=model.name)  # without the state of its optimizer
+        bare.save(Path(scratch, file.name))
+        card = {**card, "fingerprint": encoder_fingerprint(model), "input": list(model.input_shape[1:]), **versions}
+        Path(scratch, "card.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(Path(scratch, file.name), file)
+        os.replace(Path(scratch, "card.json"), file.with_suffix(".json"))
+
+
+def load_model(file: str | Path, *, after: str = "02_transfer_learning.ipynb") -> tuple[keras.Model, dict]:
+    """Read a model and its card, in Keras' safe mode; FileNotFoundError names the notebook that writes them."""
+    file = Path(file)
+    if not file.is_file() or not file.with_suffix(".json").is_file():
+        raise FileNotFoundError(f"No model with its card at {file}. Run {after} first.")
+    card = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+    model = keras.models.load_model(file, safe_mode=True)
+    if encoder_fingerprint(model) != card["fingerprint"]:
+        raise ValueError(f"{file} and its card do not belong together. Run {after} again.")
+    return model, card

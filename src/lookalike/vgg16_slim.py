@@ -1,0 +1,45 @@
+"""VGG16Slim, the network of this project, whose weights are small enough to be bundled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+
+from lookalike.workspace import project_root
+
+SLIM_SHA256 = "84fbb2186b3f64bb37ebf7d3b56211c24689015eeb34f5b493fcbc949cb3931f"
+
+
+def slim_weights() -> Path:
+    """Where the bundled weights of VGG16Slim lie."""
+    return project_root() / "models" / "vgg16_slim.weights.h5"
+
+
+def vgg16_slim(
+    *, include_top: bool = False, weights: str | Path | None = None, input_shape: tuple[int, int, int] = (128, 128, 3)
+) -> keras.Model:
+    """VGG16's thirteen convolutions at quarter width, under the same layer names, for where VGG16 itself cannot be had.
+
+    Source of the architecture: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
+    Recognition", ICLR 2015, configuration D.
+
+    Raises
+    ------
+    ValueError
+        If `include_top` is true: there is no ImageNet classifier for this network.
+    """
+    if include_top:
+        raise ValueError("VGG16Slim has no classifier of its own; use include_top=False.")
+    image = x = keras.Input(input_shape, name="pixels")
+    for block, (depth, width) in enumerate([(2, 16), (2, 32), (3, 64), (3, 128), (3, 128)], start=1):
+        for layer in range(1, depth + 1):
+            name = f"block{block}_conv{layer}"
+            x = keras.layers.Conv2D(
+                width, 3, padding="same", activation="relu", kernel_initializer="he_normal", name=name
+            )(x)
+        x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
+    model = keras.Model(image, x, name="vgg16_slim")
+    if weights is not None:
+        model.load_weights(weights)
+    return model
