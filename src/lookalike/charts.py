@@ -166,7 +166,7 @@ def show_intervals(scores: pd.DataFrame, *, xlabel: str, title: str) -> Figure:
         axes.invert_yaxis()
         axes.margins(y=0.25)
         axes.set(xlabel=xlabel, xlim=(0, 1.02), title=title)
-        axes.legend(loc="lower left")
+        figure.legend(loc="outside right upper")
         axes.spines[["top", "right"]].set_visible(False)
     plt.close(figure)
     return figure

@@ -39,7 +39,7 @@ def train(
     *,
     unfreeze_after: str = "",
     epochs: int = 30,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 2e-3,
     views: int = 4,
     cached: bool | str = "auto",
     batch_size: int = 32,
