@@ -1122,3 +1122,11 @@ def test_which_products_become_the_validation_follows_the_seed_not_the_order_of_
     assert splits_of(three_splits(catalog.sample(frac=1, random_state=0), seed=3)) == split
     assert splits_of(three_splits(catalog, seed=4)) != split
     assert splits_of(three_splits(three_splits(catalog, seed=3), seed=4)) == split
+
+
+def test_a_source_that_names_train_alone_is_split_anew():
+    rows = pd.DataFrame({"image_id": [f"{number}.png" for number in range(20)], "label": ["a", "b"] * 10})
+    split = three_splits(rows.assign(product_id=rows["image_id"], split="train"))["split"]
+    assert set(split) == set(SPLITS)
+    assert (split == "train").sum() == 14
+    assert (three_splits(rows.assign(product_id=rows["image_id"], split="train"))["split"] == split).all()

@@ -394,3 +394,10 @@ def test_a_card_that_cannot_be_written_leaves_the_old_model(tmp_path):
         save_model(fresh(seed=1), file, {"seed": object()})
     assert Counter({path.name: path.read_bytes() for path in tmp_path.iterdir()}) == before
     assert load_model(file)[1]["seed"] == 0
+
+
+def test_a_split_without_photos_is_told_before_training():
+    rows = pd.DataFrame({"label": ["a", "b", "c"], "split": ["train", "train", "test"]})
+    assert label_names(rows) == ["a", "b"]
+    with pytest.raises(TooFewLabelsError, match="No photo is in the split 'test'"):
+        label_names(rows, splits=("train", "test"))  # a label that was never taught does not judge

@@ -68,9 +68,12 @@ def three_splits(catalog: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Make sure that what judges a model at the end is not what stopped its training.
 
     Where a source names train and one other side, as many do, that side becomes the test, and a tenth of the train
-    products become the validation. A catalogue that has all three comes back as it is.
+    products become the validation. One side alone says nothing, and all is split anew. A catalogue that has all three
+    comes back as it is.
     """
     named = set(catalog["split"].dropna())
+    if len(named) == 1:
+        return split_catalog(catalog.assign(split=None), seed=seed)
     if named != {"train", "validation"} and named != {"train", "test"}:
         return catalog
     train = catalog[catalog["split"] == "train"].assign(split=None)

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,15 +53,14 @@ def train(
 
     What stays frozen always answers the same. So with `cached` it is computed once for each of `views` augmented views
     of each photo, and only the rest is trained, on another view each epoch. Otherwise photos are augmented anew each
-    epoch and run through the whole network, which a fast GPU affords. A run that was killed goes on, in the same
-    `folder`, after the last epoch that it finished.
+    epoch and run through the whole network, which a fast GPU affords. A killed run goes on where it was.
 
     Parameters
     ----------
     catalog
         With `label` and `split`; without validation photos all epochs are run and the last is kept.
     folder
-        Keeps `history.csv` and the state of training.
+        Keeps `history.csv` and the state of training, after each epoch.
     unfreeze_after
         Empty: train the head alone. "auto" or a layer's name: the backbone too, behind that layer.
     learning_rate
@@ -134,13 +133,13 @@ def train(
     return pd.DataFrame(state.history)
 
 
-def label_names(catalog: pd.DataFrame) -> list[str]:
+def label_names(catalog: pd.DataFrame, *, splits: Sequence[str] = ("train",)) -> list[str]:
     """The labels of the train photos, sorted: the order of a classifier's outputs.
 
     Raises
     ------
     TooFewLabelsError
-        If there are fewer than two.
+        If there are fewer than two, or one of `splits` has no photo of them.
     """
     labels = sorted(catalog.loc[catalog["split"] == "train", "label"].dropna().unique())
     if len(labels) < 2:
@@ -148,6 +147,10 @@ def label_names(catalog: pd.DataFrame) -> list[str]:
         raise TooFewLabelsError(
             f"A classifier learns to tell kinds apart; of the train photos {found}. Put the photos of two kinds at "
             "least into a folder each, and split them with split_catalog or 01_data.ipynb."
+        )
+    if missing := set(splits) - set(catalog.loc[catalog["label"].isin(labels), "split"]):
+        raise TooFewLabelsError(
+            f"No photo is in the split {min(missing)!r}: there are too few of each kind to share out."
         )
     return labels
 
