@@ -16,11 +16,6 @@ import requests
 
 from lookalike.folders import rows_from_names
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # its progress bar misses a package that is not needed
-    import kagglehub
-    from kagglehub.exceptions import DataCorruptionError
-
 KAGGLE = {"caltech256": "jessicali9530/caltech256", "fashion-small": "paramaggarwal/fashion-product-images-small"}
 CALTECH_LABELS = {"watch-101": "watch", "mountain-bike": "bicycle", "touring-bike": "bicycle", "sneaker": "shoe"}
 CALTECH_LABELS |= {"tennis-shoes": "shoe", "backpack": "bag", "eyeglasses": "glasses", "cowboy-hat": "hat"}
@@ -51,6 +46,10 @@ def kaggle_folder(source: str, *, client: str = "kagglehub", folder: str | Path 
     SourceUnavailableError
         If Kaggle cannot be reached and no earlier download is in the cache, or it refuses.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its progress bar misses a package that is not needed
+        import kagglehub  # here, since it takes a while, and who needs no Kaggle needs not have it in order
+        from kagglehub.exceptions import DataCorruptionError
     handle = KAGGLE[source]
     try:
         return Path(kagglehub.dataset_download(handle)) if client == "kagglehub" else _by_kaggle(handle, Path(folder))
