@@ -47,13 +47,13 @@ def test_training_on_the_gallery_adds_accuracy_and_time(tmp_path, phase):
         path = tmp_path / ("train" if number < 30 else "validation") / colour / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 40), colour).save(path)
-    options = ("--backbone", "VGG16Slim", "--image-size", 32, "--epochs", 5, phase)
+    options = ("--backbone", "VGG16Slim", "--image-size", 32, "--epochs", 40, phase)
     result, output = run_quality("--data", tmp_path, *options)
     assert result["accuracy"] == 1
     assert result["seconds_training"] > 0
     assert "trained" in result["encoder"]
     assert (result["n_queries"], result["n_gallery"]) == (10, 30)
-    assert "5/5" in output
+    assert "40/40" in output
     flat, output = run_quality("--data", tmp_path / "train", *options)
     assert "85 % of the products" in output
     assert flat["n_queries"] + flat["n_gallery"] == 30
