@@ -20,12 +20,13 @@ import keras
 import numpy as np
 import pandas as pd
 
-from lookalike.backbones import BACKBONES, POOLINGS, build_classifier, build_encoder, choose_backbone, embedding_encoder
+from lookalike.backbones import BACKBONES, build_classifier, build_encoder, choose_backbone, embedding_encoder
 from lookalike.catalog import load_catalog
 from lookalike.embeddings import embed_catalog, embed_images
 from lookalike.evaluation import evaluate, rank
 from lookalike.fingerprints import describe_encoder
 from lookalike.images import FITS
+from lookalike.pooling import POOLINGS
 from lookalike.similarity import METRICS
 from lookalike.splits import split_catalog
 from lookalike.training import FINE_TUNING, label_names, train

@@ -14,21 +14,27 @@ import pytest
 from conftest import make_catalog, write_photo
 from lookalike import embeddings
 from lookalike.catalog import read_catalog
-from lookalike.embeddings import check_encoder, embed_catalog, embed_images, export_pickle, open_store
+from lookalike.embeddings import embed_catalog, embed_images
 from lookalike.images import ImageError, load_image
+from lookalike.stores import check_encoder, export_pickle, open_store
 
 
 @pytest.fixture
 def computed(monkeypatch):
     """The number of images in each forward pass that a test causes, padding not counted."""
     counts = []
-    forward = embeddings._forward
+    compile_encoder = embeddings.compile_encoder
 
-    def counting(encoder, pixels):
-        counts.append(int(np.any(pixels, axis=(1, 2, 3)).sum()))
-        return forward(encoder, pixels)
+    def counting(encoder, **options):
+        forward = compile_encoder(encoder, **options)
 
-    monkeypatch.setattr(embeddings, "_forward", counting)
+        def count(pixels):
+            counts.append(int(np.any(pixels, axis=(1, 2, 3)).sum()))
+            return forward(pixels)
+
+        return count
+
+    monkeypatch.setattr(embeddings, "compile_encoder", counting)
     return counts
 
 
@@ -112,11 +118,11 @@ from lookalike import embeddings
 from lookalike.backbones import build_encoder
 from lookalike.catalog import read_catalog
 
-forward = embeddings._forward
-def slow(encoder, pixels):
-    time.sleep(0.15)
-    return forward(encoder, pixels)
-embeddings._forward = slow
+compile_encoder = embeddings.compile_encoder
+def slow(encoder, **options):
+    forward = compile_encoder(encoder, **options)
+    return lambda pixels: (time.sleep(0.15), forward(pixels))[1]
+embeddings.compile_encoder = slow
 encoder = build_encoder("VGG16Slim", weights=None, image_size=32)
 embeddings.embed_catalog(encoder, read_catalog(sys.argv[1]), sys.argv[2], batch_size=4)
 """

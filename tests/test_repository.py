@@ -10,8 +10,18 @@ from conftest import CLOTHING, MOBILENET, PROJECT
 
 # Each module imports only those named before it.
 ORDER = ("workspace", "images", "folders", "downloads", "amazon", "kaggle_sets", "sources", "splits", "catalog")
-ORDER += ("vgg16_slim", "backbones", "fingerprints", "saving", "views", "training", "embeddings")
-ORDER += ("similarity", "duplicates", "evaluation", "plots", "charts")
+ORDER += ("vgg16_slim", "pooling", "backbones", "fingerprints", "saving", "views", "training", "engines")
+ORDER += (
+    "stores",
+    "embeddings",
+    "gallery",
+    "similarity",
+    "recommendations",
+    "explanations",
+    "duplicates",
+    "evaluation",
+)
+ORDER += ("plots", "charts")
 MODULES = sorted((PROJECT / "src" / "lookalike").glob("[a-z]*.py"))
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import keras
 
+from lookalike.pooling import pooling_layer
 from lookalike.vgg16_slim import SLIM_SHA256, slim_weights, vgg16_slim
 from lookalike.workspace import Choice, file_hash
 
-POOLINGS = ("avg", "max")
 VGG16_WEIGHTS = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 VGG16_ADDRESS = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{VGG16_WEIGHTS}"
 
@@ -89,7 +89,7 @@ def build_encoder(
         "auto": ImageNet weights from Keras' cache or download, the bundled ones for VGG16Slim; a file; or None for
         random weights, drawn from Keras' global generator after setting it to `seed`.
     pooling
-        "avg" or "max" over the places of the last feature map.
+        "avg", "max" or "gem" (generalized mean) over the places of the last feature map.
     image_size
         Side of the square input in pixels; None is the size the backbone was trained at.
     alpha
@@ -107,8 +107,7 @@ def build_encoder(
         If the weights file is missing or does not fit, or an option is unknown.
     """
     row = _row(name)
-    if pooling not in POOLINGS:
-        raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, not {pooling!r}.")
+    pool = pooling_layer(pooling)
     if alpha is not None and name != "MobileNetV2":
         raise ValueError(f"alpha belongs to MobileNetV2; {name} has no width multiplier.")
     source = _weights_source(name, weights)
@@ -119,9 +118,8 @@ def build_encoder(
     backbone.trainable = False
     image = keras.Input((size, size, 3), name="image")
     places = backbone(row.preprocess(image), training=False)
-    pool = keras.layers.GlobalAveragePooling2D if pooling == "avg" else keras.layers.GlobalMaxPooling2D
     parts = [name, str(alpha or ""), pooling, "untrained" if source is None else ""]
-    return keras.Model(image, pool(name="pooling", dtype="float32")(places), name="-".join(filter(None, parts)))
+    return keras.Model(image, pool(places), name="-".join(filter(None, parts)))
 
 
 def _weights_source(name: str, weights: str | Path | None) -> str | None:

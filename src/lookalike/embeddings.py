@@ -5,10 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import os
-import pickle
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -16,35 +14,25 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from lookalike.catalog import read_catalog, save_catalog
-from lookalike.fingerprints import describe_encoder, encoder_fingerprint
+from lookalike.catalog import save_catalog
+from lookalike.engines import choose_engine, compile_encoder
+from lookalike.fingerprints import encoder_fingerprint
 from lookalike.images import FITS, content_hash, fit_pixels, load_image, pixel_batches
-from lookalike.workspace import file_hash, parallel_map, progress, written_aside
+from lookalike.stores import CATALOG, MANIFEST, SCHEMA, VECTORS, EmbeddingStore, open_store, previous_folder
+from lookalike.workspace import Choice, file_hash, parallel_map, progress, written_aside
 
-SCHEMA = 1
-VECTORS, CATALOG, MANIFEST = "vectors.npy", "catalog.csv", "manifest.json"
-
-
-@dataclass(frozen=True)
-class EmbeddingStore:
-    """An open store: `vectors` float32 [n, dim] (memory-mapped), `catalog` with a row a vector, and the `manifest`."""
-
-    folder: Path
-    vectors: np.ndarray
-    catalog: pd.DataFrame
-    manifest: dict
+PLAN = "plan.json"
+BEFORE_ENGINES = {"engine": "tensorflow"}  # what the first stores did not say
 
 
 @functools.lru_cache(maxsize=2)
 def _compiled(encoder: keras.Model):
     """The encoder as one graph, traced once for any batch size; two are kept, so that none is traced at every query."""
-    height, width = encoder.input_shape[1:3]
-    signature = tf.TensorSpec([None, height, width, 3], tf.float32)
-    return tf.function(lambda pixels: tf.cast(encoder(pixels, training=False), tf.float32), input_signature=[signature])
-
-
-def _forward(encoder: keras.Model, pixels: np.ndarray) -> np.ndarray:
-    return _compiled(encoder)(tf.cast(pixels, tf.float32)).numpy()
+    signature = tf.TensorSpec([None, *encoder.input_shape[1:]], tf.float32)
+    graph = tf.function(
+        lambda pixels: tf.cast(encoder(pixels, training=False), tf.float32), input_signature=[signature]
+    )
+    return graph.get_concrete_function()
 
 
 def embed_images(
@@ -74,12 +62,19 @@ def embed_images(
         pixels = [
             (fit_pixels if isinstance(image, np.ndarray) else load_image)(image, size, fit=fit) for image in batch
         ]
-        vectors.append(_forward(encoder, np.stack(pixels)))
+        vectors.append(_compiled(encoder)(tf.cast(np.stack(pixels), tf.float32)).numpy())
     return np.concatenate(vectors)
 
 
 def embed_catalog(
-    encoder: keras.Model, catalog: pd.DataFrame, folder: str | Path, *, fit: str = "resize", batch_size: int = 32
+    encoder: keras.Model,
+    catalog: pd.DataFrame,
+    folder: str | Path,
+    *,
+    fit: str = "resize",
+    batch_size: int = 32,
+    precision: str = "float32",
+    engine: str = "tensorflow",
 ) -> EmbeddingStore:
     """Write the vectors of a catalogue to an embedding store, computing only what is not there yet.
 
@@ -92,6 +87,9 @@ def embed_catalog(
         The store's own, e.g. `embeddings/vgg16`; the store that is in it is updated or replaced.
     fit
         How photos are brought to the encoder's input size: "resize", "letterbox" or "crop".
+    precision, engine
+        "float32", "bfloat16" or "float16"; "tensorflow" or "openvino". "auto" takes what the store has that is there,
+        else what is fastest on this machine, and prints it. The encoder that queries are made with stays the same.
 
     Raises
     ------
@@ -100,15 +98,15 @@ def embed_catalog(
     FileExistsError
         If `folder` holds something else than a store.
     ValueError
-        If the catalogue is empty, or `fit` unknown.
+        If the catalogue is empty, or an option unknown.
     """
     if catalog.empty:
         raise ValueError("The catalogue is empty; there is nothing to embed.")
     if fit not in FITS:
         raise ValueError(f"fit must be one of {', '.join(FITS)}, not {fit!r}.")
     folder = Path(folder).absolute()
-    if not folder.exists() and _previous(folder).is_dir():
-        os.replace(_previous(folder), folder)  # a run was killed between the two renames of `_publish`
+    if not folder.exists() and previous_folder(folder).is_dir():
+        os.replace(previous_folder(folder), folder)  # a run was killed between the two renames of `_publish`
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise FileExistsError(f"{folder} is not empty and is no embedding store; choose another folder.")
     recipe = {
@@ -117,23 +115,41 @@ def embed_catalog(
         "image_size": list(encoder.input_shape[1:3]),
         "fit": fit,
         "pooling": type(encoder.layers[-1]).__name__,
-        "precision": encoder.dtype_policy.name,
         "dim": encoder.output_shape[-1],
     }
+    partial = folder.with_name(f".{folder.name}.partial")
+    recipe |= _way(encoder, catalog, folder, partial, recipe, precision=precision, engine=engine)
     bar = progress(catalog["path"], total=len(catalog), description="Reading files")
     hashes = list(parallel_map(content_hash, bar))
     known = _known_vectors(folder, recipe)
     missing = {key: path for key, path in zip(hashes, catalog["path"], strict=True) if key not in known}
-    partial = folder.with_name(f".{folder.name}.partial")
     if missing:
         known |= _compute(encoder, missing, partial, recipe, batch_size=batch_size)
     return _publish(folder, partial, recipe, catalog, hashes, known)
 
 
+def _way(encoder, catalog, folder: Path, partial: Path, recipe: dict, *, precision: str, engine: str) -> dict[str, str]:
+    """Precision and engine: as asked, or for "auto" as in what is there, or the fastest."""
+    if "auto" not in (precision, engine):
+        return {"precision": precision, "engine": engine}
+    for file, found in ((folder / MANIFEST, lambda plan: plan), (partial / PLAN, lambda plan: plan["recipe"])):
+        there = BEFORE_ENGINES | found(json.loads(file.read_text())) if file.is_file() else {}
+        way = {name: there.get(name) for name in ("precision", "engine")}
+        asked = {"precision": precision, "engine": engine}
+        if recipe.items() <= there.items() and all(asked[name] in ("auto", way[name]) for name in way):
+            print(Choice("precision", " by ".join(way.values()), "as in the store that is there"))
+            return way
+    size, fit = tuple(recipe["image_size"]), recipe["fit"]
+    pixels = next(pixel_batches(catalog["path"][:32], size, fit=fit))
+    precision, engine, choice = choose_engine(encoder, pixels, len(catalog), precision=precision, engine=engine)
+    print(choice)
+    return {"precision": precision, "engine": engine}
+
+
 def _known_vectors(folder: Path, recipe: dict) -> dict[str, np.ndarray]:
     """Vectors by content hash of the store that is there, if the same encoder made it from equally fitted photos."""
     store = open_store(folder) if (folder / MANIFEST).is_file() else None
-    if store is None or any(store.manifest.get(name) != value for name, value in recipe.items()):
+    if store is None or not recipe.items() <= (BEFORE_ENGINES | store.manifest).items():
         return {}
     return dict(zip(store.manifest["content_hashes"], store.vectors, strict=True))
 
@@ -146,7 +162,7 @@ def _compute(
     What an interrupted run has finished comes first and is kept, even if the catalogue has changed since. All batches
     have one shape, the last one filled up, and start where they would have: the vectors do not tell of a restart.
     """
-    rows, plan_file, row_bytes = partial / "rows.f32", partial / "plan.json", 4 * recipe["dim"]
+    rows, plan_file, row_bytes = partial / "rows.f32", partial / PLAN, 4 * recipe["dim"]
     plan = json.loads(plan_file.read_text()) if plan_file.is_file() else {}
     if plan.get("recipe") != recipe:
         shutil.rmtree(partial, ignore_errors=True)
@@ -158,11 +174,13 @@ def _compute(
     with written_aside(plan_file) as aside:
         aside.write_text(json.dumps({"recipe": recipe, "order": order}))
     paths = [missing[key] for key in order[done:]]
+    way = {name: recipe[name] for name in ("precision", "engine")}
+    forward = compile_encoder(encoder, **way, batch_size=batch_size)
     with open(rows, "ab") as stream, progress(total=len(order), initial=done, description="Embedding") as bar:
         stream.truncate(done * row_bytes)
         for pixels in pixel_batches(paths, tuple(recipe["image_size"]), batch_size=batch_size, fit=recipe["fit"]):
             filled = np.pad(pixels, [(0, batch_size - len(pixels)), (0, 0), (0, 0), (0, 0)])
-            stream.write(_forward(encoder, filled)[: len(pixels)].tobytes())
+            stream.write(forward(filled)[: len(pixels)].tobytes())
             stream.flush()
             bar.update(len(pixels))
     return dict(zip(order, np.memmap(rows, np.float32, "r", shape=(len(order), recipe["dim"])), strict=True))
@@ -191,56 +209,10 @@ def _publish(
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__},
     }
     (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    shutil.rmtree(_previous(folder), ignore_errors=True)
+    shutil.rmtree(previous_folder(folder), ignore_errors=True)
     if folder.exists():
-        os.replace(folder, _previous(folder))
+        os.replace(folder, previous_folder(folder))
     os.replace(fresh, folder)
-    for leftover in (_previous(folder), partial):
+    for leftover in (previous_folder(folder), partial):
         shutil.rmtree(leftover, ignore_errors=True)
     return open_store(folder)
-
-
-def _previous(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.previous")
-
-
-def open_store(folder: str | Path) -> EmbeddingStore:
-    """Open an embedding store, and check that it is whole.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no store.
-    ValueError
-        If a file was changed or cut, or the store is of a newer schema; the message names it.
-    """
-    folder = Path(folder).absolute()
-    if not folder.exists() and _previous(folder).is_dir():
-        folder = _previous(folder)  # the next `embed_catalog` puts it back
-    if not (folder / MANIFEST).is_file():
-        raise FileNotFoundError(f"No embeddings at {folder}. Run 00_quickstart.ipynb, or embed_catalog, first.")
-    manifest = json.loads((folder / MANIFEST).read_text())
-    if manifest["schema"] > SCHEMA:
-        raise ValueError(f"{folder} has schema {manifest['schema']}, newer than {SCHEMA}. Update Lookalike.")
-    for name, checksum in manifest["checksums"].items():
-        if not (folder / name).is_file() or file_hash(folder / name) != checksum:
-            raise ValueError(f"{folder / name} is not the file that was written. Delete the folder and embed again.")
-    vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
-    return EmbeddingStore(folder, vectors, read_catalog(folder / CATALOG), manifest)
-
-
-def check_encoder(store: EmbeddingStore, encoder: keras.Model) -> None:
-    """Refuse an encoder that did not make the store, with a `ValueError` that names both."""
-    if encoder_fingerprint(encoder) != store.manifest["fingerprint"]:
-        made_with = f"{store.manifest['encoder']} ({store.manifest['fingerprint']})"
-        raise ValueError(
-            f"{store.folder} was made with {made_with}, the query is from {describe_encoder(encoder)}. "
-            "Vectors of two encoders cannot be compared: use the first, or embed the catalogue again."
-        )
-
-
-def export_pickle(store: EmbeddingStore, file: str | Path) -> None:
-    """Write `{image_id: vector}` as `image_embeddings.pkl`, for programs that expect it; Lookalike never reads it."""
-    vectors = dict(zip(store.catalog["image_id"], map(np.array, store.vectors), strict=True))
-    with written_aside(Path(file)) as aside:
-        aside.write_bytes(pickle.dumps(vectors))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import keras
 
+from lookalike import pooling  # noqa: F401, registers a layer that models may hold
 from lookalike.fingerprints import encoder_fingerprint
 
 

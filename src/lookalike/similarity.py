@@ -1,159 +1,41 @@
-"""Exact nearest neighbours in bounded memory, and recommendations as a table."""
+"""Recommendations as a table: for a photo, a product, or a taste told by several; filtered, varied, for all at once."""
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 
 import keras
 import numpy as np
 import pandas as pd
 
-from lookalike.embeddings import EmbeddingStore, check_encoder, embed_images
+from lookalike.embeddings import embed_images
+from lookalike.explanations import explain
+from lookalike.gallery import METRICS, Gallery
+from lookalike.search import top_k
+from lookalike.stores import EmbeddingStore, check_encoder
 
-METRICS = ("cosine", "euclidean")
-QUERY_BLOCK, GALLERY_BLOCK = 256, 16_384  # 256 x 16,384 float32 scores take 16 MB
-FLOAT32_ROUNDING = float(np.finfo(np.float32).eps)
-WORST = {"cosine": -np.inf, "euclidean": np.inf}
+__all__ = ["METRICS", "explain", "recommend", "recommend_all", "top_k"]
 
-
-def top_k(
-    queries: np.ndarray,
-    gallery: np.ndarray,
-    k: int,
-    *,
-    metric: str = "cosine",
-    exclude: Sequence[np.ndarray] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest gallery vectors of each query, exactly.
-
-    Block by block, a matrix product in float32 tells which rows could be among the best, given how far rounding can
-    have moved them; those alone are scored anew in float64. So nothing is lost to rounding, equal vectors have equal
-    scores, and the distance of a vector to itself is 0.
-
-    Parameters
-    ----------
-    queries : array [q, dim], or [dim] for one
-    gallery : array [n, dim], may be memory-mapped
-    metric
-        "cosine": similarity in [-1, 1], 0 where a vector is zero; "euclidean": distance >= 0.
-    exclude
-        For each query the gallery rows that must not be returned, e.g. itself.
-
-    Returns
-    -------
-    indices : int64 [q, k]
-        Best first, ties by lower index; -1 where fewer than k rows are left.
-    scores : float32 [q, k]
-        -inf (cosine) or inf (euclidean) where the index is -1.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit, k < 1, the metric is unknown, or a row holds NaN or infinity (it is named).
-    """
-    if metric not in METRICS:
-        raise ValueError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}.")
-    if k < 1:
-        raise ValueError(f"k must be at least 1, not {k}.")
-    queries = np.atleast_2d(np.asarray(queries))
-    gallery = np.asarray(gallery)
-    if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            f"Queries {list(queries.shape)} and gallery {list(gallery.shape)} must be [q, dim] and [n, dim]."
-        )
-    if exclude is not None and len(exclude) != len(queries):
-        raise ValueError(f"exclude has {len(exclude)} entries for {len(queries)} queries; it needs one for each.")
-    indices = np.full((len(queries), k), -1, np.int64)
-    scores = np.full((len(queries), k), WORST[metric], np.float32)
-    for start in range(0, len(queries), QUERY_BLOCK):
-        rows = slice(start, start + QUERY_BLOCK)
-        left_out = None if exclude is None else exclude[rows]
-        _search(_finite(queries[rows], "query", start), gallery, metric, left_out, indices[rows], scores[rows])
-    return indices, scores
-
-
-def _finite(rows: np.ndarray, name: str, offset: int) -> np.ndarray:
-    """The rows as contiguous float32; refused if one is not finite, also after that conversion."""
-    with np.errstate(over="ignore"):
-        rows = np.ascontiguousarray(rows, np.float32)
-    # A sum is finite only if all its terms are, or if large finite terms overflow: only then look closer.
-    suspects = np.flatnonzero(~np.isfinite(np.einsum("ij->i", rows)))
-    bad = [row for row in suspects if not np.isfinite(rows[row]).all()]
-    if bad:
-        raise ValueError(f"The {name} vector in row {offset + bad[0]} holds NaN or infinity; compute it again.")
-    return rows
-
-
-def _search(queries, gallery, metric: str, exclude, indices, scores) -> None:
-    """Find the best rows for one block of queries; written into `indices` and `scores`, views [q, k]."""
-    sign = -1 if metric == "cosine" else 1  # similarities are sorted downwards, distances upwards
-    # Differences do not change when both sides move; near the origin they lose no digits to the length of the vectors.
-    origin = np.zeros(queries.shape[1], np.float32)
-    if metric == "euclidean" and len(gallery):
-        origin = gallery[:GALLERY_BLOCK].mean(axis=0, dtype=np.float64).astype(np.float32)
-    for start in range(0, len(gallery), GALLERY_BLOCK):
-        block = _finite(gallery[start : start + GALLERY_BLOCK], "gallery", start)
-        excluded = [] if exclude is None else [np.asarray(rows, np.int64) - start for rows in exclude]
-        mask = _could_be_best(queries - origin, block - origin, metric, excluded, scores)
-        for row in np.flatnonzero(mask.any(axis=1)):
-            found = np.flatnonzero(mask[row])
-            # Sorted as the float32 numbers that the caller sees, so that what looks like a tie is ordered as one.
-            exact = np.append(scores[row], _exact(queries[row], block[found], metric).astype(np.float32))
-            order = np.argsort(sign * exact, kind="stable")[: len(scores[row])]
-            indices[row], scores[row] = np.append(indices[row], found + start)[order], exact[order]
-
-
-def _could_be_best(queries, block, metric: str, excluded, scores) -> np.ndarray:
-    """Which rows of a block of the gallery rounding leaves a chance to be among the best k: bool [q, n]."""
-    q_lengths, b_lengths = _lengths(queries), _lengths(block)
-    scale = 1.0 if metric == "cosine" else max(q_lengths.max(), b_lengths.max(), 1e-300)  # so that no square overflows
-    if metric == "cosine":
-        q_scale, b_scale = np.where(q_lengths == 0, 1, q_lengths), np.where(b_lengths == 0, 1, b_lengths)
-        closeness = _divided(queries, q_scale) @ _divided(block, b_scale).T
-        known = scores[:, -1].astype(np.float64)
-        margin = np.ones((1, 1), np.float32)
-    else:  # |q - g|^2 = |q|^2 - 2 (q.g - |g|^2 / 2): the larger the bracket, the nearer
-        q_lengths, b_lengths = q_lengths / scale, b_lengths / scale
-        closeness = _divided(queries, scale) @ _divided(block, scale).T
-        closeness -= (b_lengths**2 / 2).astype(np.float32)
-        known = (q_lengths**2 - (scores[:, -1].astype(np.float64) / scale) ** 2) / 2
-        margin = ((q_lengths[:, None] + b_lengths) ** 2).astype(np.float32)
-    margin = margin * np.float32((queries.shape[1] + 16) * FLOAT32_ROUNDING) + np.float32(1e-30)
-    for row, rows in enumerate(excluded):
-        closeness[row, rows[(rows >= 0) & (rows < len(block))]] = -np.inf
-    floor, k = known, scores.shape[1]
-    if closeness.shape[1] >= k:
-        floor = np.maximum(known, np.partition(closeness - margin, -k, axis=1)[:, -k])
-    closeness += margin
-    return (closeness >= floor[:, None].astype(np.float32)) & (closeness > -np.inf)
-
-
-def _lengths(rows: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-
-
-def _divided(rows: np.ndarray, by: np.ndarray | float) -> np.ndarray:
-    return (rows / np.reshape(by, (-1, 1))).astype(np.float32)
-
-
-def _exact(query: np.ndarray, vectors: np.ndarray, metric: str) -> np.ndarray:
-    """Scores in float64; each row is summed in the same order, so that equal rows score equally."""
-    query, vectors = query.astype(np.float64), vectors.astype(np.float64)
-    if metric == "euclidean":
-        return np.sqrt(((vectors - query) ** 2).sum(axis=1))
-    lengths = np.sqrt((vectors**2).sum(axis=1) * (query**2).sum())
-    return np.clip((vectors * query).sum(axis=1) / np.where(lengths == 0, 1, lengths), -1, 1)
+Query = str | os.PathLike | np.ndarray
+EXPONENT = 3  # of the similarities that weigh the results in query expansion
+POOL = 10  # times k: how many candidates `diversity` chooses from
 
 
 def recommend(
     store: EmbeddingStore,
-    query: str | os.PathLike | np.ndarray,
+    query: Query | Iterable[Query],
     k: int = 5,
     *,
+    disliked: Iterable[Query] = (),
     encoder: keras.Model | None = None,
     metric: str = "cosine",
+    where: Mapping[str, object] | None = None,
     other_products: bool = False,
+    diversity: float = 0.0,
+    expand: int = 0,
+    dislike_weight: float = 0.2,
 ) -> pd.DataFrame:
     """The k images of a store that look most like a query.
 
@@ -161,11 +43,24 @@ def recommend(
     ----------
     query
         An `image_id` of the store (never among its own results); or, with the `encoder` that the store was made with,
-        the path of a photo or uint8 pixels [height, width, 3]; or a vector [dim].
+        the path of a photo or uint8 pixels [height, width, 3]; or a vector [dim]. Several of these in a list are liked
+        things, and what is sought is their mean.
+    disliked
+        Things to keep away from: `dislike_weight` times their mean is taken off. Source: Rocchio, "Relevance Feedback
+        in Information Retrieval", 1971; the weight is the 0.15 / 0.75 of Manning, Raghavan, Schütze, "Introduction to
+        Information Retrieval", 2008, section 9.1. Under "cosine" each vector counts by its direction alone.
     metric
         "cosine" or "euclidean".
+    where
+        Columns of the catalogue and the value that each must have, or a list of values: `{"label": ["hat", "bag"]}`.
     other_products
-        Leave out the other views of the query's product too.
+        Leave out the other views of the products asked with too.
+    diversity
+        From 0, the nearest, to 1: how much a result must also differ from those above it (maximal marginal relevance;
+        Carbonell and Goldstein, SIGIR 1998). Scores then need not fall.
+    expand
+        Search again with the mean of the query and so many of its first results, under "cosine" weighted by the cube
+        of their similarity (alpha query expansion; Radenović, Tolias, Chum, TPAMI 2019).
 
     Returns
     -------
@@ -174,26 +69,43 @@ def recommend(
     Raises
     ------
     ValueError
-        If the encoder is missing or is not the store's, or `other_products` is asked for a query that is no product.
+        If the encoder is missing or is not the store's, a column or value of `where` is not in the catalogue, an option
+        is out of range, nothing is liked, or `other_products` is asked for a query that is no product.
     FileNotFoundError
         If a text query is neither an `image_id` nor a file.
     """
-    ids = store.catalog["image_id"]
-    row = int(np.flatnonzero(ids == query)[0]) if isinstance(query, str) and (ids == query).any() else None
-    if row is not None:
+    if not 0 <= diversity <= 1:
+        raise ValueError(f"diversity must be between 0 and 1, not {diversity}.")
+    single = isinstance(query, (str, os.PathLike, np.ndarray))
+    liked, disliked = ([query] if single else list(query)), list(disliked)
+    if not liked:
+        raise ValueError("Nothing is liked: give at least one image_id, photo or vector as query.")
+    rows, vectors = zip(*(_find(store, one, encoder) for one in [*liked, *disliked]), strict=True)
+    if other_products and None in rows:
+        raise ValueError("other_products=True needs queries that are image_ids of the store.")
+    own = np.array([row for row in rows if row is not None], np.int64)
+    if other_products:
         products = store.catalog["product_id"]
-        exclude = np.flatnonzero(products == products[row]) if other_products else np.array([row])
-        vector = store.vectors[row]
-    elif other_products:
-        raise ValueError("other_products=True needs a query that is an image_id of the store.")
-    else:
-        exclude, vector = np.array([], np.int64), _query_vector(store, query, encoder)
-    indices, scores = top_k(vector, store.vectors, k, metric=metric, exclude=[exclude])
-    found = indices[0] >= 0
+        own = np.flatnonzero(products.isin(products.iloc[own]))
+    vector = _taste(np.stack(vectors), len(liked), metric, dislike_weight)
+    gallery = _gallery(store, metric)
+    if expand:
+        indices, scores = top_k(vector, gallery, expand, metric=metric, exclude=[own])
+        found = indices[0] >= 0
+        weights = np.clip(scores[0][found], 0, None) ** EXPONENT if metric == "cosine" else np.ones(found.sum())
+        near = _directions(np.asarray(store.vectors[indices[0][found]]), metric)
+        vector = (_directions(vector[None], metric)[0] + weights @ near) / (1 + weights.sum())
+    left_out = np.concatenate([own, np.flatnonzero(~_matching(store.catalog, where or {}))])
+    wanted = POOL * k if diversity else k
+    indices, scores = top_k(vector, gallery, wanted, metric=metric, exclude=[left_out])
+    indices, scores = indices[0][indices[0] >= 0], scores[0][indices[0] >= 0]
+    if diversity:
+        chosen = _varied(np.asarray(store.vectors[indices]), scores, k, metric, diversity)
+        indices, scores = indices[chosen], scores[chosen]
     own_names = {name: f"catalog_{name}" for name in ("rank", "score")}  # a shop may have columns of that name
-    table = store.catalog.iloc[indices[0][found]].rename(columns=own_names).reset_index(drop=True)
+    table = store.catalog.iloc[indices].rename(columns=own_names).reset_index(drop=True)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
-    table.insert(1, "score", scores[0][found])
+    table.insert(1, "score", scores)
     return table
 
 
@@ -208,7 +120,7 @@ def recommend_all(store: EmbeddingStore, k: int = 5, *, metric: str = "cosine") 
     catalog = store.catalog
     same_product = catalog.groupby("product_id").indices
     exclude = [same_product[product] for product in catalog["product_id"]]
-    indices, scores = top_k(store.vectors, store.vectors, k, metric=metric, exclude=exclude)
+    indices, scores = top_k(store.vectors, _gallery(store, metric), k, metric=metric, exclude=exclude)
     query, place = np.nonzero(indices >= 0)
     found = catalog.iloc[indices[query, place]]
     columns = {
@@ -221,16 +133,25 @@ def recommend_all(store: EmbeddingStore, k: int = 5, *, metric: str = "cosine") 
     return pd.DataFrame(columns)
 
 
-def _query_vector(
-    store: EmbeddingStore, query: str | os.PathLike | np.ndarray, encoder: keras.Model | None
-) -> np.ndarray:
+@functools.lru_cache(maxsize=4)
+def _gallery(store: EmbeddingStore, metric: str) -> Gallery:
+    """The vectors of an open store, measured once."""
+    return Gallery(store.vectors, metric)
+
+
+def _find(store: EmbeddingStore, query: Query, encoder: keras.Model | None) -> tuple[int | None, np.ndarray]:
+    """The row of a query that is in the store, else None, and its vector."""
+    if isinstance(query, str):
+        rows = np.flatnonzero(store.catalog["image_id"] == query)
+        if len(rows):
+            return int(rows[0]), store.vectors[rows[0]]
     if isinstance(query, np.ndarray) and query.ndim == 1:
         if query.shape[0] != store.vectors.shape[1]:
             raise ValueError(
                 f"The query vector has {query.shape[0]} dimensions, the vectors of {store.manifest['encoder']} in "
                 f"{store.folder} have {store.vectors.shape[1]}; make it with the same encoder."
             )
-        return query
+        return None, query
     if isinstance(query, (str, os.PathLike)) and not os.path.exists(query):
         raise FileNotFoundError(f"{str(query)!r} is neither an image_id in {store.folder} nor a file.")
     if encoder is None:
@@ -238,4 +159,51 @@ def _query_vector(
             f"A photo as query needs encoder=, the one the store was made with: {store.manifest['encoder']}."
         )
     check_encoder(store, encoder)
-    return embed_images(encoder, [query], fit=store.manifest["fit"])[0]
+    return None, embed_images(encoder, [query], fit=store.manifest["fit"])[0]
+
+
+def _directions(vectors: np.ndarray, metric: str) -> np.ndarray:
+    """Vectors of length 1 where only directions count, a zero vector as it is; else unchanged."""
+    if metric != "cosine":
+        return vectors
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)
+
+
+def _taste(vectors: np.ndarray, n_liked: int, metric: str, dislike_weight: float) -> np.ndarray:
+    """One vector for all that is liked and disliked; a single liked thing is its own."""
+    if len(vectors) == 1:
+        return vectors[0]
+    vectors = _directions(vectors, metric)
+    liked, disliked = vectors[:n_liked].mean(axis=0), vectors[n_liked:]
+    return liked - dislike_weight * disliked.mean(axis=0) if len(disliked) else liked
+
+
+def _matching(catalog: pd.DataFrame, where: Mapping[str, object]) -> np.ndarray:
+    """Which rows have the wanted values: bool [n]."""
+    matching = np.ones(len(catalog), bool)
+    for column, wanted in where.items():
+        if column not in catalog:
+            raise ValueError(f"The catalogue has no column {column!r}; it has {', '.join(catalog)}.")
+        values = [wanted] if isinstance(wanted, str) or not isinstance(wanted, Iterable) else list(wanted)
+        unknown = [value for value in values if not (catalog[column] == value).any()]
+        if unknown:
+            known = ", ".join(map(str, catalog[column].dropna().unique()[:12]))
+            raise ValueError(f"No image has {unknown[0]!r} as {column}; there are {known}.")
+        matching &= catalog[column].isin(values).to_numpy()
+    return matching
+
+
+def _varied(vectors: np.ndarray, scores: np.ndarray, k: int, metric: str, diversity: float) -> list[int]:
+    """Choose k candidates one after another, each near the query and unlike those chosen before."""
+    relevance = scores if metric == "cosine" else -scores
+    vectors, likeness = _directions(vectors, metric), np.full(len(scores), -np.inf)
+    chosen: list[int] = []
+    while len(chosen) < min(k, len(scores)):
+        value = (1 - diversity) * relevance - (diversity * likeness if chosen else 0)
+        value[chosen] = -np.inf
+        best = int(np.argmax(value))
+        chosen.append(best)
+        to_best = vectors @ vectors[best] if metric == "cosine" else -np.linalg.norm(vectors - vectors[best], axis=1)
+        likeness = np.maximum(likeness, to_best)
+    return chosen

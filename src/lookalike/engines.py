@@ -1,0 +1,125 @@
+"""The encoder as one compiled function of one shape, in the precision and by the engine that are fastest here."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from lookalike.workspace import Choice, quiet_stderr
+
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}  # and OpenVINO's names for them
+ENGINES = ("tensorflow", "openvino")
+AGREEMENT = 0.999  # the least cosine to the vectors of float32 at which another precision is taken
+WORTH_TIMING = 20  # seconds of work from which on it pays to look for a faster way
+TIMED = 8  # photos
+Forward = Callable[[np.ndarray], np.ndarray]
+
+
+def compile_encoder(
+    encoder: keras.Model, *, precision: str = "float32", engine: str = "tensorflow", batch_size: int = 32
+) -> Forward:
+    """An encoder as a function of uint8 pixels [batch_size, height, width, 3] to float32 vectors [batch_size, dim].
+
+    Its weights are built in, as they are now, which lets the layers be fused. In a lower precision only the backbone
+    computes, or everything if there is no backbone inside; preprocessing, pooling and head stay in float32.
+
+    Raises
+    ------
+    ValueError
+        If the precision or the engine is unknown, or OpenVINO not installed.
+    """
+    if precision not in PRECISIONS or engine not in ENGINES:
+        raise ValueError(
+            f"precision must be one of {', '.join(PRECISIONS)} and engine one of {', '.join(ENGINES)}, or auto; "
+            f"not {precision!r} and {engine!r}."
+        )
+    if engine == "openvino" and not importlib.util.find_spec("openvino"):
+        raise ValueError("OpenVINO is not installed; pip install openvino, or leave engine='tensorflow'.")
+    model = encoder if engine == "openvino" or precision == "float32" else _in_precision(encoder, f"mixed_{precision}")
+    signature = tf.TensorSpec([batch_size, *encoder.input_shape[1:]], tf.uint8)
+
+    @tf.function(input_signature=[signature])
+    def graph(pixels):
+        return tf.cast(model(tf.cast(pixels, tf.float32), training=False), tf.float32)
+
+    if engine == "openvino":
+        import openvino
+
+        options = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
+        with quiet_stderr():
+            concrete = graph.get_concrete_function()
+            converted = openvino.convert_model(concrete, output=concrete.outputs[0].name)
+            compiled = openvino.Core().compile_model(converted, "CPU", options)
+        return lambda pixels: np.array(compiled(pixels)[0])
+    with quiet_stderr():
+        frozen = convert_variables_to_constants_v2(graph.get_concrete_function())
+    return lambda pixels: frozen(tf.constant(pixels))[0].numpy()
+
+
+def _in_precision(encoder: keras.Model, policy: str) -> keras.Model:
+    """A copy whose backbone, or which as a whole if there is none inside, computes in another precision."""
+
+    def lowered(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return type(layer).from_config(layer.get_config() | {"dtype": policy})
+
+    def copied(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, keras.Model):
+            return keras.models.clone_model(layer, clone_function=lowered)
+        return type(layer).from_config(layer.get_config())
+
+    nested = any(isinstance(layer, keras.Model) for layer in encoder.layers)
+    model = keras.models.clone_model(encoder, clone_function=copied if nested else lowered)
+    model.set_weights(encoder.get_weights())
+    return model
+
+
+def choose_engine(
+    encoder: keras.Model, pixels: np.ndarray, n_images: int, *, precision: str = "auto", engine: str = "auto"
+) -> tuple[str, str, Choice]:
+    """Time a few photos in each precision and engine that could be had, and take the fastest.
+
+    On CPUs these are float32 and bfloat16, by TensorFlow and, if it is installed, by OpenVINO; on GPUs float32 and
+    float16. One whose vectors stray from those of float32 is not taken. For work of a few seconds nothing is timed.
+
+    Parameters
+    ----------
+    pixels : uint8 [n, height, width, 3], photos of the catalogue
+    n_images
+        How many there are to compute.
+    precision, engine
+        "auto", or a name that is kept to.
+
+    Returns
+    -------
+    Precision, engine, and the choice in words.
+    """
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    precisions = ["float32", "float16" if on_gpu else "bfloat16"] if precision == "auto" else [precision]
+    with_openvino = not on_gpu and importlib.util.find_spec("openvino") is not None
+    engines = list(ENGINES[: 1 + with_openvino]) if engine == "auto" else [engine]
+    pixels = np.concatenate([pixels] * TIMED)[: len(pixels) if on_gpu else TIMED]
+    ways = [(one, other) for other in engines for one in precisions]
+    speeds: dict[tuple[str, str], float] = {}
+    reference = None
+    for way in ways:
+        forward = compile_encoder(encoder, precision=way[0], engine=way[1], batch_size=len(pixels))
+        vectors = forward(pixels)
+        reference = vectors if reference is None else reference
+        lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(reference, axis=1)
+        if np.any((vectors * reference).sum(axis=1) < AGREEMENT * lengths) or not np.isfinite(vectors).all():
+            continue
+        start = time.perf_counter()
+        forward(pixels)
+        speeds[way] = len(pixels) / (time.perf_counter() - start)
+        if n_images / speeds[way] < WORTH_TIMING:
+            break
+    best = max(speeds, key=speeds.get)
+    told = ", ".join(f"{speed:.0f} in {one} by {other}" for (one, other), speed in speeds.items())
+    short = f"; {n_images} photos take seconds" if n_images / speeds[best] < WORTH_TIMING else ""
+    return *best, Choice("precision", " by ".join(best), f"images/s here: {told}{short}")

@@ -1,0 +1,97 @@
+"""Why two photos are alike: the share of every pair of places in their cosine similarity."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from lookalike.images import fit_pixels, load_image
+from lookalike.pooling import LAYERS, shares
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A cosine similarity taken apart.
+
+    score : the cosine, in [-1, 1]
+    pairs : float64 [h, w, h', w'], what place (i, j) of the query and (i', j') of the result add; the sum is `score`
+    query_pixels, result_pixels : uint8 [height, width, 3], the photos as the encoder saw them
+    """
+
+    score: float
+    pairs: np.ndarray
+    query_pixels: np.ndarray
+    result_pixels: np.ndarray
+
+    @property
+    def query_map(self) -> np.ndarray:
+        """What each place of the query adds to the score, [h, w]."""
+        return self.pairs.sum(axis=(2, 3))
+
+    @property
+    def result_map(self) -> np.ndarray:
+        """What each place of the result adds to the score, [h', w']."""
+        return self.pairs.sum(axis=(0, 1))
+
+
+def explain(
+    encoder: keras.Model,
+    query: str | os.PathLike | np.ndarray,
+    result: str | os.PathLike | np.ndarray,
+    *,
+    fit: str = "resize",
+) -> Explanation:
+    """Take the cosine of two photos apart into the places that it comes from.
+
+    A pooled vector is a sum over places, so the product of two is a sum over pairs of places, exactly. Dense layers
+    behind the pooling, as in a trained head, are sums too while a ReLU that is open counts as open; their bias is
+    spread evenly over all places.
+    Source: Stylianou, Souvenir, Pless, "Visualizing Deep Similarity Networks", WACV 2019.
+
+    Parameters
+    ----------
+    encoder
+        Ends in global pooling, or in dense layers behind it.
+    query, result
+        Paths of photos, or uint8 pixels [height, width, 3] of any size.
+
+    Raises
+    ------
+    ImageError
+        If a file cannot be read as an image.
+    ValueError
+        If the encoder ends in something that is no sum over places.
+    """
+    pooling, steps = _pooling_and_head(encoder)
+    size = encoder.input_shape[1:3]
+    photos = [
+        (fit_pixels if isinstance(image, np.ndarray) else load_image)(image, size, fit=fit) for image in (query, result)
+    ]
+    maps = keras.Model(encoder.input, pooling.input)(np.stack(photos).astype(np.float32), training=False)
+    sums = []
+    for features in np.asarray(maps):
+        parts = shares(pooling, features.reshape(-1, features.shape[-1]))
+        for layer in steps:
+            weights, *bias = layer.get_weights()
+            parts = parts @ weights.astype(np.float64) + (bias[0] / len(parts) if bias else 0)
+            if layer.activation.__name__ == "relu":
+                parts = parts * (parts.sum(axis=0) > 0)
+        length = np.linalg.norm(parts.sum(axis=0))
+        sums.append(parts / (length or 1))
+    pairs = (sums[0] @ sums[1].T).reshape(2 * tuple(maps.shape[1:3]))
+    return Explanation(float(pairs.sum()), pairs, *photos)
+
+
+def _pooling_and_head(encoder: keras.Model) -> tuple[keras.layers.Layer, list[keras.layers.Dense]]:
+    """The layer that pools over places, and the dense layers behind it."""
+    places = [place for place, layer in enumerate(encoder.layers) if isinstance(layer, tuple(LAYERS.values()))]
+    if not places:
+        raise ValueError(f"Only vectors pooled over places can be explained; {encoder.name} pools nothing.")
+    head = [layer for layer in encoder.layers[places[-1] + 1 :] if not isinstance(layer, keras.layers.Dropout)]
+    for layer in head:
+        if not isinstance(layer, keras.layers.Dense) or layer.activation.__name__ not in ("linear", "relu"):
+            raise ValueError(f"{encoder.name} cannot be explained: its layer {layer.name!r} is no sum over places.")
+    return encoder.layers[places[-1]], head

@@ -1,0 +1,65 @@
+"""From a feature map to one vector, and how much each place of the map gave to it."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+
+@keras.saving.register_keras_serializable("lookalike")
+class GeneralizedMeanPooling2D(keras.layers.Layer):
+    """The p-th root of the mean p-th power over all places, of each channel: between their average (1) and maximum.
+
+    Source: Radenović, Tolias, Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", TPAMI 2019; 3 is where
+    its training begins. Values below 1e-6 count as 1e-6.
+    """
+
+    def __init__(self, p: float = 3.0, **options):
+        super().__init__(**options)
+        self.p = p
+
+    def call(self, places):
+        """[batch, height, width, channels] to [batch, channels]."""
+        powers = keras.ops.power(keras.ops.maximum(places, 1e-6), self.p)
+        return keras.ops.power(keras.ops.mean(powers, axis=(1, 2)), 1 / self.p)
+
+    def compute_output_shape(self, input_shape):
+        """The shape without its two places."""
+        return (input_shape[0], input_shape[-1])
+
+    def get_config(self):
+        """What the layer is made from."""
+        return super().get_config() | {"p": self.p}
+
+
+LAYERS = {
+    "avg": keras.layers.GlobalAveragePooling2D,
+    "max": keras.layers.GlobalMaxPooling2D,
+    "gem": GeneralizedMeanPooling2D,
+}
+POOLINGS = tuple(LAYERS)
+
+
+def pooling_layer(pooling: str) -> keras.layers.Layer:
+    """The layer `pooling`, in float32; ValueError if there is none of that name."""
+    if pooling not in LAYERS:
+        raise ValueError(f"pooling must be one of {', '.join(LAYERS)}, not {pooling!r}.")
+    return LAYERS[pooling](name="pooling", dtype="float32")
+
+
+def shares(layer: keras.layers.Layer, places: np.ndarray) -> np.ndarray:
+    """What each place gave to the pooled vector: float64 [places, channels], whose sum over places is that vector.
+
+    Parameters
+    ----------
+    places : array [places, channels], the feature map of one photo
+        Of a maximum all is owed to the places that reach it; of a generalized mean, to each by its p-th power.
+    """
+    places = places.astype(np.float64)
+    if isinstance(layer, keras.layers.GlobalAveragePooling2D):
+        return places / len(places)
+    if isinstance(layer, keras.layers.GlobalMaxPooling2D):
+        at_top = places == places.max(axis=0)
+        return places * at_top / at_top.sum(axis=0)
+    powers = np.maximum(places, 1e-6) ** layer.p
+    return powers / len(places) * powers.mean(axis=0) ** (1 / layer.p - 1)
