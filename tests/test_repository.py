@@ -11,16 +11,7 @@ from conftest import CLOTHING, MOBILENET, PROJECT
 # Each module imports only those named before it.
 ORDER = ("workspace", "images", "folders", "downloads", "amazon", "kaggle_sets", "sources", "splits", "catalog")
 ORDER += ("vgg16_slim", "pooling", "backbones", "fingerprints", "saving", "views", "training", "engines")
-ORDER += (
-    "stores",
-    "embeddings",
-    "gallery",
-    "similarity",
-    "recommendations",
-    "explanations",
-    "duplicates",
-    "evaluation",
-)
+ORDER += ("stores", "embeddings", "gallery", "search", "explanations", "similarity", "duplicates", "evaluation")
 ORDER += ("plots", "charts")
 MODULES = sorted((PROJECT / "src" / "lookalike").glob("[a-z]*.py"))
 

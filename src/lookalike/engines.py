@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import time
 from collections.abc import Callable
 
@@ -49,6 +50,7 @@ def compile_encoder(
         return tf.cast(model(tf.cast(pixels, tf.float32), training=False), tf.float32)
 
     if engine == "openvino":
+        sys.modules.setdefault("openvino_telemetry", None)  # imported, it would report what is converted to its makers
         import openvino
 
         options = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
