@@ -4,8 +4,20 @@ from matplotlib.colors import to_hex
 
 from conftest import make_catalog
 from lookalike.charts import show_comparison, show_counts, show_precision, show_sizes
+from lookalike.explanations import Explanation
 from lookalike.images import load_image
-from lookalike.plots import RIGHT, WRONG, show_contact_sheet, show_gallery, show_pairs, show_photos, show_probabilities
+from lookalike.plots import (
+    RIGHT,
+    WRONG,
+    show_contact_sheet,
+    show_explanations,
+    show_gallery,
+    show_map,
+    show_pairs,
+    show_photos,
+    show_probabilities,
+    show_vectors,
+)
 
 
 def results_of(catalog, labels):
@@ -152,3 +164,37 @@ def test_probabilities_are_bars_the_five_most_likely_on_top(tmp_path):
     assert right.get_title() == "shoe, with probability 0.50"
     two = show_probabilities(photo, ["bag", "cup"], np.array([0.5, 0.5])).axes[1]
     assert [text.get_text() for text in two.get_yticklabels()] == ["bag", "cup"]
+
+
+def test_vectors_are_strips_on_one_scale_beside_their_photos(tmp_path):
+    catalog = make_catalog(tmp_path, 2)
+    figure = show_vectors(catalog["path"].tolist(), np.array([[0, 1, 2], [4, 0, 1]], np.float32), ["one", "other"])
+    photos, strips = figure.axes[::2], figure.axes[1::2]
+    assert all(axes.images for axes in photos)
+    assert [[bar.get_height() for bar in axes.patches] for axes in strips] == [[0, 1, 2], [4, 0, 1]]
+    assert strips[0].get_ylim() == strips[1].get_ylim()
+    assert figure.get_suptitle() == "A photo is 3 numbers"
+
+
+def test_a_map_has_a_point_a_photo_and_no_thumbnails_on_top_of_each_other(tmp_path):
+    catalog = make_catalog(tmp_path, 12).assign(label=["a", "b"] * 5 + [None] * 2)
+    points = np.repeat(np.arange(6.0), 2)[:, None] * [1, 1]
+    figure = show_map(points, catalog, title="two by two in a row")
+    axes = figure.axes[0]
+    assert sum(len(dots.get_offsets()) for dots in axes.collections) == 12
+    assert len(axes.child_axes) == 6
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "no label"]
+    alone = show_map(np.zeros((1, 2)), catalog.head(1))
+    assert len(alone.axes[0].child_axes) == 1
+
+
+def test_explanations_show_both_photos_and_their_maps(tmp_path):
+    pixels = np.full((32, 32, 3), 200, np.uint8)
+    pairs = np.zeros((2, 2, 2, 2))
+    pairs[0, 1, 1, 0] = 0.75
+    figure = show_explanations([Explanation(0.75, pairs, pixels, pixels)], ["same thing"])
+    photo, heat, _, other = figure.axes
+    assert photo.get_ylabel() == "same thing"
+    np.testing.assert_array_equal(heat.images[1].get_array(), [[0, 0.75], [0, 0]])
+    np.testing.assert_array_equal(other.images[1].get_array(), [[0, 0], [0.75, 0]])
+    assert heat.get_title() == "its places sum to 0.750"

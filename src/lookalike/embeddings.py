@@ -15,10 +15,20 @@ import pandas as pd
 import tensorflow as tf
 
 from lookalike.catalog import save_catalog
-from lookalike.engines import choose_engine, compile_encoder
+from lookalike.engines import choose_engine, compile_encoder, has_openvino
 from lookalike.fingerprints import encoder_fingerprint
 from lookalike.images import FITS, content_hash, fit_pixels, load_image, pixel_batches
-from lookalike.stores import CATALOG, MANIFEST, SCHEMA, VECTORS, EmbeddingStore, open_store, previous_folder
+from lookalike.pooling import LAYERS
+from lookalike.stores import (
+    CATALOG,
+    MANIFEST,
+    SCHEMA,
+    VECTORS,
+    EmbeddingStore,
+    open_store,
+    previous_folder,
+    store_folder,
+)
 from lookalike.workspace import Choice, file_hash, parallel_map, progress, written_aside
 
 PLAN = "plan.json"
@@ -104,17 +114,16 @@ def embed_catalog(
         raise ValueError("The catalogue is empty; there is nothing to embed.")
     if fit not in FITS:
         raise ValueError(f"fit must be one of {', '.join(FITS)}, not {fit!r}.")
-    folder = Path(folder).absolute()
+    folder = store_folder(folder)
     if not folder.exists() and previous_folder(folder).is_dir():
         os.replace(previous_folder(folder), folder)  # a run was killed between the two renames of `_publish`
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise FileExistsError(f"{folder} is not empty and is no embedding store; choose another folder.")
     recipe = {
-        "encoder": encoder.name,
         "fingerprint": encoder_fingerprint(encoder),
         "image_size": list(encoder.input_shape[1:3]),
         "fit": fit,
-        "pooling": type(encoder.layers[-1]).__name__,
+        "pooling": next((type(one).__name__ for one in encoder.layers if isinstance(one, tuple(LAYERS.values()))), ""),
         "dim": encoder.output_shape[-1],
     }
     partial = folder.with_name(f".{folder.name}.partial")
@@ -125,7 +134,7 @@ def embed_catalog(
     missing = {key: path for key, path in zip(hashes, catalog["path"], strict=True) if key not in known}
     if missing:
         known |= _compute(encoder, missing, partial, recipe, batch_size=batch_size)
-    return _publish(folder, partial, recipe, catalog, hashes, known)
+    return _publish(folder, partial, {"encoder": encoder.name, **recipe}, catalog, hashes, known)
 
 
 def _way(encoder, catalog, folder: Path, partial: Path, recipe: dict, *, precision: str, engine: str) -> dict[str, str]:
@@ -136,7 +145,8 @@ def _way(encoder, catalog, folder: Path, partial: Path, recipe: dict, *, precisi
         there = BEFORE_ENGINES | found(json.loads(file.read_text())) if file.is_file() else {}
         way = {name: there.get(name) for name in ("precision", "engine")}
         asked = {"precision": precision, "engine": engine}
-        if recipe.items() <= there.items() and all(asked[name] in ("auto", way[name]) for name in way):
+        usable = way["engine"] != "openvino" or has_openvino()
+        if usable and recipe.items() <= there.items() and all(asked[name] in ("auto", way[name]) for name in way):
             print(Choice("precision", " by ".join(way.values()), "as in the store that is there"))
             return way
     size, fit = tuple(recipe["image_size"]), recipe["fit"]
@@ -162,6 +172,8 @@ def _compute(
     What an interrupted run has finished comes first and is kept, even if the catalogue has changed since. All batches
     have one shape, the last one filled up, and start where they would have: the vectors do not tell of a restart.
     """
+    way = {name: recipe[name] for name in ("precision", "engine")}
+    forward = compile_encoder(encoder, **way, batch_size=batch_size)  # first, as it may refuse
     rows, plan_file, row_bytes = partial / "rows.f32", partial / PLAN, 4 * recipe["dim"]
     plan = json.loads(plan_file.read_text()) if plan_file.is_file() else {}
     if plan.get("recipe") != recipe:
@@ -174,15 +186,16 @@ def _compute(
     with written_aside(plan_file) as aside:
         aside.write_text(json.dumps({"recipe": recipe, "order": order}))
     paths = [missing[key] for key in order[done:]]
-    way = {name: recipe[name] for name in ("precision", "engine")}
-    forward = compile_encoder(encoder, **way, batch_size=batch_size)
-    with open(rows, "ab") as stream, progress(total=len(order), initial=done, description="Embedding") as bar:
+    told = f"Embedding, {done} were done" if done else "Embedding"
+    with open(rows, "ab") as stream, progress(total=len(order), initial=done, description=told) as bar:
         stream.truncate(done * row_bytes)
         for pixels in pixel_batches(paths, tuple(recipe["image_size"]), batch_size=batch_size, fit=recipe["fit"]):
-            filled = np.pad(pixels, [(0, batch_size - len(pixels)), (0, 0), (0, 0), (0, 0)])
-            stream.write(forward(filled)[: len(pixels)].tobytes())
+            count = len(pixels)
+            if count < batch_size:
+                pixels = np.pad(pixels, [(0, batch_size - count), (0, 0), (0, 0), (0, 0)])
+            stream.write(forward(pixels)[:count].tobytes())
             stream.flush()
-            bar.update(len(pixels))
+            bar.update(count)
     return dict(zip(order, np.memmap(rows, np.float32, "r", shape=(len(order), recipe["dim"])), strict=True))
 
 
@@ -193,8 +206,9 @@ def _publish(
     fresh = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    if folder.exists():  # what else somebody keeps there moves along
-        shutil.copytree(folder, fresh, ignore=shutil.ignore_patterns(VECTORS, CATALOG, MANIFEST), dirs_exist_ok=True)
+    if folder.exists():  # what else somebody keeps there moves along, be it another store
+        ours = {str(folder): (VECTORS, CATALOG, MANIFEST)}
+        shutil.copytree(folder, fresh, symlinks=True, ignore=lambda at, _: ours.get(at, ()), dirs_exist_ok=True)
     array = np.lib.format.open_memmap(fresh / VECTORS, "w+", np.float32, (len(catalog), recipe["dim"]))
     for row, key in enumerate(hashes):
         array[row] = vectors[key]

@@ -22,6 +22,11 @@ TIMED = 8  # photos
 Forward = Callable[[np.ndarray], np.ndarray]
 
 
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed."""
+    return importlib.util.find_spec("openvino") is not None
+
+
 def compile_encoder(
     encoder: keras.Model, *, precision: str = "float32", engine: str = "tensorflow", batch_size: int = 32
 ) -> Forward:
@@ -40,7 +45,7 @@ def compile_encoder(
             f"precision must be one of {', '.join(PRECISIONS)} and engine one of {', '.join(ENGINES)}, or auto; "
             f"not {precision!r} and {engine!r}."
         )
-    if engine == "openvino" and not importlib.util.find_spec("openvino"):
+    if engine == "openvino" and not has_openvino():
         raise ValueError("OpenVINO is not installed; pip install openvino, or leave engine='tensorflow'.")
     model = encoder if engine == "openvino" or precision == "float32" else _in_precision(encoder, f"mixed_{precision}")
     signature = tf.TensorSpec([batch_size, *encoder.input_shape[1:]], tf.uint8)
@@ -64,21 +69,19 @@ def compile_encoder(
     return lambda pixels: frozen(tf.constant(pixels))[0].numpy()
 
 
-def _in_precision(encoder: keras.Model, policy: str) -> keras.Model:
-    """A copy whose backbone, or which as a whole if there is none inside, computes in another precision."""
+def _in_precision(model: keras.Model, policy: str) -> keras.Model:
+    """A copy in which the backbone, or all layers if there is no model inside, computes in another precision."""
+    nested = any(isinstance(layer, keras.Model) for layer in model.layers)
 
-    def lowered(layer: keras.layers.Layer) -> keras.layers.Layer:
-        return type(layer).from_config(layer.get_config() | {"dtype": policy})
-
-    def copied(layer: keras.layers.Layer) -> keras.layers.Layer:
+    def copied(layer: keras.Operation) -> keras.Operation:
         if isinstance(layer, keras.Model):
-            return keras.models.clone_model(layer, clone_function=lowered)
-        return type(layer).from_config(layer.get_config())
+            return _in_precision(layer, policy)
+        lowered = isinstance(layer, keras.layers.Layer) and not nested  # other operations follow what they are given
+        return type(layer).from_config(layer.get_config() | ({"dtype": policy} if lowered else {}))
 
-    nested = any(isinstance(layer, keras.Model) for layer in encoder.layers)
-    model = keras.models.clone_model(encoder, clone_function=copied if nested else lowered)
-    model.set_weights(encoder.get_weights())
-    return model
+    copy = keras.models.clone_model(model, clone_function=copied)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def choose_engine(
@@ -103,8 +106,7 @@ def choose_engine(
     """
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
     precisions = ["float32", "float16" if on_gpu else "bfloat16"] if precision == "auto" else [precision]
-    with_openvino = not on_gpu and importlib.util.find_spec("openvino") is not None
-    engines = list(ENGINES[: 1 + with_openvino]) if engine == "auto" else [engine]
+    engines = list(ENGINES[: 1 + (not on_gpu and has_openvino())]) if engine == "auto" else [engine]
     pixels = np.concatenate([pixels] * TIMED)[: len(pixels) if on_gpu else TIMED]
     ways = [(one, other) for other in engines for one in precisions]
     speeds: dict[tuple[str, str], float] = {}
@@ -113,8 +115,7 @@ def choose_engine(
         forward = compile_encoder(encoder, precision=way[0], engine=way[1], batch_size=len(pixels))
         vectors = forward(pixels)
         reference = vectors if reference is None else reference
-        lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(reference, axis=1)
-        if np.any((vectors * reference).sum(axis=1) < AGREEMENT * lengths) or not np.isfinite(vectors).all():
+        if way != ways[0] and not _agree(vectors, reference):
             continue
         start = time.perf_counter()
         forward(pixels)
@@ -125,3 +126,10 @@ def choose_engine(
     told = ", ".join(f"{speed:.0f} in {one} by {other}" for (one, other), speed in speeds.items())
     short = f"; {n_images} photos take seconds" if n_images / speeds[best] < WORTH_TIMING else ""
     return *best, Choice("precision", " by ".join(best), f"images/s here: {told}{short}")
+
+
+def _agree(vectors: np.ndarray, reference: np.ndarray) -> bool:
+    """Whether all vectors are finite and point where the reference does; what is zero in one must be so in both."""
+    lengths = [np.linalg.norm(each, axis=1) for each in (vectors, reference)]
+    alike = (vectors * reference).sum(axis=1) >= AGREEMENT * lengths[0] * lengths[1]
+    return bool(np.isfinite(vectors).all() and (alike & ((lengths[0] > 0) == (lengths[1] > 0))).all())

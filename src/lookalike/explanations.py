@@ -77,21 +77,23 @@ def explain(
         for layer in steps:
             weights, *bias = layer.get_weights()
             parts = parts @ weights.astype(np.float64) + (bias[0] / len(parts) if bias else 0)
-            if layer.activation.__name__ == "relu":
+            if layer.activation is keras.activations.relu:
                 parts = parts * (parts.sum(axis=0) > 0)
         length = np.linalg.norm(parts.sum(axis=0))
         sums.append(parts / (length or 1))
     pairs = (sums[0] @ sums[1].T).reshape(2 * tuple(maps.shape[1:3]))
-    return Explanation(float(pairs.sum()), pairs, *photos)
+    return Explanation(float(np.clip(pairs.sum(), -1, 1)), pairs, *photos)
 
 
 def _pooling_and_head(encoder: keras.Model) -> tuple[keras.layers.Layer, list[keras.layers.Dense]]:
     """The layer that pools over places, and the dense layers behind it."""
-    places = [place for place, layer in enumerate(encoder.layers) if isinstance(layer, tuple(LAYERS.values()))]
+    layers = encoder.operations  # with the sums and products that are no layers
+    places = [place for place, layer in enumerate(layers) if isinstance(layer, tuple(LAYERS.values()))]
     if not places:
         raise ValueError(f"Only vectors pooled over places can be explained; {encoder.name} pools nothing.")
-    head = [layer for layer in encoder.layers[places[-1] + 1 :] if not isinstance(layer, keras.layers.Dropout)]
+    head = [layer for layer in layers[places[-1] + 1 :] if not isinstance(layer, keras.layers.Dropout)]
+    simple = (keras.activations.linear, keras.activations.relu)
     for layer in head:
-        if not isinstance(layer, keras.layers.Dense) or layer.activation.__name__ not in ("linear", "relu"):
+        if not isinstance(layer, keras.layers.Dense) or layer.activation not in simple:
             raise ValueError(f"{encoder.name} cannot be explained: its layer {layer.name!r} is no sum over places.")
-    return encoder.layers[places[-1]], head
+    return layers[places[-1]], head

@@ -42,8 +42,8 @@ def _architecture(node: object, places: dict[str, int]) -> object:
         return [_architecture(item, places) for item in node]
     if not isinstance(node, dict):
         return node
-    if "layers" in node:  # a model, at any depth
-        places = {layer["name"]: place for place, layer in enumerate(node["layers"])}
+    if "layers" in node:  # a model, at any depth; the layers of a keras.Sequential are called by nobody, and unnamed
+        places = {layer.get("name"): place for place, layer in enumerate(node["layers"])}
     kept = {}
     for key, value in node.items():
         if key in ("keras_history", "input_layers", "output_layers"):

@@ -9,7 +9,7 @@ import numpy as np
 
 METRICS = ("cosine", "euclidean")
 SMALLEST = np.finfo(np.float32).tiny
-MAPPED = 1 << 27  # bytes of a mapped file that one search keeps in memory
+MAPPED = 1 << 26  # bytes of a mapped file that one search keeps in memory
 
 
 def as_float32(rows: np.ndarray) -> np.ndarray:
@@ -80,5 +80,5 @@ class Gallery:
     def release(self) -> None:
         """Let go of what is mapped from a large file: it stays in the system's cache, but takes none of our memory."""
         mapped = isinstance(self.vectors, np.memmap) and self.vectors.nbytes > MAPPED
-        if mapped and not self.vectors.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
+        if mapped and self.vectors.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):  # not a copy, nothing to lose
             self.vectors._mmap.madvise(mmap.MADV_DONTNEED)

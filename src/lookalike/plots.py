@@ -10,10 +10,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lookalike.explanations import Explanation
 from lookalike.images import ImageError, load_image
 
 # Okabe and Ito's palette, which stays apart for colour-blind readers: https://jfly.uni-koeln.de/color/
 RIGHT, WRONG, NEUTRAL = "#0072B2", "#D55E00", "#666666"
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")  # theirs too
+ROOM = 0.05  # of a map's side, for one thumbnail
 THUMBNAIL = 160  # pixels; enough for an inch and a half at the resolution of a notebook
 SCORES = {"cosine": "cosine similarity", "euclidean": "Euclidean distance"}
 STYLE = {"figure.dpi": 100, "font.size": 9, "axes.titlesize": 9, "figure.facecolor": "white", "figure.titlesize": 12}
@@ -166,5 +169,78 @@ def show_probabilities(photo: str, labels: Sequence[str], probabilities: np.ndar
         right.set(xlim=(0, 1.15), xlabel="probability")
         right.set_title(f"{labels[order[0]]}, with probability {probabilities[order[0]]:.2f}")
         right.spines[["top", "right"]].set_visible(False)
+    plt.close(figure)
+    return figure
+
+
+def show_vectors(photos: Sequence[str], vectors: np.ndarray, titles: Sequence[str], *, title: str = "") -> Figure:
+    """Photos, each beside its vector as a strip of as many bars as it has numbers, all on one scale."""
+    with plt.rc_context(STYLE):
+        size = (9, 1.25 * len(photos) + 0.6)
+        figure, grid = plt.subplots(
+            len(photos), 2, figsize=size, width_ratios=(1, 7), squeeze=False, layout="constrained"
+        )
+        highest, lowest = 1.05 * np.max(vectors), min(1.05 * np.min(vectors), 0)
+        for (left, right), photo, vector, text in zip(grid, photos, vectors, titles, strict=True):
+            _show_photo(left, photo)
+            _frame(left, NEUTRAL, 0.8)
+            right.bar(np.arange(len(vector)), vector, width=1, color=RIGHT)
+            right.set(xlim=(-1, len(vector)), ylim=(lowest, highest), yticks=[])
+            right.set_title(text, loc="left")
+            right.spines[["top", "right", "left"]].set_visible(False)
+            right.tick_params(labelbottom=right is grid[-1, 1])
+        grid[-1, 1].set_xlabel("number in the vector")
+        figure.suptitle(title or f"A photo is {vectors.shape[1]} numbers")
+    plt.close(figure)
+    return figure
+
+
+def show_map(points: np.ndarray, catalog: pd.DataFrame, *, by: str = "label", title: str = "") -> Figure:
+    """Photos at their places [n, 2] on a plane: a point each, and a thumbnail where there is room for one."""
+    values = catalog[by].fillna("no label").astype(str)
+    names = values.value_counts().index[: len(PALETTE)]
+    colours = values.map(dict(zip(names, PALETTE, strict=False))).fillna(NEUTRAL)
+    low, high = points.min(axis=0), points.max(axis=0)
+    places = (points - low) / np.where(high > low, high - low, 1)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(9.5, 7.5), layout="constrained")
+        for name in names:
+            axes.scatter(*places[values == name].T, s=14, color=colours[values == name].iloc[0], label=name)
+        axes.scatter(*places[~values.isin(names)].T, s=14, color=NEUTRAL)
+        shown: list[np.ndarray] = []
+        for place, path, colour in zip(places, catalog["path"], colours, strict=True):
+            if all(np.abs(place - other).max() > ROOM for other in shown):
+                shown.append(place)
+                inset = axes.inset_axes((*(place - ROOM / 2), ROOM, ROOM), transform=axes.transData)
+                _show_photo(inset, path)
+                _frame(inset, colour, 1.8)
+        axes.set(xlim=(-ROOM, 1 + ROOM), ylim=(-ROOM, 1 + ROOM), xticks=[], yticks=[])
+        axes.set_title(title)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", title=by, frameon=False)
+    plt.close(figure)
+    return figure
+
+
+def show_explanations(explanations: Sequence[Explanation], titles: Sequence[str] = (), *, title: str = "") -> Figure:
+    """Query and result as the encoder saw them, and where in each the score comes from: bright is much, dark little."""
+    with plt.rc_context(STYLE):
+        size = (7, 1.95 * len(explanations) + 0.5)
+        figure, grid = plt.subplots(len(explanations), 4, figsize=size, squeeze=False, layout="constrained")
+        for row, why in zip(grid, explanations, strict=True):
+            sides = ((why.query_pixels, why.query_map, "query"), (why.result_pixels, why.result_map, "result"))
+            for (photo, heat), (pixels, places, name) in zip(row.reshape(2, 2), sides, strict=True):
+                height, width = pixels.shape[:2]
+                photo.imshow(pixels)
+                photo.set_title(name)
+                heat.imshow(pixels.mean(axis=2), cmap="gray", vmin=-128, vmax=383)
+                area = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5), "interpolation": "bicubic"}
+                heat.imshow(places, cmap="inferno", alpha=0.6, vmin=min(places.min(), 0), vmax=places.max(), **area)
+                heat.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+                heat.set_title(f"its places sum to {places.sum():.3f}")
+            for axes in row:
+                axes.set(xticks=[], yticks=[])
+        for axes, text in zip(grid[:, 0], titles, strict=False):
+            axes.set_ylabel(text)
+        figure.suptitle(title or "Where the similarity comes from")
     plt.close(figure)
     return figure

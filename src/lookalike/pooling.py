@@ -16,12 +16,15 @@ class GeneralizedMeanPooling2D(keras.layers.Layer):
 
     def __init__(self, p: float = 3.0, **options):
         super().__init__(**options)
-        self.p = p
+        self.p = float(p)
 
     def call(self, places):
         """[batch, height, width, channels] to [batch, channels]."""
-        powers = keras.ops.power(keras.ops.maximum(places, 1e-6), self.p)
-        return keras.ops.power(keras.ops.mean(powers, axis=(1, 2)), 1 / self.p)
+        places = keras.ops.maximum(places, 1e-6)
+        # Shares of the highest: their powers stay within what float16 can hold, and the root above zero.
+        highest = keras.ops.stop_gradient(keras.ops.max(places, axis=(1, 2), keepdims=True))
+        powers = keras.ops.power(places / highest, self.p)
+        return highest[:, 0, 0] * keras.ops.power(keras.ops.mean(powers, axis=(1, 2)), 1 / self.p)
 
     def compute_output_shape(self, input_shape):
         """The shape without its two places."""
@@ -61,5 +64,7 @@ def shares(layer: keras.layers.Layer, places: np.ndarray) -> np.ndarray:
     if isinstance(layer, keras.layers.GlobalMaxPooling2D):
         at_top = places == places.max(axis=0)
         return places * at_top / at_top.sum(axis=0)
-    powers = np.maximum(places, 1e-6) ** layer.p
-    return powers / len(places) * powers.mean(axis=0) ** (1 / layer.p - 1)
+    places = np.maximum(places, 1e-6)
+    highest = places.max(axis=0)
+    powers = (places / highest) ** layer.p
+    return highest * powers / len(places) * powers.mean(axis=0) ** (1 / layer.p - 1)

@@ -11,7 +11,9 @@ from pathlib import Path
 import keras
 
 from lookalike import pooling  # noqa: F401, registers a layer that models may hold
+from lookalike.backbones import build_encoder, choose_backbone, embedding_encoder
 from lookalike.fingerprints import encoder_fingerprint
+from lookalike.workspace import Choice
 
 
 def save_model(model: keras.Model, file: str | Path, card: dict) -> None:
@@ -37,3 +39,29 @@ def load_model(file: str | Path, *, after: str = "02_transfer_learning.ipynb") -
     if encoder_fingerprint(model) != card["fingerprint"]:
         raise ValueError(f"{file} and its card do not belong together. Run {after} again.")
     return model, card
+
+
+def open_encoder(folder: str | Path, catalogue: str, backbone: str = "auto", **options) -> tuple[keras.Model, Choice]:
+    """The encoder for a catalogue: of the model that was trained on it, if there is one, else the backbone as it comes.
+
+    Parameters
+    ----------
+    folder
+        Where `model_recommendation.keras` lies, if 03_fine_tuning.ipynb has written one.
+    catalogue
+        The name that the model's card must give.
+    backbone
+        As `choose_backbone` takes it; a trained model of another is not used.
+    options
+        For `build_encoder`.
+    """
+    file, reason = Path(folder, "model_recommendation.keras"), "no model is trained yet"
+    if file.is_file():
+        model, card = load_model(file, after="03_fine_tuning.ipynb")
+        if card["catalogue"] == catalogue and backbone in ("auto", card["backbone"]):
+            encoder = embedding_encoder(model)
+            return encoder, Choice("encoder", encoder.name, "trained on this catalogue by 03_fine_tuning.ipynb")
+        reason = f"the trained model is a {card['backbone']} for {card['catalogue']}"
+    choice = choose_backbone(backbone)
+    encoder = build_encoder(choice.value, **options)
+    return encoder, Choice("encoder", encoder.name, f"{reason}; {choice.reason}")

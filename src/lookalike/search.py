@@ -10,7 +10,7 @@ import tensorflow as tf
 from lookalike.gallery import SMALLEST, Gallery, as_float32, vector_lengths
 
 WORST = {"cosine": -np.inf, "euclidean": np.inf}
-QUERY_BLOCK, GALLERY_BLOCK = 256, 8192  # rows at a time, at most
+QUERY_BLOCK, GALLERY_BLOCK, NUMBERS = 256, 1 << 16, 1 << 24  # rows at a time, and numbers in them, at most
 SCORES, PAIRS = 1 << 18, 1 << 18  # scores in a block; pairs that wait before they are scored exactly
 WIDTH = 32  # gallery rows that share one maximum
 MANY = 32  # queries from which on TensorFlow multiplies
@@ -29,8 +29,8 @@ def top_k(
 
     Block by block, a matrix product in float32 and the largest score of each few rows tell which rows could be among
     the best, given how far rounding can have moved them; those alone are scored anew in float64. So nothing is lost to
-    rounding, equal vectors have equal scores, and the distance of a vector to itself is 0. The extra memory does not
-    grow with the gallery.
+    rounding, equal vectors have equal scores, and the distance of a vector to itself is 0. The memory that a search
+    takes does not grow with the gallery, but for 8 bytes a vector (16 for distances) in the `Gallery`.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def top_k(
     metric
         "cosine" or "euclidean", as in `Gallery`.
     exclude
-        For each query the gallery rows that must not be returned, e.g. itself.
+        For each query the numbers of the gallery rows that must not be returned, e.g. its own.
 
     Returns
     -------
@@ -66,6 +66,8 @@ def top_k(
         )
     if exclude is not None and len(exclude) != len(queries):
         raise ValueError(f"exclude has {len(exclude)} entries for {len(queries)} queries; it needs one for each.")
+    if any(np.size(rows) and np.asarray(rows).dtype.kind not in "iu" for rows in (() if exclude is None else exclude)):
+        raise ValueError("exclude must hold the numbers of rows, not a mask or fractions; np.flatnonzero makes them.")
     indices = np.full((len(queries), k), -1, np.int64)
     scores = np.full((len(queries), k), WORST[metric], np.float32)
     for start in range(0, len(queries), QUERY_BLOCK):
@@ -91,7 +93,10 @@ class _Scorer:
         apart = np.sqrt((moved.astype(np.float64) ** 2).sum(axis=1))
         longest = gallery.lengths.max(initial=0)  # such that no product overflows
         self.shrink = 1 / max(1, longest / 1e30) / (1 if self.cosine else max(apart.max(), SMALLEST))
-        self.doubt = self.terms * ROUNDING * apart * (1 if self.cosine else self.shrink)
+        # Numbers below SMALLEST may count as 0: TensorFlow makes them so.
+        self.doubt = self.terms * (ROUNDING * apart * (1 if self.cosine else self.shrink) + SMALLEST)
+        # Distances that float32 cannot tell apart are ties: of a far query, more than the product can have mixed up.
+        self.ties = 0 if self.cosine else ROUNDING * apart**2 * self.shrink
         self.queries = np.ascontiguousarray((moved * self.shrink).T, np.float32)
 
     def __call__(self, rows: slice, block: np.ndarray, values: np.ndarray, width: int) -> np.ndarray:
@@ -105,10 +110,10 @@ class _Scorer:
         if self.gallery.offset is not None:
             offset = (self.gallery.offset[rows] * (1 if self.cosine else self.shrink)).clip(min=-LARGEST)
             np.add(product, offset[:, None].astype(np.float32), out=values)
-            slack += 2 * ROUNDING * np.abs(offset)
+            slack += 3 * ROUNDING * np.abs(offset)
         starts = np.arange(0, len(block), width)
         weight, slack = np.maximum.reduceat(weight, starts), np.maximum.reduceat(slack, starts)
-        return np.outer(weight, self.doubt) + slack[:, None]
+        return np.outer(weight, self.doubt) + slack[:, None] + self.ties
 
 
 def _multiply(block: np.ndarray, queries: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -136,7 +141,8 @@ def _search(queries, lengths, gallery: Gallery, exclude, indices, scores) -> Non
     order = np.argsort(banned, kind="stable")
     banned, who = banned[order], np.repeat(np.arange(len(exclude)), [np.size(rows) for rows in exclude])[order]
     width = int(np.clip(n_rows // (4 * k), 1, WIDTH))
-    n_parts = max(min(SCORES // n_queries, GALLERY_BLOCK, n_rows + width) // width, 1)
+    size = min(SCORES // n_queries, GALLERY_BLOCK, NUMBERS // max(queries.shape[1], 1), n_rows + width)
+    n_parts = max(size // width, 1)
     buffer = np.empty((n_parts, width, n_queries), np.float32)
     best = np.full((k, n_queries), -np.inf)  # the largest lower bounds, of as many different rows
     found, n_found = [], 0
@@ -173,7 +179,7 @@ def _settle(queries, gallery: Gallery, found: list[tuple], floor, indices, score
     step = max(1, (1 << 17) // max(queries.shape[1], 1))
     for start in range(0, len(query), step):
         rows = slice(start, start + step)
-        vectors = np.asarray(gallery.vectors[row[rows]], np.float32)
+        vectors = as_float32(gallery.vectors[row[rows]])
         values[rows] = _exact(queries[query[rows]], vectors, gallery.metric)
     gallery.release()
     # Sorted as the float32 numbers that the caller sees, so that what looks like a tie is ordered as one.

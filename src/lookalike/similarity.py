@@ -16,7 +16,7 @@ from lookalike.gallery import METRICS, Gallery
 from lookalike.search import top_k
 from lookalike.stores import EmbeddingStore, check_encoder
 
-__all__ = ["METRICS", "explain", "recommend", "recommend_all", "top_k"]
+__all__ = ["METRICS", "Gallery", "explain", "recommend", "recommend_all", "top_k"]
 
 Query = str | os.PathLike | np.ndarray
 EXPONENT = 3  # of the similarities that weigh the results in query expansion
@@ -28,7 +28,7 @@ def recommend(
     query: Query | Iterable[Query],
     k: int = 5,
     *,
-    disliked: Iterable[Query] = (),
+    disliked: Query | Iterable[Query] = (),
     encoder: keras.Model | None = None,
     metric: str = "cosine",
     where: Mapping[str, object] | None = None,
@@ -59,8 +59,8 @@ def recommend(
         From 0, the nearest, to 1: how much a result must also differ from those above it (maximal marginal relevance;
         Carbonell and Goldstein, SIGIR 1998). Scores then need not fall.
     expand
-        Search again with the mean of the query and so many of its first results, under "cosine" weighted by the cube
-        of their similarity (alpha query expansion; Radenović, Tolias, Chum, TPAMI 2019).
+        Search again with the mean of the query and so many of its first results, whatever `where` asks for; under
+        "cosine" weighted by the cube of their similarity (alpha query expansion; Radenović, Tolias, Chum, TPAMI 2019).
 
     Returns
     -------
@@ -76,8 +76,9 @@ def recommend(
     """
     if not 0 <= diversity <= 1:
         raise ValueError(f"diversity must be between 0 and 1, not {diversity}.")
-    single = isinstance(query, (str, os.PathLike, np.ndarray))
-    liked, disliked = ([query] if single else list(query)), list(disliked)
+    if expand < 0:
+        raise ValueError(f"expand must be 0 or more, not {expand}.")
+    liked, disliked = _listed(query), _listed(disliked)
     if not liked:
         raise ValueError("Nothing is liked: give at least one image_id, photo or vector as query.")
     rows, vectors = zip(*(_find(store, one, encoder) for one in [*liked, *disliked]), strict=True)
@@ -139,6 +140,15 @@ def _gallery(store: EmbeddingStore, metric: str) -> Gallery:
     return Gallery(store.vectors, metric)
 
 
+def _listed(queries: Query | Iterable[Query]) -> list[Query]:
+    """One query or several, which may also be an array of vectors or of names, as a list."""
+    if isinstance(queries, np.ndarray):
+        single = queries.dtype.kind not in "OTU" and (queries.dtype.kind != "f" or queries.ndim != 2)
+    else:
+        single = isinstance(queries, (str, os.PathLike))
+    return [queries] if single else list(queries)
+
+
 def _find(store: EmbeddingStore, query: Query, encoder: keras.Model | None) -> tuple[int | None, np.ndarray]:
     """The row of a query that is in the store, else None, and its vector."""
     if isinstance(query, str):
@@ -152,6 +162,8 @@ def _find(store: EmbeddingStore, query: Query, encoder: keras.Model | None) -> t
                 f"{store.folder} have {store.vectors.shape[1]}; make it with the same encoder."
             )
         return None, query
+    if not isinstance(query, (str, os.PathLike, np.ndarray)):
+        raise ValueError(f"A query is an image_id, a path, pixels or a vector, not {query!r}.")
     if isinstance(query, (str, os.PathLike)) and not os.path.exists(query):
         raise FileNotFoundError(f"{str(query)!r} is neither an image_id in {store.folder} nor a file.")
     if encoder is None:
@@ -186,11 +198,13 @@ def _matching(catalog: pd.DataFrame, where: Mapping[str, object]) -> np.ndarray:
         if column not in catalog:
             raise ValueError(f"The catalogue has no column {column!r}; it has {', '.join(catalog)}.")
         values = [wanted] if isinstance(wanted, str) or not isinstance(wanted, Iterable) else list(wanted)
-        unknown = [value for value in values if not (catalog[column] == value).any()]
+        found = [(catalog[column] == value).fillna(False).to_numpy(bool) for value in values]
+        unknown = [value for value, rows in zip(values, found, strict=True) if not rows.any()]
         if unknown:
-            known = ", ".join(map(str, catalog[column].dropna().unique()[:12]))
-            raise ValueError(f"No image has {unknown[0]!r} as {column}; there are {known}.")
-        matching &= catalog[column].isin(values).to_numpy()
+            known = catalog[column].dropna().unique().tolist()
+            told = ", ".join(map(repr, known[:12])) + (f" and {len(known) - 12} more" if known[12:] else "")
+            raise ValueError(f"No image has {unknown[0]!r} as {column}; there are {told or 'none with a value'}.")
+        matching &= np.any(found, axis=0)
     return matching
 
 

@@ -29,6 +29,12 @@ class EmbeddingStore:
     manifest: dict
 
 
+def store_folder(folder: str | Path) -> Path:
+    """The absolute path of a store, which may be a link to one."""
+    folder = Path(folder).absolute()
+    return folder.resolve() if folder.is_symlink() else folder
+
+
 def previous_folder(folder: Path) -> Path:
     """Where a store lies for the moment in which another takes its place."""
     return folder.with_name(f".{folder.name}.previous")
@@ -44,11 +50,11 @@ def open_store(folder: str | Path) -> EmbeddingStore:
     ValueError
         If a file was changed or cut, or the store is of a newer schema; the message names it.
     """
-    folder = Path(folder).absolute()
+    folder = store_folder(folder)
     if not folder.exists() and previous_folder(folder).is_dir():
         folder = previous_folder(folder)  # the next `embed_catalog` puts it back
     if not (folder / MANIFEST).is_file():
-        raise FileNotFoundError(f"No embeddings at {folder}. Run 00_quickstart.ipynb, or embed_catalog, first.")
+        raise FileNotFoundError(f"No embeddings at {folder}. Run 04_embeddings.ipynb, or 00_quickstart, first.")
     manifest = json.loads((folder / MANIFEST).read_text())
     if manifest["schema"] > SCHEMA:
         raise ValueError(f"{folder} has schema {manifest['schema']}, newer than {SCHEMA}. Update Lookalike.")

@@ -14,6 +14,7 @@ import pytest
 from conftest import PROJECT, write_photo
 from lookalike.catalog import read_catalog
 from lookalike.saving import load_model
+from lookalike.stores import open_store
 
 RUNNER = PROJECT / "notebooks" / "run.py"
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -93,7 +94,7 @@ def test_the_series_runs_on_a_folder_of_ones_own(series):
 
 def test_the_quickstart_recommends_for_every_photo(series):
     labelled, home, _ = series
-    table = pd.read_csv(next((home / "embeddings").glob("*/recommendations.csv")))
+    table = pd.read_csv(next((home / "embeddings").glob("*-avg/recommendations.csv")))
     assert len(table) == 5 * (COUNT if labelled else COUNT // 2)
     assert (table["image_id"] != table["recommended_image_id"]).all()
     text = text_of(executed(home, "00_quickstart"))
@@ -122,6 +123,32 @@ def test_the_trained_model_has_a_card_and_opens_in_safe_mode(series):
         assert card["photos"] == {"train": 34, "validation": 8, "test": 6}
         assert model.get_layer("embedding").output.shape == (None, 256)
         assert "largest difference after loading: 0.0e+00" in text_of(executed(home, "03_fine_tuning"))
+
+
+def test_the_embeddings_notebook_resumes_grows_and_draws_a_map(series):
+    labelled, home, _ = series
+    notebook = executed(home, "04_embeddings")
+    text = text_of(notebook)
+    assert ("trained on this catalogue" in text) == labelled
+    assert "equal to a run without interruption: True" in text
+    assert "broken.jpg: not an image" in text
+    assert re.search(r"of the \d+ nearest, \d+\.\d% are the same", text)
+    store = open_store(next((home / "embeddings").glob("*-trained" if labelled else "*-avg")))
+    assert len(store.vectors) == (COUNT if labelled else COUNT // 2)
+    figures = [output for output in outputs_of(notebook) if "image/png" in output.get("data", {})]
+    assert len(figures) == 3
+
+
+def test_the_recommendations_notebook_agrees_with_its_witness_and_adds_up(series):
+    labelled, home, _ = series
+    text = text_of(executed(home, "05_recommendations"))
+    assert "same neighbours for 100.0% of the photos" in text
+    sums = re.findall(r"pairs sum to ([\d.]+), cosine ([\d.]+);", text)
+    assert sums
+    assert all(abs(float(total) - float(cosine)) < 1e-4 for total, cosine in sums)
+    assert ("expanded by 3 results" in text) == labelled
+    table = pd.read_csv(next((home / "embeddings").glob("*-trained" if labelled else "*-avg")) / "recommendations.csv")
+    assert set(table["rank"]) == {1, 2, 3, 4, 5}
 
 
 def test_the_data_notebook_reports_copies_and_small_images_and_keeps_copies_on_one_side(tmp_path):

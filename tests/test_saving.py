@@ -1,0 +1,37 @@
+import pytest
+
+from lookalike.backbones import build_classifier, build_encoder
+from lookalike.fingerprints import encoder_fingerprint
+from lookalike.saving import open_encoder, save_model
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A classifier for the catalogue `shop`, saved as notebook 03 does."""
+    classifier = build_classifier(build_encoder("VGG16Slim", weights=None, image_size=32), 3, dim=7)
+    save_model(classifier, tmp_path / "model_recommendation.keras", {"catalogue": "shop", "backbone": "VGG16Slim"})
+    return classifier
+
+
+@pytest.mark.parametrize("backbone", ["auto", "VGG16Slim"])
+def test_the_model_trained_on_a_catalogue_gives_its_second_to_last_layer(trained, tmp_path, backbone):
+    encoder, choice = open_encoder(tmp_path, "shop", backbone)
+    assert encoder.output_shape == (None, 7)
+    assert encoder.get_layer("embedding").get_weights()[0].shape == (128, 7)
+    assert str(choice) == (
+        "encoder = VGG16Slim-avg-untrained-trained: trained on this catalogue by 03_fine_tuning.ipynb"
+    )
+
+
+@pytest.mark.parametrize(("catalogue", "backbone"), [("another shop", "VGG16Slim"), ("shop", "MobileNetV2")])
+def test_a_model_of_another_catalogue_or_backbone_is_not_used_and_that_is_said(trained, tmp_path, catalogue, backbone):
+    encoder, choice = open_encoder(tmp_path, catalogue, backbone, weights=None, image_size=32, seed=0)
+    expected = build_encoder(backbone, weights=None, image_size=32, seed=0)
+    assert encoder_fingerprint(encoder) == encoder_fingerprint(expected)
+    assert "the trained model is a VGG16Slim for shop" in choice.reason
+
+
+def test_without_a_trained_model_the_backbone_is_taken_as_it_comes(tmp_path):
+    encoder, choice = open_encoder(tmp_path, "shop", "VGG16Slim", weights=None, image_size=32)
+    assert encoder.output_shape == (None, 128)
+    assert choice.reason == "no model is trained yet; as asked"
