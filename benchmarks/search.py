@@ -78,13 +78,15 @@ def compare(n: int, dim: int, n_queries: int, repeats: int, random: np.random.Ge
     }
     same = np.mean(ways["Lookalike"]() == ways["faiss flat"]())
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats + 1):
+    for _ in range(repeats):
         for name, run in ways.items():
-            time.sleep(0.05)  # so that no way inherits the busy threads of the one before
-            begin = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - begin)
-    seconds = {name: statistics.median(values[1:]) for name, values in times.items()}
+            time.sleep(0.1)  # so that no way finds the threads of the one before still busy,
+            run()  # and each its own awake
+            for _ in range(3):
+                begin = time.perf_counter()
+                run()
+                times[name].append(time.perf_counter() - begin)
+    seconds = {name: statistics.median(values) for name, values in times.items()}
     return [
         {
             "vectors": f"{n:,} x {dim}",
@@ -120,7 +122,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 256])
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--mapped", type=int, default=1_000_000, help="vectors of 128 numbers on disk; 0 for none")
     options = parser.parse_args()
     random = np.random.default_rng(0)

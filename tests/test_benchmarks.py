@@ -1,10 +1,13 @@
 """RESULTS.md is written by the benchmarks, a section each."""
 
+import json
+import runpy
 import sys
 
 import pandas as pd
+import pytest
 
-from conftest import PROJECT
+from conftest import PROJECT, write_photo
 
 sys.path.append(str(PROJECT / "benchmarks"))
 import results
@@ -29,3 +32,34 @@ def test_every_committed_result_names_its_command():
     for section in sections:
         script = section.split("`python ")[1].split()[0]
         assert (PROJECT / script).is_file()
+
+
+def run_benchmark(name, arguments, tmp_path, monkeypatch, capsys):
+    """The JSON line of a benchmark, and what it wrote, in this process."""
+    monkeypatch.setattr(results, "FILE", tmp_path / "RESULTS.md")
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    runpy.run_path(str(PROJECT / "benchmarks" / name), run_name="__main__")
+    return json.loads(capsys.readouterr().out.splitlines()[-1]), (tmp_path / "RESULTS.md").read_text()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+def test_search_is_compared_with_others_that_find_the_same(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("faiss")
+    small = ("--sizes", 2000, "--dim", 16, "--queries", 1, 40, "--repeats", 1, "--mapped", 3000)
+    told, written = run_benchmark("search.py", small, tmp_path, monkeypatch, capsys)
+    ratios = told["time relative to faiss flat"]
+    assert list(ratios) == ["2,000 x 16, 1", "2,000 x 16, 40"]
+    assert all(ratio > 0 for ratio in ratios.values())
+    assert written.count("100.00%") == 2
+    assert "3,000 x 128 (2 MB) mapped from disk" in written
+
+
+def test_precisions_are_compared_on_photos_that_search_among_others(tmp_path, monkeypatch, capsys):
+    for number in range(40):
+        split = "train" if number < 30 else "validation"
+        write_photo(tmp_path / "photos" / split / ("cup" if number % 2 else "plate") / f"{number}.png", number)
+    arguments = ("--data", tmp_path / "photos", "--backbones", "--overlap", "VGG16Slim")
+    told, written = run_benchmark("embedding.py", arguments, tmp_path, monkeypatch, capsys)
+    assert told == {}
+    assert "| float32 | tensorflow | 1.00000 | 100.00% |" in written
+    assert "| bfloat16 | tensorflow | 0.99" in written

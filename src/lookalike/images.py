@@ -217,7 +217,8 @@ def pixel_batches(
 ) -> Iterator[np.ndarray]:
     """Decode photos in threads, ahead of the reader: uint8 batches [<= batch_size, height, width, 3], in order."""
     batch = []
-    for pixels in parallel_map(lambda path: load_image(path, size, fit=fit), paths):
+    # Two batches ahead, so that the threads find work for as long as the network takes for one.
+    for pixels in parallel_map(lambda path: load_image(path, size, fit=fit), paths, ahead=2 * batch_size):
         batch.append(pixels)
         if len(batch) == batch_size:
             yield np.stack(batch)

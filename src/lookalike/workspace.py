@@ -156,18 +156,21 @@ def progress(
     )
 
 
-def parallel_map(function: Callable, items: Iterable, *, workers: int | None = None) -> Iterator:
+def parallel_map(
+    function: Callable, items: Iterable, *, workers: int | None = None, ahead: int | None = None
+) -> Iterator:
     """Apply `function` to `items` in threads; results come in order, with a bounded number under way.
 
-    Unlike `Executor.map`, it never holds more than four items a worker, so a million files cost no memory.
+    Unlike `Executor.map`, it never holds more than `ahead` items, or four a worker, so a million files cost no memory.
     """
     workers = workers or min(32, 2 * (os.cpu_count() or 1))
+    ahead = ahead or 4 * workers
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque = deque()
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) >= 4 * workers:
+                if len(waiting) >= ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
