@@ -90,7 +90,8 @@ def choose_engine(
     """Time a few photos in each precision and engine that could be had, and take the fastest.
 
     On CPUs these are float32 and bfloat16, by TensorFlow and, if it is installed, by OpenVINO; on GPUs float32 and
-    float16. One whose vectors stray from those of float32 is not taken. For work of a few seconds nothing is timed.
+    float16. One whose vectors stray from those of float32 is not taken. For work of a few seconds only the first is
+    timed.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import weakref
 
 import keras
 import numpy as np
@@ -22,6 +23,7 @@ _INDIFFERENT = {
 _INDIFFERENT |= {"sparse", "ragged", "optional", "autocast", "seed", "batch_shape", "batch_input_shape"}
 _INDIFFERENT |= {f"{part}_initializer" for part in ("kernel", "bias", "beta", "gamma", "depthwise", "pointwise")}
 _INDIFFERENT |= {"moving_mean_initializer", "moving_variance_initializer"}
+_ARCHITECTURES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def encoder_fingerprint(encoder: keras.Model) -> str:
@@ -29,10 +31,13 @@ def encoder_fingerprint(encoder: keras.Model) -> str:
 
     It survives saving, reloading and another process; names of layers and training settings do not count.
     """
-    parts = [encoder.input_shape, _architecture(encoder.get_config(), {})]
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
+    if encoder not in _ARCHITECTURES:  # weights may change any time, and are hashed each time
+        parts = [encoder.input_shape, _architecture(encoder.get_config(), {})]
+        _ARCHITECTURES[encoder] = json.dumps(parts, sort_keys=True, default=str)
+    digest = hashlib.sha256(_ARCHITECTURES[encoder].encode())
     for array in encoder.get_weights():
-        digest.update(str(array.shape).encode() + np.ascontiguousarray(array, np.float32).tobytes())
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array, np.float32).data)
     return digest.hexdigest()[:16]
 
 
