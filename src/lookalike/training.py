@@ -177,8 +177,7 @@ def _weights(targets: np.ndarray, class_weight: str | None) -> np.ndarray:
 def _precision(model: keras.Model, name: str) -> Iterator[None]:
     """Let the layers compute in another precision while training; their weights stay float32."""
     layers = [layer for layer in model._flatten_layers() if layer.dtype_policy.name == "float32" and name != "float32"]
-    # A softmax in float16 would lose small probabilities, a mean over many places its last digits.
-    layers = [layer for layer in layers if layer.name not in ("label", "pooling")]
+    layers = [layer for layer in layers if layer.name not in ("pooling", "label")]  # float16 would lose small numbers
     for layer in layers:
         layer.dtype_policy = name
     try:
