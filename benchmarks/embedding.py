@@ -5,8 +5,9 @@ python benchmarks/embedding.py --data DIR
 The loop is `load_img`, `preprocess_input` and `model.predict`, photo by photo. Ours is `embed_catalog`, which reads,
 decodes, computes and writes. The forward pass alone has its pixels ready in memory, in each precision and engine that
 this machine has. Rates are those of a long run: the time that more photos took, beyond that of a few. Weights are
-random, which costs the same time. With --overlap and weights that mean something it also measures what precision does
-to the neighbours. Ends with one JSON object.
+random, which costs the same time; but with weights that mean something "auto" may refuse a precision whose vectors
+stray. With --overlap and such weights it also measures what precision does to the neighbours, and what "auto" takes.
+Ends with one JSON object.
 """
 
 from __future__ import annotations
@@ -98,8 +99,8 @@ def measure(name: str, catalog: pd.DataFrame) -> dict:
     return result
 
 
-def overlap(data: Path, backbone: str, options: dict) -> pd.DataFrame:
-    """What each precision does to the vectors: validation photos searching among train photos."""
+def overlap(data: Path, backbone: str, options: dict) -> tuple[pd.DataFrame, str]:
+    """What each precision does to the vectors, and which is taken: validation photos searching among train photos."""
     catalog, _ = load_catalog("folder", data)
     encoder = build_encoder(backbone, **options)
     splits = {"gallery_split": "train", "query_split": "validation"}
@@ -122,7 +123,8 @@ def overlap(data: Path, backbone: str, options: dict) -> pd.DataFrame:
             row = {"precision": precision, "engine": engine, "smallest cosine": f"{cosine.min():.5f}"}
             row |= {"same among the 10 nearest": f"{same:.2%}", "Precision@10": f"{scores.mean():.4f}"}
             rows.append(row | {"change, 95 % interval": f"{low:+.4f} to {high:+.4f}"})
-    return pd.DataFrame(rows)
+    pixels = next(pixel_batches(catalog["path"].sample(BATCH, random_state=0), encoder.input_shape[1:3]))
+    return pd.DataFrame(rows), f"`auto` takes: {choose_engine(encoder, pixels, 1_000_000)[2]}."
 
 
 def main() -> None:
@@ -166,11 +168,11 @@ def main() -> None:
     if options.overlap:
         chosen = {"weights": options.weights} | ({} if options.alpha is None else {"alpha": options.alpha})
         name = " ".join(filter(None, [options.overlap, str(options.alpha or "")]))
-        table = overlap(options.data, options.overlap, chosen)
+        table, note = overlap(options.data, options.overlap, chosen)
         arguments = f"--backbones --overlap {options.overlap} --weights FILE" + f" --alpha {options.alpha}" * bool(
             options.alpha
         )
-        record(f"What precision does to {name}", f"python benchmarks/embedding.py --data DIR {arguments}", table)
+        record(f"What precision does to {name}", f"python benchmarks/embedding.py --data DIR {arguments}", table, note)
     print(json.dumps({name: {what: round(ratio, 3) for what, ratio in row.items()} for name, row in ratios.items()}))
 
 

@@ -31,6 +31,16 @@ def test_a_model_of_another_catalogue_or_backbone_is_not_used_and_that_is_said(t
     assert "the trained model is a VGG16Slim for shop" in choice.reason
 
 
+@pytest.mark.parametrize(("alpha", "used"), [(0.35, True), (None, True), (1.0, False)])
+def test_a_model_of_another_width_is_not_used(tmp_path, alpha, used):
+    classifier = build_classifier(build_encoder("MobileNetV2", weights=None, alpha=0.35, image_size=32), 3, dim=7)
+    card = {"catalogue": "shop", "backbone": "MobileNetV2", "alpha": 0.35}
+    save_model(classifier, tmp_path / "model_recommendation.keras", card)
+    encoder, choice = open_encoder(tmp_path, "shop", "MobileNetV2", alpha=alpha, weights=None, image_size=32)
+    assert encoder.name.endswith("-trained") == used
+    assert used or "the trained model is a MobileNetV2 of alpha 0.35 for shop" in choice.reason
+
+
 def test_without_a_trained_model_the_backbone_is_taken_as_it_comes(tmp_path):
     encoder, choice = open_encoder(tmp_path, "shop", "VGG16Slim", weights=None, image_size=32)
     assert encoder.output_shape == (None, 128)

@@ -105,10 +105,10 @@ def test_by_cosine_likes_and_dislikes_count_by_their_directions_alone():
     np.testing.assert_allclose(table["score"], cosines((2, 1), [(7, 5), (0, 2), (5, -7), (-7, -5)]), atol=1e-6)
 
 
-def test_by_distance_likes_and_dislikes_count_as_they_are():
+def test_by_distance_a_taste_moves_away_from_the_dislikes():
     #                   a       b       c         d       e       f
-    store = make_store([(2, 0), (0, 2), (5, -10), (4, 0), (0, 3), (0, 0)])
-    table = recommend(store, ["a", "b"], 9, disliked=["c"], metric="euclidean")  # (1, 1) - 0.2 * (5, -10) = (0, 3)
+    store = make_store([(2, 0), (0, 2), (6, -9), (4, 0), (0, 3), (0, 0)])
+    table = recommend(store, ["a", "b"], 9, disliked=["c"], metric="euclidean")  # (1, 1) - 0.2 * (5, -10)
     assert list(table["image_id"]) == ["e", "f", "d"]
     np.testing.assert_allclose(table["score"], [0, 3, 5], atol=1e-6)
 
@@ -132,7 +132,9 @@ def test_any_taste_under_any_filter_agrees_with_sorting_everything(data):
     vectors = store.vectors.astype(float)
     if metric == "cosine":
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    taste = vectors[liked].mean(axis=0) - (0.2 * vectors[disliked].mean(axis=0) if disliked else 0)
+    taste = mean = vectors[liked].mean(axis=0)
+    if disliked:
+        taste = mean - 0.2 * (vectors[disliked].mean(axis=0) - (0 if metric == "cosine" else mean))
     scores = cosines(taste, vectors) if metric == "cosine" else np.linalg.norm(vectors - taste, axis=1)
     asked = {*liked, *disliked}
     allowed = [

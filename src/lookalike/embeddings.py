@@ -150,7 +150,8 @@ def _way(encoder, catalog, folder: Path, partial: Path, recipe: dict, *, precisi
             print(Choice("precision", " by ".join(way.values()), "as in the store that is there"))
             return way
     size, fit = tuple(recipe["image_size"]), recipe["fit"]
-    pixels = next(pixel_batches(catalog["path"][:32], size, fit=fit))
+    drawn = np.random.default_rng(0).permutation(len(catalog))[:32]  # of all kinds, in a catalogue sorted by kind
+    pixels = next(pixel_batches(catalog["path"].iloc[drawn], size, fit=fit))
     precision, engine, choice = choose_engine(encoder, pixels, len(catalog), precision=precision, engine=engine)
     print(choice)
     return {"precision": precision, "engine": engine}

@@ -46,10 +46,10 @@ def explain(
 ) -> Explanation:
     """Take the cosine of two photos apart into the places that it comes from.
 
-    A pooled vector is a sum over places, so the product of two is a sum over pairs of places, exactly. Dense layers
-    behind the pooling, as in a trained head, are sums too while a ReLU that is open counts as open; their bias is
-    spread evenly over all places.
-    Source: Stylianou, Souvenir, Pless, "Visualizing Deep Similarity Networks", WACV 2019.
+    A pooled vector is a sum over places, so the product of two is a sum over pairs of places, exactly.
+    Source: Stylianou, Souvenir, Pless, "Visualizing Deep Similarity Networks", WACV 2019. Ours is what follows for
+    dense layers behind the pooling, as in a trained head: the sum stays exact, but how it is shared out is a
+    convention. Of a ReLU each place gets its part where the whole is positive, of a bias all get the same.
 
     Parameters
     ----------

@@ -51,17 +51,19 @@ def open_encoder(folder: str | Path, catalogue: str, backbone: str = "auto", **o
     catalogue
         The name that the model's card must give.
     backbone
-        As `choose_backbone` takes it; a trained model of another is not used.
+        As `choose_backbone` takes it; a trained model of another, or of another `alpha`, is not used.
     options
         For `build_encoder`.
     """
     file, reason = Path(folder, "model_recommendation.keras"), "no model is trained yet"
     if file.is_file():
         model, card = load_model(file, after="03_fine_tuning.ipynb")
-        if card["catalogue"] == catalogue and backbone in ("auto", card["backbone"]):
+        same = backbone in ("auto", card["backbone"]) and options.get("alpha") in (None, card.get("alpha"))
+        if card["catalogue"] == catalogue and same:
             encoder = embedding_encoder(model)
             return encoder, Choice("encoder", encoder.name, "trained on this catalogue by 03_fine_tuning.ipynb")
-        reason = f"the trained model is a {card['backbone']} for {card['catalogue']}"
+        width = f" of alpha {card['alpha']}" if card.get("alpha") else ""
+        reason = f"the trained model is a {card['backbone']}{width} for {card['catalogue']}"
     choice = choose_backbone(backbone)
     encoder = build_encoder(choice.value, **options)
     return encoder, Choice("encoder", encoder.name, f"{reason}; {choice.reason}")

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours in bounded memory: one matrix product, and a choice that costs little beside it."""
+"""Exact nearest neighbours in bounded memory: one matrix product, and a choice that is cheap among many vectors."""
 
 from __future__ import annotations
 

@@ -46,9 +46,10 @@ def recommend(
         the path of a photo or uint8 pixels [height, width, 3]; or a vector [dim]. Several of these in a list are liked
         things, and what is sought is their mean.
     disliked
-        Things to keep away from: `dislike_weight` times their mean is taken off. Source: Rocchio, "Relevance Feedback
-        in Information Retrieval", 1971; the weight is the 0.15 / 0.75 of Manning, Raghavan, Schütze, "Introduction to
-        Information Retrieval", 2008, section 9.1. Under "cosine" each vector counts by its direction alone.
+        Things to keep away from. Under "cosine", where each vector counts by its direction alone, `dislike_weight`
+        times their mean is taken off; under "euclidean" the mean of the liked is moved away from theirs by that part of
+        the way between the two. Source: Rocchio, "Relevance Feedback in Information Retrieval", 1971; the weight is the
+        0.15 / 0.75 of Manning, Raghavan, Schütze, "Introduction to Information Retrieval", 2008, section 9.1.
     metric
         "cosine" or "euclidean".
     where
@@ -56,15 +57,16 @@ def recommend(
     other_products
         Leave out the other views of the products asked with too.
     diversity
-        From 0, the nearest, to 1: how much a result must also differ from those above it (maximal marginal relevance;
-        Carbonell and Goldstein, SIGIR 1998). Scores then need not fall.
+        From 0, the nearest, to 1: how much a result, chosen among the nearest 10 k, must also differ from those above
+        it (maximal marginal relevance; Carbonell and Goldstein, SIGIR 1998). Scores then need not fall.
     expand
         Search again with the mean of the query and so many of its first results, whatever `where` asks for; under
         "cosine" weighted by the cube of their similarity (alpha query expansion; Radenović, Tolias, Chum, TPAMI 2019).
 
     Returns
     -------
-    DataFrame, best first: `rank` from 1, `score`, then the catalogue's columns.
+    DataFrame, best first: `rank` from 1, `score`, then the catalogue's columns. The score is to what was searched with:
+    of several likes, or an expanded query, to their mean.
 
     Raises
     ------
@@ -188,7 +190,10 @@ def _taste(vectors: np.ndarray, n_liked: int, metric: str, dislike_weight: float
         return vectors[0]
     vectors = _directions(vectors, metric)
     liked, disliked = vectors[:n_liked].mean(axis=0), vectors[n_liked:]
-    return liked - dislike_weight * disliked.mean(axis=0) if len(disliked) else liked
+    if not len(disliked):
+        return liked
+    away = disliked.mean(axis=0) if metric == "cosine" else disliked.mean(axis=0) - liked
+    return liked - dislike_weight * away
 
 
 def _matching(catalog: pd.DataFrame, where: Mapping[str, object]) -> np.ndarray:
