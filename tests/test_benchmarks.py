@@ -30,7 +30,7 @@ def test_every_committed_result_names_its_command():
     sections = (PROJECT / "benchmarks" / "RESULTS.md").read_text().split("\n## ")[1:]
     assert sections
     for section in sections:
-        script = section.split("`python ")[1].split()[0]
+        script = section.split("`python ")[1].split("`")[0].split()[0]
         assert (PROJECT / script).is_file()
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from conftest import make_catalog, write_photo
 from lookalike import embeddings, engines
-from lookalike.backbones import build_classifier, embedding_encoder
+from lookalike.backbones import build_classifier, build_encoder, embedding_encoder
 from lookalike.catalog import read_catalog
 from lookalike.embeddings import embed_catalog, embed_images
 from lookalike.fingerprints import encoder_fingerprint
@@ -233,8 +233,6 @@ def test_another_encoder_is_refused_naming_both(encoder, other_encoder, catalog,
 
 @pytest.mark.parametrize("size", [32, 96])
 def test_a_batch_and_a_single_image_give_the_same_vector(size, tmp_path):
-    from lookalike.backbones import build_encoder
-
     encoder = build_encoder("MobileNetV2", alpha=0.35, weights=None, image_size=size)
     paths = make_catalog(tmp_path, 33)["path"].tolist()
     batch = embed_images(encoder, paths)
@@ -293,8 +291,8 @@ def test_a_sequence_of_layers_can_be_an_encoder_or_stand_in_one(catalog, tmp_pat
     check_encoder(store, keras.models.load_model(tmp_path / "encoder.keras", safe_mode=True))
 
 
-def test_an_encoder_that_learned_since_answers_anew(catalog, encoder):
-    classifier = build_classifier(encoder, 3, dim=8)
+def test_an_encoder_that_learned_since_answers_anew(catalog):
+    classifier = build_classifier(build_encoder("VGG16Slim", weights=None, image_size=32), 3, dim=8)
     trained = embedding_encoder(classifier)
     paths = catalog["path"].tolist()
     pixels = np.stack([load_image(path, 32) for path in paths]).astype(np.float32)
