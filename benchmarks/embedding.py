@@ -26,7 +26,7 @@ from results import record
 from lookalike.backbones import BACKBONES, build_encoder
 from lookalike.catalog import load_catalog
 from lookalike.embeddings import embed_catalog
-from lookalike.engines import choose_engine, compile_encoder, has_openvino
+from lookalike.engines import ENGINES, choose_engine, compile_encoder, has_openvino
 from lookalike.evaluation import confidence_interval, precision_at_k, rank
 from lookalike.images import pixel_batches
 from lookalike.search import top_k
@@ -51,6 +51,12 @@ def tutorial_rate(name: str, paths: list[str]) -> float:
     for path in paths:
         vector(path)
     return len(paths) / (time.perf_counter() - begin)
+
+
+def all_ways() -> list[tuple[str, str]]:
+    """Each precision and engine that can be had here, TensorFlow's first."""
+    engines = ENGINES[: 1 + has_openvino()]
+    return [(precision, engine) for engine in engines for precision in ("float32", "bfloat16")]
 
 
 def forward_rate(encoder: keras.Model, pixels: np.ndarray, precision: str, engine: str) -> float:
@@ -79,8 +85,7 @@ def measure(name: str, catalog: pd.DataFrame) -> dict:
     """One backbone: the loop, the forward pass in each way, and ours in the fastest TensorFlow way and the fastest."""
     encoder = build_encoder(name, weights=None)
     pixels = next(pixel_batches(catalog["path"], encoder.input_shape[1:3], batch_size=BATCH))
-    engines = ["tensorflow", *(["openvino"] if has_openvino() else [])]
-    ways = [(precision, engine) for engine in engines for precision in ("float32", "bfloat16")]
+    ways = all_ways()
     rates = {way: forward_rate(encoder, pixels, *way) for way in ways}
     best_tensorflow = max((way for way in ways if way[1] == "tensorflow"), key=rates.get)
     result = {"backbone": name, "loop": tutorial_rate(name, catalog["path"].head(48).tolist()), "forward": rates}
@@ -105,24 +110,22 @@ def overlap(data: Path, backbone: str, options: dict) -> tuple[pd.DataFrame, str
     encoder = build_encoder(backbone, **options)
     splits = {"gallery_split": "train", "query_split": "validation"}
     is_query = (catalog["split"] == "validation").to_numpy()
-    engines = ["tensorflow", *(["openvino"] if has_openvino() else [])]
     rows, reference = [], None
-    for engine in engines:
-        for precision in ("float32", "bfloat16"):
-            with tempfile.TemporaryDirectory() as folder:
-                vectors = np.array(
-                    embed_catalog(encoder, catalog, Path(folder, "store"), precision=precision, engine=engine).vectors
-                )
-            nearest = top_k(vectors[is_query], vectors[~is_query], 10)[0]
-            scores = precision_at_k(rank(vectors, catalog, 10, **splits), 10)
-            reference = reference or (nearest, scores, vectors)
-            same = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(nearest, reference[0], strict=True)])
-            products = (vectors * reference[2]).sum(axis=1)
-            cosine = products / np.linalg.norm(vectors, axis=1) / np.linalg.norm(reference[2], axis=1)
-            low, high = confidence_interval(scores - reference[1])
-            row = {"precision": precision, "engine": engine, "smallest cosine": f"{cosine.min():.5f}"}
-            row |= {"same among the 10 nearest": f"{same:.2%}", "Precision@10": f"{scores.mean():.4f}"}
-            rows.append(row | {"change, 95 % interval": f"{low:+.4f} to {high:+.4f}"})
+    for precision, engine in all_ways():
+        with tempfile.TemporaryDirectory() as folder:
+            vectors = np.array(
+                embed_catalog(encoder, catalog, Path(folder, "store"), precision=precision, engine=engine).vectors
+            )
+        nearest = top_k(vectors[is_query], vectors[~is_query], 10)[0]
+        scores = precision_at_k(rank(vectors, catalog, 10, **splits), 10)
+        reference = reference or (nearest, scores, vectors)
+        same = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(nearest, reference[0], strict=True)])
+        products = (vectors * reference[2]).sum(axis=1)
+        cosine = products / np.linalg.norm(vectors, axis=1) / np.linalg.norm(reference[2], axis=1)
+        low, high = confidence_interval(scores - reference[1])
+        row = {"precision": precision, "engine": engine, "smallest cosine": f"{cosine.min():.5f}"}
+        row |= {"same among the 10 nearest": f"{same:.2%}", "Precision@10": f"{scores.mean():.4f}"}
+        rows.append(row | {"change, 95 % interval": f"{low:+.4f} to {high:+.4f}"})
     pixels = next(pixel_batches(catalog["path"].sample(BATCH, random_state=0), encoder.input_shape[1:3]))
     return pd.DataFrame(rows), f"`auto` takes: {choose_engine(encoder, pixels, 1_000_000)[2]}."
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 from lookalike.catalog import save_catalog
 from lookalike.engines import choose_engine, compile_encoder, has_openvino
 from lookalike.fingerprints import encoder_fingerprint
-from lookalike.images import FITS, content_hash, fit_pixels, load_image, pixel_batches
+from lookalike.images import FITS, content_hash, fitted, pixel_batches
 from lookalike.pooling import LAYERS
 from lookalike.stores import (
     CATALOG,
@@ -69,9 +69,7 @@ def embed_images(
     starts = range(0, len(images), batch_size)
     for start in progress(starts, total=len(starts), description="Embedding", unit="batches") if starts[4:] else starts:
         batch = images[start : start + batch_size]
-        pixels = [
-            (fit_pixels if isinstance(image, np.ndarray) else load_image)(image, size, fit=fit) for image in batch
-        ]
+        pixels = [fitted(image, size, fit=fit) for image in batch]
         vectors.append(_compiled(encoder)(tf.cast(np.stack(pixels), tf.float32)).numpy())
     return np.concatenate(vectors)
 

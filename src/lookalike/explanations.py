@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from lookalike.images import fit_pixels, load_image
+from lookalike.images import fitted
 from lookalike.pooling import LAYERS, shares
 
 
@@ -67,9 +67,7 @@ def explain(
     """
     pooling, steps = _pooling_and_head(encoder)
     size = encoder.input_shape[1:3]
-    photos = [
-        (fit_pixels if isinstance(image, np.ndarray) else load_image)(image, size, fit=fit) for image in (query, result)
-    ]
+    photos = [fitted(image, size, fit=fit) for image in (query, result)]
     maps = keras.Model(encoder.input, pooling.input)(np.stack(photos).astype(np.float32), training=False)
     sums = []
     for features in np.asarray(maps):

@@ -174,6 +174,11 @@ def fit_pixels(pixels: np.ndarray, size: int | tuple[int, int], *, fit: str = "r
     return np.asarray(_fit(Image.fromarray(pixels), (width, height), fit))
 
 
+def fitted(image: str | os.PathLike | np.ndarray, size: int | tuple[int, int], *, fit: str = "resize") -> np.ndarray:
+    """A photo, given as a path or as pixels, as uint8 pixels of `size`."""
+    return (fit_pixels if isinstance(image, np.ndarray) else load_image)(image, size, fit=fit)
+
+
 def _fit(image: Image.Image, size: tuple[int, int], fit: str) -> Image.Image:
     resample = Image.Resampling.BILINEAR  # antialiased when it shrinks, and the fastest that is
     if fit == "resize":
