@@ -40,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--backbone", default="auto", choices=["auto", *BACKBONES])
     parser.add_argument("--alpha", type=float, help="width multiplier of MobileNetV2")
     parser.add_argument("--weights", default="auto", help="a file, auto, or none for random weights")
-    parser.add_argument("--pooling", default="avg", choices=POOLINGS)
+    parser.add_argument("--pooling", default="gem", choices=POOLINGS)
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--fit", default="resize", choices=FITS)
     parser.add_argument("--metric", default="cosine", choices=METRICS)

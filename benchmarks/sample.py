@@ -10,26 +10,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from PIL import Image
 
 from lookalike.backbones import build_encoder
 from lookalike.catalog import load_catalog
 from lookalike.embeddings import embed_images
 from lookalike.evaluation import evaluate, rank
-from lookalike.images import load_image
+from lookalike.histograms import colour_histograms
 from lookalike.sources import LESSON_LABELS, MORE_LABELS
 from lookalike.splits import split_catalog
-
-
-def colour_histograms(paths: list[str]) -> np.ndarray:
-    """Share of pixels in 8 x 8 x 8 bins of hue, saturation and value, float32 [n, 512]."""
-    rows = []
-    for path in paths:
-        bins = np.asarray(Image.fromarray(load_image(path)).convert("HSV")).reshape(-1, 3) // 32
-        rows.append(np.bincount(bins @ [64, 8, 1], minlength=512) / len(bins))
-    return np.array(rows, np.float32)
 
 
 def main() -> None:

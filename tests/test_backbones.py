@@ -37,7 +37,8 @@ def test_every_row_builds_an_encoder_with_its_own_preprocessing_inside(name):
     np.testing.assert_array_equal(pixels, before)
     backbone = encoder.layers[-2]
     places = backbone(BACKBONES[name].preprocess(pixels.copy()), training=False).numpy()
-    np.testing.assert_allclose(vectors, places.mean(axis=(1, 2)), rtol=1e-4, atol=1e-5)
+    expected = np.cbrt((np.maximum(places, 1e-6) ** 3).mean(axis=(1, 2)))
+    np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-5)
     assert vectors.dtype == np.float32
 
 
@@ -67,7 +68,7 @@ def test_untrained_weights_follow_the_seed_and_the_name_says_so():
 
 def test_the_bundled_weights_are_loaded_and_a_changed_file_is_refused(monkeypatch, tmp_path):
     bundled = build_encoder("VGG16Slim")
-    assert bundled.name == "VGG16Slim-avg"
+    assert bundled.name == "VGG16Slim-gem"
     assert encoder_fingerprint(bundled) == encoder_fingerprint(build_encoder("VGG16Slim", weights=slim_weights()))
     content = bytearray(slim_weights().read_bytes())
     content[-1] ^= 1
@@ -127,6 +128,7 @@ def test_the_fingerprint_changes_with_whatever_changes_the_output():
 RELOAD = """
 import sys
 import keras, numpy as np
+from lookalike import pooling  # its layer registers itself
 from lookalike.fingerprints import describe_encoder
 encoder = keras.models.load_model(sys.argv[1], safe_mode=True)
 np.save(sys.argv[3], encoder(np.load(sys.argv[2])).numpy())
@@ -202,7 +204,7 @@ def some_pixels(count, size=32):
 
 def test_a_classifier_is_an_encoder_with_a_head_of_three_layers(encoder):
     classifier = build_classifier(encoder, 3)
-    assert classifier.name == "VGG16Slim-avg-untrained-classifier"
+    assert classifier.name == "VGG16Slim-gem-untrained-classifier"
     assert [layer.name for layer in classifier.layers[-4:]] == ["pooling", "dropout", "embedding", "label"]
     assert classifier.layers[: len(encoder.layers)] == encoder.layers
     embedding, label = classifier.layers[-2:]
@@ -225,7 +227,7 @@ def test_a_classifier_is_an_encoder_with_a_head_of_three_layers(encoder):
 
 @pytest.mark.parametrize("n_labels", [0, 1])
 def test_a_classifier_of_fewer_than_two_labels_is_refused(encoder, n_labels):
-    with pytest.raises(ValueError, match=f"two labels at least, not {n_labels}; put photos of another kind"):
+    with pytest.raises(ValueError, match=f"two labels at least, not {n_labels}; add photos of another kind"):
         build_classifier(encoder, n_labels)
 
 
@@ -240,7 +242,7 @@ def test_the_head_follows_the_seed(encoder):
 def test_the_encoder_of_a_classifier_gives_what_its_layer_embedding_does(encoder):
     classifier = build_classifier(encoder, 3)
     trained = embedding_encoder(classifier)
-    assert trained.name == "VGG16Slim-avg-untrained-trained"
+    assert trained.name == "VGG16Slim-gem-untrained-trained"
     assert (trained.input_shape, trained.output_shape) == (classifier.input_shape, (None, 256))
     pixels = some_pixels(5)
     embedding = classifier.get_layer("embedding")

@@ -63,3 +63,25 @@ def test_precisions_are_compared_on_photos_that_search_among_others(tmp_path, mo
     assert told == {}
     assert "| float32 | tensorflow | 1.00000 | 100.00% |" in written
     assert "| bfloat16 | tensorflow | 0.99" in written
+
+
+def test_encoders_edits_and_cheap_ways_are_compared_and_recorded(tmp_path, monkeypatch):
+    for number in range(40):
+        split = "train" if number < 30 else "validation"
+        write_photo(tmp_path / "photos" / split / ("cup" if number % 2 else "plate") / f"{number}.png", number)
+    monkeypatch.setattr(results, "FILE", tmp_path / "RESULTS.md")
+    monkeypatch.setattr(
+        sys, "argv", ["x", "--data", str(tmp_path / "photos"), "--backbone", "VGG16Slim", "--epochs", "1"]
+    )
+    runpy.run_path(str(PROJECT / "benchmarks" / "evaluation.py"), run_name="__main__")
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert text.count("\n## ") == 4
+    assert "`python benchmarks/evaluation.py --data DIR --backbone VGG16Slim --epochs 1`" in text
+    encoders, stages, edits, ways = text.split("\n## ")[1:]
+    rows = [line.split(" | ")[0].strip("| ") for line in encoders.splitlines() if line.startswith("| ")]
+    assert rows[2:] == ["colour histogram", "untrained", "VGG16Slim", "head trained", "fine-tuned"]
+    assert "10 queries among 30 photos; guessing has 0.500" in encoders
+    assert "| block5_conv3 |" in stages
+    assert edits.count("| brightness |") == 7
+    assert "| average pooling | " in ways
+    assert "| generalized mean + crop | " in ways

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import CLOTHING
-from lookalike.catalog import load_catalog, read_catalog, save_catalog
+from lookalike.catalog import attribute_columns, load_catalog, read_catalog, save_catalog
 from lookalike.folders import SPLITS
 from lookalike.images import content_hash
 from lookalike.sources import LESSON_LABELS, MORE_LABELS
@@ -1130,3 +1130,11 @@ def test_a_source_that_names_train_alone_is_split_anew():
     assert set(split) == set(SPLITS)
     assert (split == "train").sum() == 14
     assert (three_splits(rows.assign(product_id=rows["image_id"], split="train"))["split"] == split).all()
+
+
+def test_attributes_are_what_sorts_images_into_a_few_kinds():
+    rows = {"image_id": [f"{n}.jpg" for n in range(6)], "path": "x", "product_id": "p", "label": list("aabbcc")}
+    catalog = pd.DataFrame(rows).assign(split=None, pixel_width=range(6), pixel_height=range(6))
+    catalog = catalog.assign(colour=["red", "blue", None] * 2, title=list("uvwxyz"), season="summer", price=[1, 2] * 3)
+    assert attribute_columns(catalog) == ["colour", "title", "price"]
+    assert attribute_columns(catalog, at_most=5) == ["colour", "price"]

@@ -57,7 +57,7 @@ def test_store_holds_a_vector_a_row_and_says_how_it_was_made(encoder, catalog, t
     manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
     assert manifest["encoder"] == encoder.name
     assert (manifest["n"], manifest["dim"], manifest["schema"]) == (12, 128, 1)
-    assert (manifest["precision"], manifest["pooling"]) == ("float32", "GlobalAveragePooling2D")
+    assert (manifest["precision"], manifest["pooling"]) == ("float32", "GeneralizedMeanPooling2D")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "store"]
 
 

@@ -330,3 +330,9 @@ def test_the_way_that_is_chosen_here_works():
     assert {F32, choice.value} <= set(ways)
     vectors = compile_encoder(encoder, precision=precision, engine=engine, batch_size=5)(pixels)
     assert cosines(vectors, vectors_of(encoder, pixels)).min() > 0.999
+
+
+def test_images_a_second_are_those_of_the_best_run(encoder, monkeypatch):
+    seconds = iter([0, 9, 10, 14, 20, 22, 30, 33])  # begin and end of four runs, of which the first also prepares
+    monkeypatch.setattr(engines.time, "perf_counter", lambda: next(seconds))
+    assert engines.images_per_second(encoder, some_pixels(6)) == 3

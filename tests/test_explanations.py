@@ -150,7 +150,8 @@ def test_the_maps_are_highest_where_both_photos_have_the_same_thing(pooling):
             assert explanation.query_map[row, column] == pytest.approx(1, abs=1e-4)
 
 
-def test_a_bright_square_that_moves_takes_the_maximum_of_a_real_network_along(small):
+def test_a_bright_square_that_moves_takes_the_maximum_of_a_real_network_along():
+    encoder = build_encoder("VGG16Slim", weights=None, image_size=64, pooling="avg")
     black = np.zeros((64, 64, 3), np.uint8)
     result = black.copy()
     result[4:28, 4:28] = 255
@@ -158,7 +159,7 @@ def test_a_bright_square_that_moves_takes_the_maximum_of_a_real_network_along(sm
         for column in range(2):
             query = black.copy()
             query[32 * row + 4 : 32 * row + 28, 32 * column + 4 : 32 * column + 28] = 255
-            explanation = explain(small, query, result)
+            explanation = explain(encoder, query, result)
             assert np.unravel_index(explanation.query_map.argmax(), (2, 2)) == (row, column)
             assert np.unravel_index(explanation.result_map.argmax(), (2, 2)) == (0, 0)
 
@@ -205,7 +206,7 @@ def test_what_cannot_be_seen_is_refused(small, tmp_path):
 
 def test_an_encoder_that_pools_nothing_or_does_more_than_add_is_refused_by_name(small):
     classifier = build_classifier(small, 2, dim=4)
-    with pytest.raises(ValueError, match=r"VGG16Slim-avg-untrained-classifier.*'label' is no sum over places"):
+    with pytest.raises(ValueError, match=r"VGG16Slim-gem-untrained-classifier.*'label' is no sum over places"):
         explain(classifier, photo(0), photo(1))
     features = small.layers[-1].input
     flat = keras.Model(small.input, keras.layers.Flatten()(features), name="flat")

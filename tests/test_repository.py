@@ -9,10 +9,10 @@ import pytest
 from conftest import CLOTHING, MOBILENET, PROJECT
 
 # Each module imports only those named before it.
-ORDER = ("workspace", "images", "folders", "downloads", "amazon", "kaggle_sets", "sources", "splits", "catalog")
-ORDER += ("vgg16_slim", "pooling", "backbones", "fingerprints", "saving", "views", "training", "engines")
-ORDER += ("stores", "embeddings", "gallery", "search", "explanations", "similarity", "duplicates", "evaluation")
-ORDER += ("plots", "charts")
+ORDER = ("workspace", "images", "histograms", "edits", "folders", "downloads", "amazon", "kaggle_sets", "sources")
+ORDER += ("splits", "catalog", "vgg16_slim", "pooling", "backbones", "stages", "fingerprints", "saving", "views")
+ORDER += ("training", "engines", "stores", "embeddings", "gallery", "search", "explanations", "similarity")
+ORDER += ("duplicates", "rankings", "metrics", "intervals", "evaluation", "variants", "studies", "plots", "charts")
 MODULES = sorted((PROJECT / "src" / "lookalike").glob("[a-z]*.py"))
 
 

@@ -19,7 +19,7 @@ def test_the_model_trained_on_a_catalogue_gives_its_second_to_last_layer(trained
     assert encoder.output_shape == (None, 7)
     assert encoder.get_layer("embedding").get_weights()[0].shape == (128, 7)
     assert str(choice) == (
-        "encoder = VGG16Slim-avg-untrained-trained: trained on this catalogue by 03_fine_tuning.ipynb"
+        "encoder = VGG16Slim-gem-untrained-trained: trained on this catalogue by 03_fine_tuning.ipynb"
     )
 
 

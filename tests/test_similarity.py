@@ -42,9 +42,9 @@ def test_path_pixels_and_vector_of_a_stored_photo_find_it_first(store, encoder, 
 
 
 def test_a_query_of_another_encoder_is_refused_naming_both(store, encoder, other_encoder):
-    with pytest.raises(ValueError, match=r"VGG16Slim-avg-untrained \(\w{16}\).*VGG16Slim-max-untrained \(\w{16}\)"):
+    with pytest.raises(ValueError, match=r"VGG16Slim-gem-untrained \(\w{16}\).*VGG16Slim-max-untrained \(\w{16}\)"):
         recommend(store, store.catalog["path"][0], encoder=other_encoder)
-    with pytest.raises(ValueError, match=r"5 dimensions.*VGG16Slim-avg.*128"):
+    with pytest.raises(ValueError, match=r"5 dimensions.*VGG16Slim-gem.*128"):
         recommend(store, np.ones(5, np.float32))
 
 

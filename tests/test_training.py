@@ -332,6 +332,7 @@ RELOAD = """
 import sys, warnings
 warnings.simplefilter("error", UserWarning)
 import keras, numpy as np
+from lookalike import pooling  # its layer registers itself
 model = keras.models.load_model(sys.argv[1], safe_mode=True)
 np.save(sys.argv[3], model(np.load(sys.argv[2])).numpy())
 """

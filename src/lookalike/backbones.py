@@ -74,7 +74,7 @@ def build_encoder(
     name: str,
     *,
     weights: str | Path | None = "auto",
-    pooling: str = "avg",
+    pooling: str = "gem",
     image_size: int | None = None,
     alpha: float | None = None,
     seed: int = 0,
@@ -89,7 +89,7 @@ def build_encoder(
         "auto": ImageNet weights from Keras' cache or download, the bundled ones for VGG16Slim; a file; or None for
         random weights, drawn from Keras' global generator after setting it to `seed`.
     pooling
-        "avg", "max" or "gem" (generalized mean) over the places of the last feature map.
+        "gem" (generalized mean), "avg" or "max" over the places of the last feature map.
     image_size
         Side of the square input in pixels; None is the size the backbone was trained at.
     alpha
@@ -166,15 +166,10 @@ def build_classifier(
     -------
     keras.Model, the encoder's input to float32 probabilities [batch, n_labels].
 
-    Raises
-    ------
-    ValueError
-        If there are fewer than two labels.
+    Raises ValueError if there are fewer than two labels.
     """
     if n_labels < 2:
-        raise ValueError(
-            f"A classifier needs two labels at least, not {n_labels}; put photos of another kind beside them."
-        )
+        raise ValueError(f"A classifier needs two labels at least, not {n_labels}; add photos of another kind.")
     x = keras.layers.Dropout(dropout, seed=seed, name="dropout")(encoder.output)
     he, glorot = keras.initializers.HeUniform(seed), keras.initializers.GlorotUniform(seed + 1)
     x = keras.layers.Dense(dim, activation="relu", kernel_initializer=he, name="embedding")(x)
@@ -191,6 +186,20 @@ def embedding_encoder(classifier: keras.Model) -> keras.Model:
     )
 
 
+def inner_backbone(model: keras.Model) -> keras.Model:
+    """The backbone that an encoder or classifier has inside; ValueError if it has none."""
+    models = (layer for layer in model.layers if isinstance(layer, keras.Model))
+    backbone = next((one for one in models if len(getattr(one.output, "shape", ())) == 4), None)  # to a feature map
+    if backbone is None:
+        raise ValueError(f"{model.name} has no backbone inside; build it with build_encoder or build_classifier.")
+    return backbone
+
+
+def backbone_row(model: keras.Model) -> Backbone:
+    """The row of `BACKBONES` that a model's name begins with; ValueError if there is none."""
+    return _row(model.name.split("-")[0])
+
+
 def halves(classifier: keras.Model, unfreeze_after: str = "") -> tuple[keras.Model, keras.Model]:
     """Cut a classifier in two models that share its layers: what stays frozen, and what is trained.
 
@@ -202,27 +211,23 @@ def halves(classifier: keras.Model, unfreeze_after: str = "") -> tuple[keras.Mod
 
     Returns
     -------
-    lower : keras.Model
-        Pixels to the feature map after that layer (or the pooled vector); not trainable.
-    upper : keras.Model
-        That to probabilities; trainable, but for BatchNormalization, which stays in inference mode.
+    Two keras.Models: pixels to the feature map after that layer (or the pooled vector), not trainable; and that to
+    probabilities, trainable but for BatchNormalization, which stays in inference mode.
 
     Raises
     ------
     ValueError
-        If the backbone has no layer of that name, or the classifier none of the table's backbones.
+        If the backbone has no layer of that name, or there is no backbone.
     """
-    place = next((place for place, layer in enumerate(classifier.layers) if isinstance(layer, keras.Model)), None)
-    if place is None:
-        raise ValueError(f"{classifier.name} has no backbone inside; build it with build_encoder and build_classifier.")
-    backbone = classifier.layers[place]
+    backbone = inner_backbone(classifier)
+    place = classifier.layers.index(backbone)
     backbone.trainable = bool(unfreeze_after)
     if not unfreeze_after:
         pooling, *head = classifier.layers[place + 1 :]
         features = x = keras.Input(pooling.output.shape[1:])
         lower = keras.Model(classifier.input, pooling.output)
     else:
-        row, head = _row(classifier.name.split("-")[0]), classifier.layers[place + 1 :]
+        row, head = backbone_row(classifier), classifier.layers[place + 1 :]
         cut = row.unfreeze_after if unfreeze_after == "auto" else unfreeze_after
         names = [layer.name for layer in backbone.layers]
         if cut not in names:

@@ -143,6 +143,12 @@ def read_catalog(file: str | Path) -> pd.DataFrame:
     return rows.astype({name: int for name in PIXEL_COLUMNS if name in rows})
 
 
+def attribute_columns(catalog: pd.DataFrame, *, at_most: int = 30) -> list[str]:
+    """The columns, beside label and size, that sort images into two to `at_most` kinds, such as colour."""
+    others = [name for name in catalog if name not in (*BASE_COLUMNS, *PIXEL_COLUMNS)]
+    return [name for name in others if 2 <= catalog[name].nunique() <= at_most]
+
+
 def open_catalog(source: str, path: str | Path = "", *, workspace: Workspace) -> pd.DataFrame:
     """Read the catalogue that 01_data.ipynb wrote for a source.
 

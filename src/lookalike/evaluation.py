@@ -1,190 +1,213 @@
-"""How good are the recommendations: retrieval metrics over one ranking, with the chance level beside them."""
+"""How good are the recommendations: tables of metrics, each with what guessing has and how far it can be trusted."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from lookalike.similarity import top_k
+from lookalike.intervals import confidence_interval, difference_interval, macro_interval
+from lookalike.metrics import (
+    average_precision_at_k,
+    average_similarity_at_k,
+    chance_at_k,
+    check_same_queries,
+    first_results,
+    hit_rate_at_k,
+    ndcg_at_k,
+    overlap_at_k,
+    precision_at_k,
+    r_precision,
+    recall_at_k,
+    reciprocal_rank_at_k,
+)
+from lookalike.rankings import Ranking, rank
+
+__all__ = [
+    "Ranking",
+    "answers",
+    "as_text",
+    "average_precision_at_k",
+    "average_similarity_at_k",
+    "chance_at_k",
+    "compare",
+    "confidence_interval",
+    "confused_pairs",
+    "difference_interval",
+    "evaluate",
+    "evaluate_classes",
+    "hit_rate_at_k",
+    "ndcg_at_k",
+    "overlap_at_k",
+    "precision_at_k",
+    "r_precision",
+    "rank",
+    "recall_at_k",
+    "reciprocal_rank_at_k",
+]
+MACRO, MICRO = "macro average", "micro average"
+FINE = 10_000  # resamples where the ends of an interval lie far out
+ROUNDING = 1e-9  # changes that cancel out add up to less
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """What was found for each query: the one thing that all metrics are computed from.
+def evaluate(ranking: Ranking, ks: tuple[int, ...] = (1, 5, 10)) -> pd.DataFrame:
+    """One row a k: Precision@k beside its chance, and the other metrics, each meaned over queries.
 
-    relevant : bool [q, k], whether the result at each rank has the query's label, best rank first
-    scores : float32 [q, k], as `top_k` gives them; not finite where the gallery was exhausted
-    n_relevant : int64 [q], how many relevant images the query could have found
-    n_gallery : int64 [q], how many images it was compared with
-    metric : "cosine" or "euclidean", what the scores are
+    Queries with nothing relevant count as 0 in Precision@k and hit rate, but not in recall, MAP, nDCG and MRR; "nothing
+    relevant" says how many they are. "possible" is the Precision@k of a perfect ranking, below 1 where a query has
+    fewer than k relevant images. "MAP@k (÷ found)" is the other common definition of MAP@k.
     """
+    columns = {
+        "Precision@k": precision_at_k,
+        "chance": chance_at_k,
+        "possible": lambda ranking, k: np.minimum(ranking.n_relevant, k) / k,
+        "hit rate@k": hit_rate_at_k,
+        "recall@k": recall_at_k,
+        "MAP@k": average_precision_at_k,
+        "MAP@k (÷ found)": lambda ranking, k: average_precision_at_k(ranking, k, of="found"),
+        "nDCG@k": ndcg_at_k,
+        "MRR@k": reciprocal_rank_at_k,
+        "average similarity" if ranking.metric == "cosine" else "average distance": average_similarity_at_k,
+    }
+    rows = [{name: _mean(metric(ranking, k)) for name, metric in columns.items()} for k in ks]
+    counts = {"queries": len(ranking.queries), "nothing relevant": int((ranking.n_relevant == 0).sum())}
+    return pd.DataFrame(rows, index=pd.Index(ks, name="k")).assign(**counts)
 
-    relevant: np.ndarray
-    scores: np.ndarray
-    n_relevant: np.ndarray
-    n_gallery: np.ndarray
-    metric: str = "cosine"
+
+def evaluate_classes(
+    ranking: Ranking, k: int = 10, *, metric: Callable[[Ranking, int], np.ndarray] = precision_at_k
+) -> pd.DataFrame:
+    """A metric of each class with its interval, then two averages: "macro" counts classes alike, "micro" queries.
+
+    Returns
+    -------
+    DataFrame, a row a class and two more: `queries`, `nothing relevant` (how many queries had), `value`, `low`, `high`
+    (the ends of a 95 % interval, products drawn), `chance` (the Precision@k of guessing).
+    """
+    frame = {"value": metric(ranking, k), "chance": chance_at_k(ranking, k), "none": ranking.n_relevant == 0}
+    frame = pd.DataFrame({**frame, "label": ranking.labels, "product": ranking.products})
+    parts = {str(label): part for label, part in frame.groupby("label")}
+    rows = {label: _row(part) for label, part in (*parts.items(), (MICRO, frame))}
+    table = pd.DataFrame(rows).T
+    macro = table.loc[list(parts), ["value", "chance"]].mean()
+    macro["low"], macro["high"] = macro_interval(frame["value"], frame["label"], frame["product"])
+    macro["queries"], macro["nothing relevant"] = table.loc[MICRO, ["queries", "nothing relevant"]]
+    table.loc[MACRO] = macro
+    return table.reindex([*parts, MACRO, MICRO]).astype({"queries": int, "nothing relevant": int})
 
 
-def rank(
-    vectors: np.ndarray,
-    catalog: pd.DataFrame,
+def _row(part: pd.DataFrame) -> dict[str, float]:
+    low, high = confidence_interval(part["value"], part["product"])
+    counts = {"queries": len(part), "nothing relevant": part["none"].sum()}
+    return {**counts, "value": part["value"].mean(), "low": low, "high": high, "chance": part["chance"].mean()}
+
+
+def compare(
+    rankings: Mapping[str, Ranking],
     k: int = 10,
     *,
-    metric: str = "cosine",
-    by: str = "label",
-    gallery_split: str | None = None,
-    query_split: str | None = None,
-) -> Ranking:
-    """Let images look for others of their kind.
+    metric: Callable[[Ranking, int], np.ndarray] = precision_at_k,
+    reference: str | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Several ways side by side, on the same queries: means, intervals, and what each changes against a reference.
 
-    With two splits, images of `query_split` search in `gallery_split`. Without, every image searches in all the others
-    (leave-one-out). Either way the views of a query's own product are left out: finding them is no achievement.
+    A change is judged query by query, which removes what is hard for all ways alike. Who looks at many changes finds
+    one that is chance; so each is given its share of the doubt (Bonferroni), and all of the intervals of changes
+    together hold with the probability `level`. Source: Dunn, "Multiple Comparisons Among Means", 1961.
 
     Parameters
     ----------
-    vectors : array [n, dim]
-    catalog : DataFrame of n rows
-    by
-        The column that decides what is relevant. Images without a value there are neither queries nor gallery.
+    reference
+        Which of the names the others are compared with; None: the first.
+
+    Returns
+    -------
+    DataFrame, a row a name: `value`, `low`, `high` (the interval of the mean alone), `chance`, `change`, `change low`,
+    `change high` and `verdict`: "better" or "worse" where the interval of the change leaves 0 out, else "not told
+    apart", or "too few products" to have an interval; empty for the reference.
 
     Raises
     ------
     ValueError
-        If only one split is given, one of them is empty, or no image has a value in `by`.
+        If a ranking is of other queries.
     """
-    if len(vectors) != len(catalog):
-        raise ValueError(f"{len(vectors)} vectors and {len(catalog)} rows of the catalogue do not belong together.")
-    if (gallery_split is None) != (query_split is None):
-        raise ValueError("Give both gallery_split and query_split, or neither for leave-one-out.")
-    known = catalog[by].notna().to_numpy()
-    sides = [
-        known if split is None else known & (catalog["split"] == split).to_numpy()
-        for split in (gallery_split, query_split)
-    ]
-    gallery, queries = map(np.flatnonzero, sides)
-    if not len(gallery) or not len(queries):
-        raise ValueError(
-            f"Nothing to rank: {len(queries)} queries (split {query_split}) and {len(gallery)} gallery images "
-            f"(split {gallery_split}) have a value in column {by!r}."
-        )
-    values = pd.factorize(catalog[by])[0]
-    products = pd.factorize(catalog["product_id"])[0]
-    own = pd.Series(np.arange(len(gallery))).groupby(products[gallery]).apply(np.asarray).to_dict()
-    exclude = [own.get(product, np.array([], np.int64)) for product in products[queries]]
-    indices, scores = top_k(vectors[queries], vectors[gallery], k, metric=metric, exclude=exclude)
-    relevant = (values[gallery][indices] == values[queries][:, None]) & (indices >= 0)
-    n_relevant = np.bincount(values[gallery], minlength=values.max() + 1)[values[queries]]
-    n_own_relevant = np.array(
-        [np.sum(values[gallery][rows] == value) for rows, value in zip(exclude, values[queries], strict=True)]
-    )
-    n_gallery = len(gallery) - np.array([len(rows) for rows in exclude])
-    return Ranking(relevant, scores, n_relevant - n_own_relevant, n_gallery, metric)
+    reference = next(iter(rankings)) if reference is None else reference
+    base, others = rankings[reference], max(len(rankings) - 1, 1)
+    rows = {}
+    for name, ranking in rankings.items():
+        check_same_queries(ranking, base)
+        values = np.asarray(metric(ranking, k), np.float64)
+        low, high = confidence_interval(values, ranking.products, level=level)
+        rows[name] = {"value": _mean(values), "low": low, "high": high, "chance": _mean(chance_at_k(ranking, k))}
+        change = values - metric(base, k)
+        low, high = confidence_interval(change, base.products, level=1 - (1 - level) / others, n_resamples=FINE)
+        verdict = "better" if low > ROUNDING else "worse" if high < -ROUNDING else "not told apart"
+        verdict = "too few products" if np.isnan(low) else verdict
+        told = {"change": _mean(change), "change low": low, "change high": high, "verdict": verdict}
+        rows[name] |= told if name != reference else dict.fromkeys(told, np.nan) | {"verdict": ""}
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def precision_at_k(ranking: Ranking, k: int) -> np.ndarray:
-    """Share of the first k results that are relevant, in [0, 1], for each query; missing results count as wrong."""
-    return _first(ranking, k).sum(axis=1) / k
+def as_text(comparison: pd.DataFrame, k: int = 10) -> pd.DataFrame:
+    """What `compare` gives in fewer columns, for reading: numbers with three digits, and each interval in one."""
+
+    def interval(low: pd.Series, high: pd.Series, sign: str) -> list[str]:
+        ends = zip(low, high, strict=True)
+        return [f"{a:{sign}.3f} to {b:{sign}.3f}" if np.isfinite(a) else "" for a, b in ends]
+
+    columns = {
+        f"P@{k}": [f"{value:.3f}" for value in comparison["value"]],
+        "95 % interval": interval(comparison["low"], comparison["high"], ""),
+        "change": [f"{change:+.3f}" if np.isfinite(change) else "" for change in comparison["change"]],
+        "of the change": interval(comparison["change low"], comparison["change high"], "+"),
+        "verdict": comparison["verdict"],
+    }
+    return pd.DataFrame(columns, index=comparison.index)
 
 
-def recall_at_k(ranking: Ranking, k: int) -> np.ndarray:
-    """Share of all relevant images that are among the first k; NaN for a query that has none.
-
-    Not to be confused with the "Recall@k" of metric learning, which is `hit_rate_at_k`.
-    """
-    found = _first(ranking, k).sum(axis=1)
-    return np.divide(found, ranking.n_relevant, out=np.full(len(found), np.nan), where=ranking.n_relevant > 0)
-
-
-def hit_rate_at_k(ranking: Ranking, k: int) -> np.ndarray:
-    """1 for a query with a relevant image among its first k results, else 0; known as "Recall@k" in metric learning.
-
-    Source: Oh Song and others, "Deep Metric Learning via Lifted Structured Feature Embedding", CVPR 2016.
-    """
-    return _first(ranking, k).any(axis=1).astype(float)
-
-
-def average_precision_at_k(ranking: Ranking, k: int) -> np.ndarray:
-    """Precision averaged over the ranks of the relevant results within the first k; its mean over queries is MAP@k.
-
-    Divided by min(number of relevant images, k), so that a perfect ranking has 1; NaN for a query that has none.
-    Source: Manning, Raghavan, Schütze, "Introduction to Information Retrieval", 2008, section 8.4.
-    """
-    relevant = _first(ranking, k)
-    precision = np.cumsum(relevant, axis=1) / np.arange(1, k + 1)
-    possible = np.minimum(ranking.n_relevant, k)
-    total = (precision * relevant).sum(axis=1)
-    return np.divide(total, possible, out=np.full(len(total), np.nan), where=possible > 0)
-
-
-def average_similarity_at_k(ranking: Ranking, k: int) -> np.ndarray:
-    """Mean score of the first k results of each query, whatever their labels; for "euclidean" it is a distance."""
-    _first(ranking, k)
-    scores = np.where(np.isfinite(ranking.scores[:, :k]), ranking.scores[:, :k], np.nan)
-    counted = np.isfinite(scores).sum(axis=1)
-    return np.divide(np.nansum(scores, axis=1), counted, out=np.full(len(scores), np.nan), where=counted > 0)
-
-
-def chance(ranking: Ranking, k: int) -> float:
-    """The Precision@k that guessing has on average: the share of relevant images in the gallery, over all queries.
-
-    Where the gallery has fewer than k images, guessing misses the rest as any ranking does.
-    """
-    return float((ranking.n_relevant / np.maximum(ranking.n_gallery, k)).mean())
-
-
-def confidence_interval(
-    values: np.ndarray, groups: np.ndarray | None = None, *, level: float = 0.95, n_resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Where the mean would lie, had other queries been drawn: a percentile bootstrap.
-
-    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+def answers(ranking: Ranking, catalog: pd.DataFrame, numbers: Sequence[int]) -> list[pd.DataFrame]:
+    """What some queries found, as the tables of `recommend`: `rank`, `score` and the columns of the catalogue.
 
     Parameters
     ----------
-    values : array [q]
-        A metric of each query; NaN does not count.
-    groups : array [q]
-        What the queries are drawn by, e.g. products, whose views agree more than strangers do; None: one by one.
+    numbers
+        Of queries in the ranking, from 0.
+    """
+    tables = []
+    for rows, scores in zip(ranking.results[numbers], ranking.scores[numbers], strict=True):
+        found = catalog.iloc[rows[rows >= 0]].drop(columns=["rank", "score"], errors="ignore").reset_index(drop=True)
+        found.insert(0, "rank", np.arange(1, len(found) + 1))
+        found.insert(1, "score", scores[rows >= 0])
+        tables.append(found)
+    return tables
+
+
+def confused_pairs(ranking: Ranking, catalog: pd.DataFrame, k: int = 10, *, by: str = "label") -> pd.DataFrame:
+    """Which classes are shown to whom: of all first k results of a class, the share that is of another, largest first.
 
     Returns
     -------
-    The ends of the interval; both NaN without values.
+    DataFrame with `asked`, `shown`, `share` in [0, 1], and `images`, how many.
+
+    Raises
+    ------
+    ValueError
+        If the ranking was not made by this column of this catalogue, or of fewer than k results.
     """
-    values = np.asarray(values, np.float64)
-    known = ~np.isnan(values)
-    if not known.any():
-        return float("nan"), float("nan")
-    groups = pd.factorize(np.arange(len(values)) if groups is None else np.asarray(groups))[0][known]
-    groups = pd.factorize(groups)[0]
-    sums, sizes = np.bincount(groups, values[known]), np.bincount(groups)
-    random = np.random.default_rng(seed)
-    drawn = np.stack([random.integers(len(sums), size=len(sums)) for _ in range(n_resamples)])
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    first_results(ranking, k)
+    results = ranking.results[:, :k]
+    if len(catalog) <= results.max() or not np.array_equal(catalog[by].to_numpy()[ranking.queries], ranking.labels):
+        raise ValueError(f"The ranking was not by the column {by!r} of this catalogue.")
+    shown = np.append(catalog[by].to_numpy(), None)[results]
+    pairs = pd.DataFrame({"asked": np.repeat(ranking.labels, results.shape[1]), "shown": shown.ravel()}).dropna()
+    counts = pairs.value_counts().rename("images").reset_index()
+    counts["share"] = counts["images"] / counts.groupby("asked")["images"].transform("sum")
+    wrong = counts[counts["asked"] != counts["shown"]].sort_values("share", ascending=False, kind="stable")
+    return wrong[["asked", "shown", "share", "images"]].reset_index(drop=True)
 
 
-def _first(ranking: Ranking, k: int) -> np.ndarray:
-    if not 1 <= k <= ranking.relevant.shape[1]:
-        raise ValueError(f"k must be between 1 and {ranking.relevant.shape[1]}, the number of ranks computed, not {k}.")
-    return ranking.relevant[:, :k]
-
-
-def evaluate(ranking: Ranking, ks: tuple[int, ...] = (1, 5, 10)) -> pd.DataFrame:
-    """One row a k: Precision@k beside its chance, hit rate, recall, MAP@k and average score, each meaned over queries.
-
-    Means of recall and MAP run over the queries that have something relevant; `ranking.n_relevant` tells which.
-    """
-    columns = {
-        "Precision@k": precision_at_k,
-        "chance": chance,
-        "hit rate@k": hit_rate_at_k,
-        "recall@k": recall_at_k,
-        "MAP@k": average_precision_at_k,
-        "average similarity" if ranking.metric == "cosine" else "average distance": average_similarity_at_k,
-    }
-    rows = [{name: pd.Series(metric(ranking, k)).mean() for name, metric in columns.items()} for k in ks]
-    return pd.DataFrame(rows, index=pd.Index(ks, name="k"))
+def _mean(values: np.ndarray) -> float:
+    """The mean of what is not NaN; NaN if nothing is."""
+    return float(pd.Series(values).mean())

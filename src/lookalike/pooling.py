@@ -11,7 +11,7 @@ class GeneralizedMeanPooling2D(keras.layers.Layer):
     """The p-th root of the mean p-th power over all places, of each channel: between their average (1) and maximum.
 
     Source: Radenović, Tolias, Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", TPAMI 2019; 3 is where
-    its training begins. Values below 1e-6 count as 1e-6.
+    its training begins. What is below zero counts as zero.
     """
 
     def __init__(self, p: float = 3.0, **options):
@@ -20,11 +20,13 @@ class GeneralizedMeanPooling2D(keras.layers.Layer):
 
     def call(self, places):
         """[batch, height, width, channels] to [batch, channels]."""
-        places = keras.ops.maximum(places, 1e-6)
-        # Shares of the highest: their powers stay within what float16 can hold, and the root above zero.
+        places = keras.ops.relu(places)
+        # Shares of the highest: their powers stay within what floats can hold, and the root above zero.
         highest = keras.ops.stop_gradient(keras.ops.max(places, axis=(1, 2), keepdims=True))
-        powers = keras.ops.power(places / highest, self.p)
-        return highest[:, 0, 0] * keras.ops.power(keras.ops.mean(powers, axis=(1, 2)), 1 / self.p)
+        powers = keras.ops.power(places / keras.ops.where(highest > 0, highest, 1), self.p)
+        highest = highest[:, 0, 0]
+        mean = keras.ops.where(highest > 0, keras.ops.mean(powers, axis=(1, 2)), 1)
+        return highest * keras.ops.power(mean, 1 / self.p)
 
     def compute_output_shape(self, input_shape):
         """The shape without its two places."""
@@ -64,7 +66,8 @@ def shares(layer: keras.layers.Layer, places: np.ndarray) -> np.ndarray:
     if isinstance(layer, keras.layers.GlobalMaxPooling2D):
         at_top = places == places.max(axis=0)
         return places * at_top / at_top.sum(axis=0)
-    places = np.maximum(places, 1e-6)
+    places = np.maximum(places, 0)
     highest = places.max(axis=0)
-    powers = (places / highest) ** layer.p
-    return highest * powers / len(places) * powers.mean(axis=0) ** (1 / layer.p - 1)
+    powers = (places / np.where(highest > 0, highest, 1)) ** layer.p
+    mean = np.where(highest > 0, powers.mean(axis=0), 1)
+    return highest * powers / len(places) * mean ** (1 / layer.p - 1)

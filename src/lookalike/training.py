@@ -145,7 +145,7 @@ def label_names(catalog: pd.DataFrame, *, splits: Sequence[str] = ("train",)) ->
     if len(labels) < 2:
         found = f"all are labelled {labels[0]!r}" if labels else "none has a label"
         raise TooFewLabelsError(
-            f"A classifier learns to tell kinds apart; of the train photos {found}. Put the photos of two kinds at "
+            f"There must be kinds to tell apart; of the train photos {found}. Put the photos of two kinds at "
             "least into a folder each, and split them with split_catalog or 01_data.ipynb."
         )
     if missing := set(splits) - set(catalog.loc[catalog["label"].isin(labels), "split"]):
