@@ -342,7 +342,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Load, train, save."""
     options = parse_arguments(arguments)
     trainer = Trainer(*load_pictures(options.data, options.drawn), options.teacher, options.seed)
-    train(options, trainer, build_encoder("VGG16Slim", weights=None, seed=options.seed))
+    train(options, trainer, build_encoder("VGG16Slim", weights=None, pooling="avg", seed=options.seed))
 
 
 if __name__ == "__main__":

@@ -49,6 +49,11 @@ def test_committed_notebook_is_rendered_whole_and_tells_nothing_of_the_machine(p
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert "widgets" not in notebook.metadata
     assert "papermill" not in notebook.metadata
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert [line.endswith("?") for line in text.splitlines() if line.startswith("# ")] == [
+        True
+    ]  # one title, a question
+    assert f"main/notebooks/{path.name})" in text
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     assert all(len(cell.source.splitlines()) <= 12 for cell in code)
     for output in outputs_of(notebook):
