@@ -62,6 +62,15 @@ def test_in_bfloat16_the_vectors_point_where_they_did(name):
     assert np.abs(vectors - expected).max() > 1e-5 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("engine", ["tensorflow", pytest.param("openvino", marks=needs_openvino)])
+def test_a_batch_that_is_not_full_gives_the_same_vectors_as_in_a_full_one(engine):
+    pixels = some_pixels(5)
+    forward = compile_encoder(encoder_of("VGG16Slim"), engine=engine, batch_size=5)
+    full = forward(pixels)
+    for count in range(1, 5):
+        np.testing.assert_array_equal(forward(pixels[:count]), full[:count])
+
+
 @needs_openvino
 @pytest.mark.parametrize("name", ["VGG16Slim", "EfficientNetV2B0", "with a trained head"])
 def test_openvino_agrees_with_tensorflow(name):

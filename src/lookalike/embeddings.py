@@ -168,8 +168,8 @@ def _compute(
 ) -> dict[str, np.ndarray]:
     """Vectors of the missing images, by content hash; every batch is on disk in `partial` before the next one starts.
 
-    What an interrupted run has finished comes first and is kept, even if the catalogue has changed since. All batches
-    have one shape, the last one filled up, and start where they would have: the vectors do not tell of a restart.
+    What an interrupted run has finished comes first and is kept, even if the catalogue has changed since. Batches
+    start where they would have: the vectors do not tell of a restart.
     """
     way = {name: recipe[name] for name in ("precision", "engine")}
     forward = compile_encoder(encoder, **way, batch_size=batch_size)  # first, as it may refuse
@@ -189,12 +189,9 @@ def _compute(
     with open(rows, "ab") as stream, progress(total=len(order), initial=done, description=told) as bar:
         stream.truncate(done * row_bytes)
         for pixels in pixel_batches(paths, tuple(recipe["image_size"]), batch_size=batch_size, fit=recipe["fit"]):
-            count = len(pixels)
-            if count < batch_size:
-                pixels = np.pad(pixels, [(0, batch_size - count), (0, 0), (0, 0), (0, 0)])
-            stream.write(forward(pixels)[:count].tobytes())
+            stream.write(forward(pixels).tobytes())
             stream.flush()
-            bar.update(count)
+            bar.update(len(pixels))
     return dict(zip(order, np.memmap(rows, np.float32, "r", shape=(len(order), recipe["dim"])), strict=True))
 
 

@@ -30,8 +30,9 @@ def has_openvino() -> bool:
 def compile_encoder(
     encoder: keras.Model, *, precision: str = "float32", engine: str = "tensorflow", batch_size: int = 32
 ) -> Forward:
-    """An encoder as a function of uint8 pixels [batch_size, height, width, 3] to float32 vectors [batch_size, dim].
+    """An encoder as a function of uint8 pixels [n, height, width, 3] to float32 vectors [n, dim], n <= batch_size.
 
+    Fewer than `batch_size` photos are filled up, so that all batches have one shape and vectors do not depend on n.
     Its weights are built in, as they are now, which lets the layers be fused. In a lower precision TensorFlow computes
     the backbone, or everything if there is no backbone inside; preprocessing, pooling and head stay in float32.
     OpenVINO lowers what it likes.
@@ -64,10 +65,16 @@ def compile_encoder(
             concrete = graph.get_concrete_function()
             converted = openvino.convert_model(concrete, output=concrete.outputs[0].name)
             compiled = openvino.Core().compile_model(converted, "CPU", options)
-        return lambda pixels: np.array(compiled(pixels)[0])
+        return lambda pixels: np.array(compiled(_filled(pixels, batch_size))[0])[: len(pixels)]
     with quiet_stderr():
         frozen = convert_variables_to_constants_v2(graph.get_concrete_function())
-    return lambda pixels: frozen(tf.constant(pixels))[0].numpy()
+    return lambda pixels: frozen(tf.constant(_filled(pixels, batch_size)))[0].numpy()[: len(pixels)]
+
+
+def _filled(pixels: np.ndarray, batch_size: int) -> np.ndarray:
+    """Pixels with black photos behind them, `batch_size` in all."""
+    missing = batch_size - len(pixels)
+    return np.pad(pixels, [(0, missing), (0, 0), (0, 0), (0, 0)]) if missing > 0 else pixels
 
 
 def _in_precision(model: keras.Model, policy: str) -> keras.Model:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lookalike.edits import EDITS, edit_photo, shrunk
-from lookalike.engines import Forward, compile_encoder
+from lookalike.engines import compile_encoder
 from lookalike.evaluation import Ranking, chance_at_k, compare, confidence_interval, overlap_at_k, precision_at_k, rank
 from lookalike.images import fit_pixels, load_image, pixel_batches
 from lookalike.variants import expanded, mirrored, project, unit_length
@@ -67,7 +67,7 @@ def measure_robustness(
 
     def searched(photos: Iterator[np.ndarray]) -> Ranking:
         batches = iter(lambda: list(islice(photos, batch_size)), [])
-        asked[rows] = np.concatenate([_forward(forward, np.stack(batch), batch_size) for batch in batches])
+        asked[rows] = np.concatenate([forward(np.stack(batch)) for batch in batches])
         return rank(vectors, catalog, k, asking=rows, asked=asked, **options)
 
     # Read and made smaller as the edited ones are, or that would pass for an effect of the edits.
@@ -194,9 +194,4 @@ def embed_quickly(
     forward = compile_encoder(encoder, batch_size=batch_size)
     bar = progress(paths, total=len(paths), description=description) if description else paths
     batches = pixel_batches(bar, encoder.input_shape[1:3], batch_size=batch_size, fit=fit)
-    return np.concatenate([_forward(forward, pixels, batch_size) for pixels in batches])
-
-
-def _forward(forward: Forward, pixels: np.ndarray, batch_size: int) -> np.ndarray:
-    """Vectors of a batch, filled up if it is not whole."""
-    return forward(np.pad(pixels, [(0, batch_size - len(pixels)), (0, 0), (0, 0), (0, 0)]))[: len(pixels)]
+    return np.concatenate([forward(pixels) for pixels in batches])
