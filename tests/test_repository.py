@@ -12,7 +12,8 @@ from conftest import CLOTHING, MOBILENET, PROJECT
 ORDER = ("workspace", "images", "histograms", "edits", "folders", "downloads", "amazon", "kaggle_sets", "sources")
 ORDER += ("splits", "catalog", "vgg16_slim", "pooling", "backbones", "stages", "fingerprints", "saving", "views")
 ORDER += ("training", "engines", "stores", "embeddings", "gallery", "search", "explanations", "similarity")
-ORDER += ("duplicates", "rankings", "metrics", "intervals", "evaluation", "variants", "studies", "plots", "charts")
+ORDER += ("looks", "pairs", "alignment", "duplicates", "copies", "groups", "calibration", "rankings", "metrics")
+ORDER += ("intervals", "evaluation", "variants", "studies", "plots", "charts", "copy_charts")
 MODULES = sorted((PROJECT / "src" / "lookalike").glob("[a-z]*.py"))
 
 

@@ -427,7 +427,7 @@ def test_full_float32_precision_is_asked_for_during_the_product_alone(usual, mon
         assert during == [False]
         assert config.tensor_float_32_execution_enabled() == usual
         with pytest.raises(tf.errors.InvalidArgumentError):
-            search._multiply(np.ones((5, 3)), np.ones((4, 40)), np.empty((5, 40)))
+            search.multiply(np.ones((5, 3)), np.ones((4, 40)), np.empty((5, 40)))
         assert config.tensor_float_32_execution_enabled() == usual
     finally:
         config.enable_tensor_float_32_execution(before)

@@ -1,88 +1,249 @@
-"""The same photo twice: pairs of images that are one picture, whole or nearly."""
+"""The same photo twice: identical, saved anew, resized, cut, turned, mirrored, framed; not what only looks alike."""
 
 from __future__ import annotations
 
-import hashlib
-from itertools import repeat
-from pathlib import Path
+import functools
+import os
+from collections import defaultdict
+from itertools import combinations, repeat
 
+import keras
 import numpy as np
 import pandas as pd
-from PIL import Image
-from scipy.fft import dctn
 
-from lookalike.images import decode, read_bytes
+from lookalike.alignment import agreement_of, find_details
+from lookalike.embeddings import embed_images
+from lookalike.gallery import Gallery
+from lookalike.looks import SIDE, VARIANTS, look_at, perceptual_hash, thumbnail_correlation
+from lookalike.pairs import best_of_rows, pairs_above
+from lookalike.search import exact_scores, top_k
+from lookalike.stores import EmbeddingStore, check_encoder
 from lookalike.workspace import parallel_map, progress
 
-SIDE = 16  # pixels; a thumbnail small enough that compression does not show, and large enough that things do
+__all__ = ["STEPS", "CopyIndex", "find_near_duplicates", "perceptual_hash"]
+
 BLOCK = 2048  # rows compared at a time: 4 million pairs, 32 MB of them
+HELD = 4096  # photos whose details are kept, 130 kB each
+MANY = 100  # copies of one photo that hashes have found, beyond which those after them may be missed
+STEPS = ("content", "perceptual hash", "alignment")
+# Which variants of two photos are compared: each as it is with the other's as it is, mirrored, without margins, both.
+COMPARED = ((0, 0), (0, 1), (0, 2), (0, 3), (2, 0), (3, 0))
 
 
-def find_near_duplicates(
-    catalog: pd.DataFrame, *, max_distance: int = 8, min_correlation: float = 0.985
-) -> pd.DataFrame:
-    """Find images that are copies of each other: identical files, and photos resized, recompressed or made brighter.
-
-    Two steps, from cheap to sure. Perceptual hashes (Zauner, "Implementation and Benchmarking of Perceptual Image Hash
-    Functions", 2010) that differ in few bits name the candidates; a hash has no colours, so the correlation of two
-    small colour thumbnails decides. Cropped, turned or overwritten copies are not found; a thing as thin as a bicycle
-    in another colour can pass for a copy.
+def find_near_duplicates(photos: pd.DataFrame | EmbeddingStore, **options) -> pd.DataFrame:
+    """Find photos that are copies of each other: `CopyIndex(photos, **options).pairs()`.
 
     Parameters
     ----------
+    photos
+        A catalogue, for the first two steps, which see copies that were resized, saved anew or made brighter; or an
+        embedding store, for all three, which also see what was cropped, turned, mirrored, framed or turned grey.
+    options
+        Of `CopyIndex`.
+
+    Returns
+    -------
+    DataFrame, one row a pair, best first: `image_id` and `other_id` (in the order of the catalogue), `step` and `score`
+    as in `CopyIndex`. Of several identical files each is paired with the first alone, so that a thousand copies make a
+    thousand pairs.
+
+    Raises
+    ------
+    ImageError
+        If a file cannot be read (any more).
+    """
+    return CopyIndex(photos, **options).pairs()
+
+
+class CopyIndex:
+    """Photos to find copies among, read once; three steps, from cheap to sure.
+
+    "content": the same bytes. "perceptual hash": hashes (Zauner, "Implementation and Benchmarking of Perceptual Image
+    Hash Functions", 2010) that differ in few bits name the candidates; a hash has no colours, so the correlation of two
+    small colour thumbnails decides. "alignment", of a store: the embeddings that are most similar name the candidates,
+    and so do hashes, here also of the mirrored photo and of the photo without margins. Other views of a product and
+    products that look alike have similar embeddings too, so one photo is laid on the other, and their agreement
+    decides (`alignment.agreement_of`).
+
+    Parameters
+    ----------
+    photos
+        A catalogue, or an embedding store.
     max_distance
         Most bits, of 64, in which the hashes of two copies differ.
     min_correlation
         Least correlation of their thumbnails, over all pixels and channels, in [-1, 1].
+    n_candidates
+        How many others each photo names for being laid on, by its embedding, and as many by its hash; at least 1.
+    min_similarity
+        Least cosine similarity of two vectors for a candidate.
+    min_agreement
+        Least agreement of two photos laid on each other, in [-1, 1].
 
-    Returns
-    -------
-    DataFrame, one row a pair, best first: `image_id` and `other_id` (in the order of the catalogue), `step` ("content"
-    or "perceptual hash") and `score` (the correlation; 1 for identical files). Of several identical files each is
-    paired with the first alone, so that a thousand copies make a thousand pairs.
+    Raises
+    ------
+    ImageError
+        If a file cannot be read (any more).
+    ValueError
+        If `n_candidates` is below 1.
     """
-    ids = catalog["image_id"].to_numpy()
-    hashes, thumbnails = np.empty(len(ids), np.uint64), np.empty((len(ids), SIDE**2, 3), np.uint8)
-    firsts: dict[str, int] = {}
-    found = []
-    bar = progress(parallel_map(_look, catalog["path"]), total=len(ids), description="Comparing photos")
-    for index, (content, hashes[index], thumbnails[index]) in enumerate(bar):
-        first = firsts.setdefault(content, index)
-        if first != index:
-            found.append(("content", -1.0, first, index))
-    unlike = np.array(list(firsts.values()), int)
-    starts = range(0, len(unlike), BLOCK)
-    for rows, columns in [(unlike[a : a + BLOCK], unlike[b : b + BLOCK]) for a in starts for b in starts if a <= b]:
-        near = np.bitwise_count(hashes[rows][:, None] ^ hashes[columns][None]) <= max_distance
-        near &= rows[:, None] < columns[None]
-        for at in np.array_split(np.argwhere(near), near.sum() // BLOCK + 1):
-            first, other = rows[at[:, 0]], columns[at[:, 1]]
-            scores = _correlation(thumbnails[first], thumbnails[other])
-            kept = scores >= min_correlation
-            found += zip(repeat("perceptual hash"), -scores[kept], first[kept], other[kept], strict=False)
-    pairs = [(ids[first], ids[other], step, -score) for step, score, first, other in sorted(found)]
-    return pd.DataFrame(pairs, columns=["image_id", "other_id", "step", "score"])
+
+    def __init__(
+        self,
+        photos: pd.DataFrame | EmbeddingStore,
+        *,
+        max_distance: int = 8,
+        min_correlation: float = 0.985,
+        n_candidates: int = 5,
+        min_similarity: float = 0.5,
+        min_agreement: float = 0.85,
+    ):
+        if n_candidates < 1:
+            raise ValueError(f"n_candidates must be at least 1, not {n_candidates}.")
+        self.store = photos if isinstance(photos, EmbeddingStore) else None
+        self.catalog = photos if self.store is None else self.store.catalog
+        self.max_distance, self.min_correlation = max_distance, min_correlation
+        self.n_candidates, self.min_similarity, self.min_agreement = n_candidates, min_similarity, min_agreement
+        self.ids, self.paths = self.catalog["image_id"].to_numpy(), self.catalog["path"].to_numpy()
+        self.hashes = np.empty((len(self.ids), VARIANTS), np.uint64)
+        self.thumbnails = np.empty((len(self.ids), SIDE**2, 3), np.uint8)
+        self.contents: dict[str, list[int]] = {}
+        bar = progress(parallel_map(look_at, self.paths), total=len(self.ids), description="Comparing photos")
+        for row, look in enumerate(bar):
+            self.hashes[row], self.thumbnails[row] = look.hashes, look.thumbnail
+            self.contents.setdefault(look.content, []).append(row)
+        self.details = functools.lru_cache(HELD)(lambda row: find_details(self.paths[row]))
+
+    @functools.cached_property
+    def gallery(self) -> Gallery:
+        """The vectors of the store, measured once."""
+        return Gallery(self.store.vectors)
+
+    def look_up(self, photo: str | os.PathLike | np.ndarray, encoder: keras.Model | None = None) -> pd.DataFrame:
+        """What a new photo, as at an upload, is a copy of.
+
+        Parameters
+        ----------
+        photo
+            A path, or uint8 pixels [height, width, 3].
+        encoder
+            The one that the store was made with; without it, or of a catalogue, the third step is left out.
+
+        Returns
+        -------
+        DataFrame, one row a photo that it is a copy of, best first: `image_id`, `step`, `score`; empty for a new photo.
+        Where the catalogue holds many copies, the last step may leave some out.
+
+        Raises
+        ------
+        ImageError
+            If the file cannot be read as an image.
+        ValueError
+            If the encoder is not the store's.
+        """
+        vector = None
+        if encoder is not None and self.store is not None:
+            check_encoder(self.store, encoder)
+            vector = embed_images(encoder, [photo], fit=self.store.manifest["fit"])[0]
+        table = self.score(photo, vector)
+        least = table["step"].map(dict(zip(STEPS, (1, self.min_correlation, self.min_agreement), strict=True)))
+        table = table[table["score"] >= least].drop_duplicates("image_id")  # the first step that found it
+        return table.drop(columns="similarity").reset_index(drop=True)
+
+    def score(self, photo: str | os.PathLike | np.ndarray, vector: np.ndarray | None = None) -> pd.DataFrame:
+        """Every candidate for a photo, whether it is a copy or not: `image_id`, `step`, `score`, and `similarity`.
+
+        The similarity is that of the vectors, known in the third step alone, which needs the `vector` [dim].
+        """
+        look = look_at(photo)
+        rows = self.contents.get(look.content, [])
+        found = [("content", -1.0, row, np.nan) for row in rows]
+        bits = [np.bitwise_count(look.hashes[own] ^ self.hashes[:, other]) for own, other in COMPARED]
+        near = np.flatnonzero(bits[0] <= self.max_distance)
+        thumbnails = np.broadcast_to(look.thumbnail, (len(near), *look.thumbnail.shape))
+        correlations = thumbnail_correlation(thumbnails, self.thumbnails[near])
+        found += zip(repeat("perceptual hash"), -correlations, near, repeat(np.nan), strict=False)
+        if vector is not None and self.store is not None:
+            distances = np.min(bits, axis=0)
+            by_hash = np.argsort(distances, kind="stable")[: self.n_candidates]
+            nearest, similarities = (one[0] for one in top_k(vector, self.gallery, self.n_candidates))
+            nearest = nearest[(nearest >= 0) & (similarities >= self.min_similarity)]
+            likely = np.union1d(nearest, by_hash[distances[by_hash] <= self.max_distance])
+            similarities = exact_scores(vector[None], self.store.vectors[likely], "cosine")
+            details = find_details(photo)
+            scores = [-agreement_of(details, self.details(row)) for row in likely.tolist()]
+            found += zip(repeat("alignment"), scores, likely, similarities, strict=False)
+        found = [(self.ids[row], step, -score, similarity) for step, score, row, similarity in sorted(found)]
+        table = pd.DataFrame(found, columns=["image_id", "step", "score", "similarity"])
+        table = table.astype({"score": float, "similarity": float})
+        return table.iloc[np.argsort(table["step"].map(STEPS.index), kind="stable")] if len(table) else table
+
+    def pairs(self) -> pd.DataFrame:
+        """All pairs of copies among the photos; see `find_near_duplicates`."""
+        unlike = np.array([rows[0] for rows in self.contents.values()], int)  # in the order of the catalogue
+        found, likely = self._by_hash(unlike)
+        if self.store is not None:
+            found += self._by_alignment(unlike, likely, {(int(first), int(other)) for _, _, first, other in found})
+        found += [("content", -1.0, rows[0], other) for rows in self.contents.values() for other in rows[1:]]
+        found.sort(key=lambda one: (STEPS.index(one[0]), *one[1:]))
+        pairs = [(self.ids[first], self.ids[other], step, -score) for step, score, first, other in found]
+        return pd.DataFrame(pairs, columns=["image_id", "other_id", "step", "score"])
+
+    def _by_hash(self, unlike: np.ndarray) -> tuple[list[tuple], np.ndarray]:
+        """Block by block over the upper triangle: (step, -score, row, other row) of each pair, and candidates."""
+        found, likely, starts = [], np.empty((0, 3), np.int64), range(0, len(unlike), BLOCK)
+        for rows, columns in [(unlike[a : a + BLOCK], unlike[b : b + BLOCK]) for a in starts for b in starts if a <= b]:
+            upper = rows[:, None] < columns[None]
+            compared = COMPARED[: len(COMPARED) if self.store is not None else 1]
+            for number, (own, other) in enumerate(compared):
+                bits = np.bitwise_count(self.hashes[rows, own][:, None] ^ self.hashes[columns, other][None])
+                at = np.argwhere((bits <= self.max_distance) & upper)
+                pairs = np.column_stack([rows[at[:, 0]], columns[at[:, 1]], bits[at[:, 0], at[:, 1]]]).astype(np.int64)
+                if number == 0:
+                    scores = [self._correlation(part) for part in np.array_split(pairs, len(pairs) // BLOCK + 1)]
+                    scores = np.concatenate(scores)
+                    kept = scores >= self.min_correlation
+                    found += zip(repeat("perceptual hash"), -scores[kept], *pairs[kept, :2].T, strict=False)
+                    upper[tuple(at[kept].T)] = False  # done
+                    pairs = pairs[~kept]
+                likely = np.concatenate([likely, pairs])
+            likely = likely[np.argsort(likely[:, 2], kind="stable")]
+            likely = likely[np.unique(likely[:, :2], axis=0, return_index=True)[1]]  # each by the fewest bits
+            likely = likely[best_of_rows(likely[:, :2], -likely[:, 2], self.n_candidates)]
+        return found, likely[:, :2]
+
+    def _correlation(self, pairs: np.ndarray) -> np.ndarray:
+        """Of the thumbnails of each pair of rows."""
+        return thumbnail_correlation(self.thumbnails[pairs[:, 0]], self.thumbnails[pairs[:, 1]])
+
+    def _by_alignment(self, unlike: np.ndarray, likely: np.ndarray, known: set[tuple[int, int]]) -> list[tuple]:
+        """Candidates that are not known yet, then copies of copies: those that agree when laid on each other."""
+        counts = np.bincount(np.array(list(known), int).reshape(-1, 2).ravel(), minlength=len(self.ids))
+        per_row = self.n_candidates + min(int(counts.max(initial=0)), MANY)
+        vectors = self.gallery.vectors if len(unlike) == len(self.ids) else self.gallery.vectors[unlike]
+        pairs, similarities = pairs_above(vectors, self.min_similarity, per_row=per_row)
+        pairs = unlike[pairs]
+        new = np.array([tuple(pair) not in known for pair in pairs.tolist()], bool)
+        pairs, similarities = pairs[new], similarities[new]
+        pairs = pairs[best_of_rows(pairs, similarities, self.n_candidates)]
+        waiting = sorted({*map(tuple, pairs.tolist()), *map(tuple, likely.tolist())} - known)
+        seen, copies, found = set(known), set(known), []
+        while waiting:
+            bar = progress(waiting, total=len(waiting), description="Laying photo on photo", unit="pairs")
+            placed = ((agreement_of(*map(self.details, pair)), pair) for pair in bar)
+            fresh = [(score, pair) for score, pair in placed if score >= self.min_agreement]
+            found += [("alignment", -score, *pair) for score, pair in fresh]
+            seen.update(waiting)
+            copies.update(pair for _, pair in fresh)
+            waiting = sorted(_copies_of_copies(copies, {row for _, pair in fresh for row in pair}) - seen)
+        return found
 
 
-def perceptual_hash(image: Image.Image) -> int:
-    """64 bits that say where a grey 32 x 32 version has more than its median of each of the 64 lowest frequencies."""
-    grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.LANCZOS), float)
-    low = dctn(grey)[:8, :8]
-    return int(np.packbits(low > np.median(low)).view(">u8")[0])
-
-
-def _look(path: str | Path) -> tuple[str, int, np.ndarray]:
-    """What an image is compared by: content hash, perceptual hash, thumbnail."""
-    data = read_bytes(path)
-    image, _ = decode(data, path, 64)
-    thumbnail = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
-    return hashlib.sha256(data).hexdigest(), perceptual_hash(image), thumbnail.reshape(-1, 3)
-
-
-def _correlation(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Pearson's, in [-1, 1], of thumbnails [n, pixels, 3] pair by pair; 0 where one of them has a single colour."""
-    blank = (np.ptp(some, axis=1).max(axis=1) == 0) | (np.ptp(others, axis=1).max(axis=1) == 0)
-    some, others = (side.reshape(-1, 3 * SIDE**2).astype(np.float64) for side in (some, others))
-    some, others = (side - side.mean(axis=1, keepdims=True) for side in (some, others))
-    lengths = np.linalg.norm(some, axis=1) * np.linalg.norm(others, axis=1)
-    return np.where(blank, 0, np.minimum(1, np.einsum("nd,nd->n", some, others) / np.where(blank, 1, lengths)))
+def _copies_of_copies(copies: set[tuple[int, int]], changed: set[int]) -> set[tuple[int, int]]:
+    """Pairs of rows that are both copies of one row, of those rows that have `changed`."""
+    beside = defaultdict(list)
+    for first, other in copies:
+        for row, mate in ((first, other), (other, first)):
+            if row in changed:
+                beside[row].append(mate)
+    return {pair for mates in beside.values() for pair in combinations(sorted(mates), 2)}

@@ -167,11 +167,16 @@ def load_image(path: str | Path, size: int | tuple[int, int] | None = None, *, f
 
 def fit_pixels(pixels: np.ndarray, size: int | tuple[int, int], *, fit: str = "resize") -> np.ndarray:
     """Bring uint8 pixels [h, w, 3] to `size`, by the same resampling as `load_image`."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return np.asarray(_fit(as_image(pixels), (width, height), fit))
+
+
+def as_image(pixels: np.ndarray) -> Image.Image:
+    """Pixels as an image; `ValueError` if they are not uint8 [height, width, 3]."""
     pixels = np.asarray(pixels)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise ValueError(f"Pixels must be a uint8 array [height, width, 3], not {pixels.dtype} {list(pixels.shape)}.")
-    height, width = (size, size) if isinstance(size, int) else size
-    return np.asarray(_fit(Image.fromarray(pixels), (width, height), fit))
+    return Image.fromarray(pixels)
 
 
 def fitted(image: str | os.PathLike | np.ndarray, size: int | tuple[int, int], *, fit: str = "resize") -> np.ndarray:

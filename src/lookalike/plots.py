@@ -23,7 +23,7 @@ STYLE = {"figure.dpi": 100, "font.size": 9, "axes.titlesize": 9, "figure.facecol
 STYLE |= {"text.parse_math": False}  # a label may have a dollar sign
 
 
-def _show_photo(axes: Axes, photo: str | np.ndarray) -> None:
+def show_photo(axes: Axes, photo: str | np.ndarray) -> None:
     """One photo without axes; a grey tile says so if its file is gone."""
     axes.set_xticks([])
     axes.set_yticks([])
@@ -35,7 +35,8 @@ def _show_photo(axes: Axes, photo: str | np.ndarray) -> None:
         axes.text(0.5, 0.5, "file not found", ha="center", va="center", transform=axes.transAxes)
 
 
-def _frame(axes: Axes, colour: str, width: float) -> None:
+def frame(axes: Axes, colour: str, width: float) -> None:
+    """A frame of a colour around a photo."""
     for spine in axes.spines.values():
         spine.set(color=colour, linewidth=width)
 
@@ -68,15 +69,15 @@ def show_gallery(
         figure, grid = plt.subplots(len(queries), columns, figsize=size, squeeze=False, layout="constrained")
         for row, (query, table) in enumerate(zip(queries.to_dict("records"), results, strict=True)):
             wanted = query.get(by)
-            _show_photo(grid[row, 0], query["path"])
-            _frame(grid[row, 0], "black", 2.5)
+            show_photo(grid[row, 0], query["path"])
+            frame(grid[row, 0], "black", 2.5)
             grid[row, 0].set_title("query" + (f"\n{wanted}" if pd.notna(wanted) else ""), fontweight="bold")
             for axes, found in zip(grid[row, 1:], table.to_dict("records"), strict=False):
-                _show_photo(axes, found["path"])
+                show_photo(axes, found["path"])
                 judged = pd.notna(wanted) and pd.notna(found.get(by))
                 right = judged and found[by] == wanted
                 n_right, n_judged = n_right + right, n_judged + judged
-                _frame(axes, (RIGHT if right else WRONG) if judged else NEUTRAL, 2.5)
+                frame(axes, (RIGHT if right else WRONG) if judged else NEUTRAL, 2.5)
                 mark = ("" if right else " \N{MULTIPLICATION SIGN}") if judged else ""
                 label = found.get(by) if pd.notna(found.get(by)) else ""
                 axes.set_title(
@@ -104,8 +105,8 @@ def show_contact_sheet(
             for axes in axes_row[len(sample) :]:
                 axes.set_axis_off()
             for axes, path in zip(axes_row, sample["path"], strict=False):
-                _show_photo(axes, path)
-                _frame(axes, "#CCCCCC", 0.8)
+                show_photo(axes, path)
+                frame(axes, "#CCCCCC", 0.8)
             axes_row[0].set_ylabel(f"{name}\n{len(group)} images", rotation=0, ha="right", va="center", labelpad=8)
         left_out = groups.ngroups - len(shown)
         figure.suptitle(
@@ -115,7 +116,9 @@ def show_contact_sheet(
     return figure
 
 
-def show_pairs(catalog: pd.DataFrame, pairs: pd.DataFrame, *, by: str = "label", max_pairs: int = 8) -> Figure:
+def show_pairs(
+    catalog: pd.DataFrame, pairs: pd.DataFrame, *, by: str = "label", max_pairs: int = 8, title: str = ""
+) -> Figure:
     """Copies below their originals, with what each is labelled; orange and a cross where the two labels differ."""
     images = catalog.set_index("image_id")
     shown = pairs.head(max_pairs).to_dict("records")
@@ -126,14 +129,14 @@ def show_pairs(catalog: pd.DataFrame, pairs: pd.DataFrame, *, by: str = "label",
             first, other = images.loc[pair["image_id"]], images.loc[pair["other_id"]]
             differ = pd.notna(first[by]) and pd.notna(other[by]) and first[by] != other[by]
             for axes, image in zip(column, (first, other), strict=True):
-                _show_photo(axes, image["path"])
-                _frame(axes, WRONG if differ else NEUTRAL, 2.5)
+                show_photo(axes, image["path"])
+                frame(axes, WRONG if differ else NEUTRAL, 2.5)
                 axes.set_xlabel(f"{image['pixel_width']} x {image['pixel_height']}")
                 mark = " \N{MULTIPLICATION SIGN}" if differ else ""
                 axes.set_title(f"{image[by] if pd.notna(image[by]) else ''}{mark}", color=WRONG if differ else "black")
             column[0].set_title(f"{pair['step']}\n{pair['score']:.3f}\n{column[0].get_title()}")
         more = f", the first {len(shown)}" if len(pairs) > len(shown) else ""
-        figure.suptitle(f"{len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} of copies{more}")
+        figure.suptitle(title or f"{len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} of copies{more}")
     plt.close(figure)
     return figure
 
@@ -149,8 +152,8 @@ def show_photos(photos: Sequence[str | np.ndarray], titles: Sequence[str], *, ti
         for axes in grid.flat[len(photos) :]:
             axes.set_axis_off()
         for axes, photo, text in zip(grid.flat, photos, titles, strict=False):
-            _show_photo(axes, photo)
-            _frame(axes, NEUTRAL, 0.8)
+            show_photo(axes, photo)
+            frame(axes, NEUTRAL, 0.8)
             axes.set_title(text)
         figure.suptitle(title)
     plt.close(figure)
@@ -162,7 +165,7 @@ def show_probabilities(photo: str, labels: Sequence[str], probabilities: np.ndar
     order = np.argsort(-np.asarray(probabilities), kind="stable")[:5]
     with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(7, 2.4), width_ratios=(1, 2), layout="constrained")
-        _show_photo(left, photo)
+        show_photo(left, photo)
         bars = right.barh([labels[index] for index in order], probabilities[order], color=RIGHT)
         right.bar_label(bars, fmt="%.3f", padding=3)
         right.invert_yaxis()
@@ -182,8 +185,8 @@ def show_vectors(photos: Sequence[str], vectors: np.ndarray, titles: Sequence[st
         )
         highest, lowest = 1.05 * np.max(vectors), min(1.05 * np.min(vectors), 0)
         for (left, right), photo, vector, text in zip(grid, photos, vectors, titles, strict=True):
-            _show_photo(left, photo)
-            _frame(left, NEUTRAL, 0.8)
+            show_photo(left, photo)
+            frame(left, NEUTRAL, 0.8)
             right.bar(np.arange(len(vector)), vector, width=1, color=RIGHT)
             right.set(xlim=(-1, len(vector)), ylim=(lowest, highest), yticks=[])
             right.set_title(text, loc="left")
@@ -212,8 +215,8 @@ def show_map(points: np.ndarray, catalog: pd.DataFrame, *, by: str = "label", ti
             if all(np.abs(place - other).max() > ROOM for other in shown):
                 shown.append(place)
                 inset = axes.inset_axes((*(place - ROOM / 2), ROOM, ROOM), transform=axes.transData)
-                _show_photo(inset, path)
-                _frame(inset, colour, 1.8)
+                show_photo(inset, path)
+                frame(inset, colour, 1.8)
         axes.set(xlim=(-ROOM, 1 + ROOM), ylim=(-ROOM, 1 + ROOM), xticks=[], yticks=[])
         axes.set_title(title)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", title=by, frameon=False)

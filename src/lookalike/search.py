@@ -101,7 +101,7 @@ class _Scorer:
 
     def __call__(self, rows: slice, block: np.ndarray, values: np.ndarray, width: int) -> np.ndarray:
         """Write the closeness of a block's rows into `values`; the margins [parts, q] of each `width` rows."""
-        product = _multiply(block, self.queries, values)
+        product = multiply(block, self.queries, values)
         weight, slack = self.gallery.lengths[rows], np.full(len(block), self.terms * SMALLEST)
         if self.cosine:
             scale = np.divide(1 / self.shrink, weight, out=np.zeros(len(block)), where=weight > 0).clip(max=LARGEST)
@@ -116,7 +116,7 @@ class _Scorer:
         return np.outer(weight, self.doubt) + slack[:, None] + self.ties
 
 
-def _multiply(block: np.ndarray, queries: np.ndarray, out: np.ndarray) -> np.ndarray:
+def multiply(block: np.ndarray, queries: np.ndarray, out: np.ndarray) -> np.ndarray:
     """The product [n, q]; of many queries by TensorFlow, on its GPU or by its own product, which is faster on CPUs."""
     if queries.shape[1] < MANY:
         return np.matmul(block, queries, out=out)
@@ -180,7 +180,7 @@ def _settle(queries, gallery: Gallery, found: list[tuple], floor, indices, score
     for start in range(0, len(query), step):
         rows = slice(start, start + step)
         vectors = as_float32(gallery.vectors[row[rows]])
-        values[rows] = _exact(queries[query[rows]], vectors, gallery.metric)
+        values[rows] = exact_scores(queries[query[rows]], vectors, gallery.metric)
     gallery.release()
     # Sorted as the float32 numbers that the caller sees, so that what looks like a tie is ordered as one.
     old_query, old_place = np.nonzero(indices >= 0)
@@ -194,7 +194,7 @@ def _settle(queries, gallery: Gallery, found: list[tuple], floor, indices, score
     indices[query[kept], place[kept]], scores[query[kept], place[kept]] = row[kept], values[kept]
 
 
-def _exact(queries: np.ndarray, vectors: np.ndarray, metric: str) -> np.ndarray:
+def exact_scores(queries: np.ndarray, vectors: np.ndarray, metric: str) -> np.ndarray:
     """Scores in float64, pair by pair; each is summed in the same order, so that equal vectors score equally."""
     queries, vectors = queries.astype(np.float64), vectors.astype(np.float64)
     if metric == "euclidean":

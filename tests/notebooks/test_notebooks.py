@@ -118,6 +118,20 @@ def test_the_data_notebook_writes_a_catalogue_with_three_splits(series):
     assert "6 of 6 planted faults were noticed" in text_of(executed(home, "01_data"))
 
 
+def test_the_duplicates_notebook_finds_planted_copies_and_lists_none_of_its_own(series):
+    _, home, _ = series
+    text = text_of(executed(home, "07_near_duplicates"))
+    assert "0 others were called copies" in text
+    assert float(re.search(r"found (\d+\.\d)% of the copies", text)[1]) > 50
+    dropped = [int(count) for count in re.search(r"(\d+) copies were mixed in; (\d+) photos could go", text).groups()]
+    assert 0 < dropped[1] <= dropped[0]
+    assert "0 pairs are of two different photos" in text
+    lists = list((home / "embeddings").glob("*/near_duplicates.csv"))
+    assert len(lists) == 1
+    assert pd.read_csv(lists[0]).columns.tolist() == ["keep", "drop", "step", "score", "why"]
+    assert pd.read_csv(lists[0]).empty
+
+
 def test_the_trained_model_has_a_card_and_opens_in_safe_mode(series):
     labelled, home, _ = series
     assert (home / "models" / "model_recommendation.keras").is_file() == labelled
