@@ -159,18 +159,18 @@ def _fit(photo: Details, other: Details) -> tuple[np.ndarray, int]:
 def _agreement(photo: np.ndarray, other: np.ndarray, matrix: np.ndarray) -> float:
     """How well a photo, laid on another by `matrix`, agrees with it; see `lay_on`."""
     height, width = other.shape[:2]
-    laid = cv2.warpAffine(photo, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    moved = cv2.warpAffine(photo, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
     inside = cv2.warpAffine(np.full(photo.shape[:2], 255, np.uint8), matrix, (width, height))
     inside = cv2.erode(inside, np.ones((EDGE, EDGE))) == 255
     area = abs(np.linalg.det(matrix[:, :2])) * photo.shape[0] * photo.shape[1]
     if inside.sum() < OVERLAP * min(area, inside.size) or inside.sum() < WINDOW:
         return -1.0
-    greys = [cv2.cvtColor(side, cv2.COLOR_RGB2GRAY).astype(np.float32) for side in (laid, other)]
+    greys = [cv2.cvtColor(side, cv2.COLOR_RGB2GRAY).astype(np.float32) for side in (moved, other)]
     first, second = (cv2.GaussianBlur(grey, (0, 0), BLUR) for grey in greys)
     covariance = np.cov(first[inside], second[inside], bias=True)
     whole = covariance[0, 1] / np.sqrt(np.prod(covariance.diagonal() + NOISE))
     agreement = (whole + _worst(first, second, inside)) / 2
-    colours = [cv2.cvtColor(side, cv2.COLOR_RGB2LAB)[inside][:, 1:].astype(np.float32) - 128 for side in (laid, other)]
+    colours = [cv2.cvtColor(side, cv2.COLOR_RGB2LAB)[inside][:, 1:].astype(np.float32) - 128 for side in (moved, other)]
     if all(np.sqrt((side**2).sum(axis=1).mean()) > COLOURED for side in colours):
         agreement = min(agreement, _cosine(*colours))
     return float(agreement)
