@@ -1,6 +1,8 @@
 """What the tests share: photos made on the spot, a small encoder, and a way to let nothing be skipped."""
 
+import gc
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,17 @@ def encoder():
 @pytest.fixture(scope="session")
 def other_encoder():
     return build_encoder("VGG16Slim", weights=None, image_size=32, pooling="max")
+
+
+def peak_of(function):
+    """The most memory that Python and numpy held at once during a call, beyond what they held before."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def write_photo(path: Path, seed: int, size: int = 40) -> Path:

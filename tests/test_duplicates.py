@@ -16,9 +16,10 @@ from conftest import CLOTHING, write_photo
 from lookalike import duplicates, gallery
 from lookalike.catalog import load_catalog
 from lookalike.copies import plant_copies
-from lookalike.duplicates import STEPS, CopyIndex, find_near_duplicates, perceptual_hash
+from lookalike.duplicates import STEPS, CopyIndex, find_near_duplicates
 from lookalike.embeddings import embed_catalog
 from lookalike.images import ImageError, load_image
+from lookalike.looks import perceptual_hash
 from lookalike.sources import LESSON_LABELS, MORE_LABELS
 from lookalike.stores import EmbeddingStore
 

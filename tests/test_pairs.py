@@ -1,12 +1,12 @@
 import subprocess
 import sys
-import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import peak_of
 from lookalike import pairs as pairs_module
 from lookalike.pairs import best_of_rows, pairs_above
 
@@ -275,16 +275,6 @@ def test_a_few_of_each_row_are_never_too_many(monkeypatch):
     vectors = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
     monkeypatch.setattr(pairs_module, "MAX_PAIRS", 3)
     assert_same(pairs_above(vectors, -1, per_row=1), brute_force(vectors, -1, 1))
-
-
-def peak_of(function):
-    """The most memory that Python and numpy held at once during a call, beyond what they held before."""
-    tracemalloc.start()
-    try:
-        function()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])

@@ -1,7 +1,5 @@
-import gc
 import subprocess
 import sys
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
+from conftest import peak_of
 from lookalike import gallery as gallery_module
 from lookalike import search
 from lookalike.gallery import METRICS, Gallery
@@ -446,17 +445,6 @@ def test_agrees_with_faiss(metric, kind):
     indices, scores = top_k(queries, gallery, 10, metric=metric)
     np.testing.assert_array_equal(indices, expected)
     np.testing.assert_allclose(scores if metric == "cosine" else scores**2, theirs, rtol=1e-4)
-
-
-def peak_of(function):
-    """The most memory that Python and numpy held at once during a call, beyond what they held before."""
-    gc.collect()
-    tracemalloc.start()
-    try:
-        function()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("metric", METRICS)

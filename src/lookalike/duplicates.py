@@ -14,13 +14,11 @@ import pandas as pd
 from lookalike.alignment import agreement_of, find_details
 from lookalike.embeddings import embed_images
 from lookalike.gallery import Gallery
-from lookalike.looks import SIDE, VARIANTS, look_at, perceptual_hash, thumbnail_correlation
+from lookalike.looks import SIDE, VARIANTS, look_at, thumbnail_correlation
 from lookalike.pairs import best_of_rows, pairs_above
 from lookalike.search import exact_scores, top_k
 from lookalike.stores import EmbeddingStore, check_encoder
 from lookalike.workspace import parallel_map, progress
-
-__all__ = ["STEPS", "CopyIndex", "find_near_duplicates", "perceptual_hash"]
 
 BLOCK = 2048  # rows compared at a time: 4 million pairs, 32 MB of them
 HELD = 4096  # photos whose details are kept, 130 kB each
