@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 
@@ -68,7 +69,7 @@ def explain(
     pooling, steps = _pooling_and_head(encoder)
     size = encoder.input_shape[1:3]
     photos = [fitted(image, size, fit=fit) for image in (query, result)]
-    maps = keras.Model(encoder.input, pooling.input)(np.stack(photos).astype(np.float32), training=False)
+    maps = _until(encoder, pooling)(np.stack(photos).astype(np.float32), training=False)
     sums = []
     for features in np.asarray(maps):
         parts = shares(pooling, features.reshape(-1, features.shape[-1]))
@@ -81,6 +82,12 @@ def explain(
         sums.append(parts / (length or 1))
     pairs = (sums[0] @ sums[1].T).reshape(2 * tuple(maps.shape[1:3]))
     return Explanation(float(np.clip(pairs.sum(), -1, 1)), pairs, *photos)
+
+
+@functools.lru_cache(maxsize=2)
+def _until(encoder: keras.Model, pooling: keras.layers.Layer) -> keras.Model:
+    """The encoder up to its pooling; made once, as a server explains a thousand times."""
+    return keras.Model(encoder.input, pooling.input)
 
 
 def _pooling_and_head(encoder: keras.Model) -> tuple[keras.layers.Layer, list[keras.layers.Dense]]:

@@ -18,6 +18,7 @@ from lookalike.workspace import parallel_map
 
 MAX_PIXELS = 80_000_000  # an 80-megapixel photo takes 240 MB as RGB; what is larger is refused before it is decoded
 MAX_BYTES = 200_000_000
+File = str | os.PathLike | bytes  # the path of one, or what is in it
 FITS = ("resize", "letterbox", "crop")
 
 # Only formats that Pillow decodes by itself: no EPS or PDF, which would start another program on an untrusted file.
@@ -33,14 +34,16 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 class ImageError(ValueError):
     """A file that cannot be used as a photo; the message says why, `reason` without the file's name."""
 
-    def __init__(self, path: str | Path, reason: str):
-        super().__init__(f"{path}: {reason}")
+    def __init__(self, path: File, reason: str):
+        super().__init__(f"{'the photo' if isinstance(path, bytes) else path}: {reason}")
         self.reason = reason
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """The bytes of a regular file; `ImageError` if there is none, it is empty, or larger than `MAX_BYTES`."""
+def read_bytes(path: File) -> bytes:
+    """The bytes of a regular file, or those given; `ImageError` if there are none, or more than `MAX_BYTES`."""
     try:
+        if isinstance(path, bytes):
+            return path
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(path, "a folder, not a file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
@@ -54,7 +57,7 @@ def read_bytes(path: str | Path) -> bytes:
     return data
 
 
-def decode(data: bytes, path: str | Path, target: int | None) -> tuple[Image.Image, tuple[int, int]]:
+def decode(data: bytes, path: File, target: int | None) -> tuple[Image.Image, tuple[int, int]]:
     """Decode an encoded photo to upright RGB, and tell its full upright (width, height).
 
     A JPEG is decoded at a half, quarter or eighth of its size where both sides stay at least `target` pixels.
@@ -76,9 +79,7 @@ def decode(data: bytes, path: str | Path, target: int | None) -> tuple[Image.Ima
         raise ImageError(path, "not an image, or in a format that is not read") from None
     except Image.DecompressionBombError as error:
         raise ImageError(path, f"decompression bomb: {error}") from None
-    except (
-        Exception
-    ) as error:  # decoders fed with damaged files raise almost anything, and one file must not stop a run
+    except Exception as error:  # damaged files raise almost anything, and one file must not stop a run
         raise ImageError(path, f"cannot be decoded: {error}") from None
 
 
@@ -136,13 +137,13 @@ def content_hash(path: str | Path) -> str:
     return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
-def load_image(path: str | Path, size: int | tuple[int, int] | None = None, *, fit: str = "resize") -> np.ndarray:
+def load_image(path: File, size: int | tuple[int, int] | None = None, *, fit: str = "resize") -> np.ndarray:
     """Read a photo as RGB pixels.
 
     Parameters
     ----------
     path
-        A JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, AVIF or ICO file.
+        A JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, AVIF or ICO file, or the bytes of one.
     size
         Height and width of the result in pixels, or one number for both; None keeps the photo's own size.
     fit
@@ -179,8 +180,8 @@ def as_image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def fitted(image: str | os.PathLike | np.ndarray, size: int | tuple[int, int], *, fit: str = "resize") -> np.ndarray:
-    """A photo, given as a path or as pixels, as uint8 pixels of `size`."""
+def fitted(image: File | np.ndarray, size: int | tuple[int, int], *, fit: str = "resize") -> np.ndarray:
+    """A photo, given as a path, as the bytes of a file, or as pixels, as uint8 pixels of `size`."""
     return (fit_pixels if isinstance(image, np.ndarray) else load_image)(image, size, fit=fit)
 
 

@@ -1,0 +1,218 @@
+"""The page: upload a photo, see what looks like it; compare two; tell a taste; is it there already? `make app`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
+
+try:
+    import gradio as gr
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("The page needs Gradio: pip install 'gradio>=6.24,<7'") from error
+import keras
+from starlette.middleware import Middleware
+
+from lookalike import workspace
+from lookalike.catalog import load_catalog, open_catalog
+from lookalike.desk import MOST, NO_PAIR, NO_QUERY, NO_UPLOAD, Desk
+from lookalike.embeddings import embed_catalog
+from lookalike.guard import Guard
+from lookalike.pages import ASSETS
+from lookalike.saving import open_encoder
+from lookalike.service import Service
+from lookalike.similarity import METRICS
+from lookalike.stores import EmbeddingStore
+from lookalike.uploads import MAX_BYTES
+
+AT_ONCE, WAITING = 4, 200  # questions that are answered at the same time, and that may wait
+
+
+def _part(value: object, template: str, script: str, **options) -> gr.HTML:
+    """A part of the page; no subclass of Gradio's, as for each of those it writes a file beside this one."""
+    # The value only as ${...}: what Handlebars' braces put in would be run as a script.
+    code = (ASSETS / script).read_text(encoding="utf-8")
+    return gr.HTML(value, html_template=template, js_on_load=code, apply_default_css=False, **options)
+
+
+def _photo_field(name: str) -> gr.HTML:
+    """A photo by file, drop, paste or camera. Its value travels as text and is never written to a file."""
+    template = (ASSETS / "photo.html").read_text(encoding="utf-8")
+    return _part(None, template, "photo.js", name=name, limit=MAX_BYTES)
+
+
+def _panel(value: object = "", template: str = "${value}") -> gr.HTML:
+    """Something to read; its buttons are events."""
+    return _part(value, template, "panel.js")
+
+
+class Page(gr.Blocks):
+    """Blocks that are launched for this machine alone, with the page's own look and its guard."""
+
+    def launch(self, *args, **options):
+        """As `gradio.Blocks.launch`; another `server_name`, or `share=True`, is for those who ask for it."""
+        own = {
+            "share": False,
+            "server_name": "127.0.0.1",
+            "ssr_mode": False,
+            "footer_links": [],
+            "css_paths": [ASSETS / "page.css"],
+            "theme": gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+            "app_kwargs": {"middleware": [Middleware(Guard)]},
+            "height": 900,
+        }
+        return super().launch(*args, **(own | options))
+
+
+def build_app(store: EmbeddingStore, encoder: keras.Model) -> gr.Blocks:
+    """The page over an embedding store, to be launched: inline in a notebook, or by `make app`.
+
+    Parameters
+    ----------
+    store, encoder
+        Of `open_store` and `open_encoder`; photos of the catalogue are read once, to find copies among them.
+
+    Returns
+    -------
+    Blocks whose `launch` serves this machine alone (`server_name`, `share`). No file can be fetched from it, and none
+    is written; its scripts and fonts are its own.
+
+    Raises
+    ------
+    ImageError
+        If a photo of the catalogue cannot be read (any more).
+    ValueError
+        If the encoder is not the store's.
+    """
+    desk = Desk(Service(store, encoder))
+    page = Page(title="Lookalike", analytics_enabled=False)
+    with page:
+        with gr.Row(elem_classes="lk-top"):
+            gr.HTML(_heading(store), js_on_load=None, apply_default_css=False)
+            gr.Button("Light or dark", size="sm", scale=0, min_width=140).click(
+                None, js="() => { document.body.classList.toggle('dark'); }"
+            )
+        with gr.Tabs():
+            with gr.Tab("Find similar"):
+                _find_similar(desk)
+            with gr.Tab("Compare"):
+                _compare(desk)
+            with gr.Tab("My taste"):
+                _taste(desk)
+            with gr.Tab("Upload check"):
+                _check(desk)
+    return page.queue(default_concurrency_limit=AT_ONCE, max_size=WAITING, api_open=False)
+
+
+def _heading(store: EmbeddingStore) -> str:
+    products = store.catalog["product_id"].nunique()
+    return (
+        '<div class="lk-head"><h1>Lookalike</h1><p>Products that look alike, by shape, colour and texture: '
+        f"{len(store.catalog):,} photos of {products:,} products. What you send stays on this server and is not kept."
+        "</p></div>"
+    )
+
+
+def _clicked(handler: Callable) -> Callable:
+    """A handler that is given the id of what was clicked, before its other inputs."""
+
+    def handle(event: gr.EventData, *values):
+        data = event._data if isinstance(event._data, dict) else {}
+        return handler(str(data.get("id", "")), *values)
+
+    return handle
+
+
+def _find_similar(desk: Desk) -> None:
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            photo = _photo_field("Choose a photo to search with")
+            k = gr.Slider(1, MOST, 12, step=1, label="How many")
+            metric = gr.Radio([*METRICS], value=METRICS[0], label="Nearness by")
+            labels = [("any", ""), *((label, label) for label in desk.service.labels)]
+            label = gr.Dropdown(labels, value="", label="Category", visible=len(labels) > 1)
+            starts = _panel(desk.pages.starts())
+        with gr.Column(scale=2, min_width=300):
+            results, why = _panel(desk.pages.parts.empty(NO_QUERY)), _panel()
+    asked = {
+        "fn": desk.find,
+        "inputs": [photo, k, metric, label],
+        "outputs": [results, why],
+        "show_progress_on": results,
+    }
+    photo.photo(desk.accept, photo, photo).then(**asked)
+    for panel in (starts, results):
+        panel.search(_clicked(desk.choose), None, photo, show_progress="hidden").then(**asked)
+    for control in (k.release, metric.change, label.change):
+        control(**asked)
+    results.why(_clicked(desk.why), photo, why)
+
+
+def _compare(desk: Desk) -> None:
+    with gr.Row():
+        photos = []
+        for which in ("first", "second"):
+            with gr.Column(scale=1, min_width=300):
+                photos.append(_photo_field(f"Choose the {which} photo"))
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            score = _panel(desk.pages.parts.empty(NO_PAIR))
+        with gr.Column(scale=1, min_width=300):
+            why = _panel()
+    for photo in photos:
+        photo.photo(desk.accept, photo, photo).then(desk.compare, photos, [score, why], show_progress_on=score)
+
+
+def _taste(desk: Desk) -> None:
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            choices = _panel(desk.pages.choices(0, (), ()))
+        with gr.Column(scale=1, min_width=300):
+            taste = _panel(desk.taste({}), template="${value.html}")
+    for panel, hows in ((choices, ("like", "dislike", "more")), (taste, ("like", "dislike", "forget"))):
+        for how in hows:
+
+            def vote(image_id: str, state: object, how: str = how):
+                return desk.vote(how, image_id, state)
+
+            getattr(panel, how)(_clicked(vote), taste, [choices, taste], show_progress_on=taste)
+
+
+def _check(desk: Desk) -> None:
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            photo = _photo_field("Choose a photo to look up")
+        with gr.Column(scale=2, min_width=300):
+            copies = _panel(desk.pages.parts.empty(NO_UPLOAD))
+    photo.photo(desk.check, photo, [photo, copies])
+
+
+def main() -> None:
+    """Open the page on the store of a source, which is made first if it is not there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", default="auto", help="sample, folder, zip, caltech256, fashion-small or amazon")
+    parser.add_argument("--path", default="", help="the folder, zip or metadata file")
+    parser.add_argument("--backbone", default="auto")
+    parser.add_argument("--weights", default="auto")
+    parser.add_argument("--alpha", type=float)
+    parser.add_argument("--root", default="", help="where data, embeddings and models live")
+    parser.add_argument("--port", type=int, help="7860, or the next that is free")
+    asked = parser.parse_args()
+    work = workspace.open_workspace(asked.root)
+    source = workspace.choose_source(asked.source, asked.path)
+    name = workspace.source_name(source.value, asked.path)
+    try:
+        catalog = open_catalog(source.value, asked.path, workspace=work)
+    except FileNotFoundError:  # 01_data.ipynb has not run
+        catalog, _ = load_catalog(source.value, asked.path, workspace=work)
+    encoder, choice = open_encoder(work.models, name, asked.backbone, weights=asked.weights, alpha=asked.alpha)
+    print(choice)
+    folder = work.embeddings / f"{name}-{encoder.name}"
+    store = embed_catalog(encoder, catalog, folder, precision="auto", engine="auto")
+    build_app(store, encoder).launch(server_port=asked.port)
+
+
+if __name__ == "__main__":
+    main()

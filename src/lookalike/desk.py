@@ -1,0 +1,148 @@
+"""The conversation with the page: what was clicked or sent, to HTML; a stranger's every value is doubted here."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+
+from lookalike.pages import Pages
+from lookalike.service import Photo, Service
+from lookalike.uploads import UploadError, refuse_large, upload_bytes
+
+MOST, MANY = 24, 50  # results; products that can be liked, and disliked
+BROKEN = "Something went wrong here, not on your side. Try again; if it stays, what the server printed tells more."
+NO_CAMERA = "The camera cannot be used: there is none, or the page may not use it. Choose a photo instead."
+NO_QUERY = "Choose a photo, or start from one of the catalogue's: what looks like it appears here."
+NO_PAIR = "Choose two photos: how alike they are, and where, appears here."
+NO_UPLOAD = "Choose a photo: whether the catalogue has it already appears here."
+log = logging.getLogger(__name__)
+
+
+def answered(shape: Callable[[str], object]):
+    """Make a method answer what cannot be served with a sentence, as HTML in the given shape, never with a trace."""
+
+    def decorate(method):
+        @functools.wraps(method)
+        def answer(self, *values):
+            try:
+                return method(self, *values)
+            except UploadError as error:
+                sentence = str(error)
+            except Exception:
+                log.exception("A question to the page could not be answered.")
+                sentence = BROKEN
+            return shape(self.pages.parts.problem(sentence))
+
+        return answer
+
+    return decorate
+
+
+class Desk:
+    """Handlers of the page's events.
+
+    The value of a photo field is None, or holds the `id` of an image of the catalogue, or an upload as a `data:` URL in
+    `data`; besides, the `html` that the field shows.
+    """
+
+    def __init__(self, service: Service):
+        self.service, self.pages = service, Pages(service)
+
+    def _photo(self, value: object) -> Photo | None:
+        """The photo in a field; None if there is none."""
+        value = value if isinstance(value, dict) else {}
+        if isinstance(value.get("id"), str):
+            self.service.row(value["id"])
+            return value["id"]
+        if "data" not in value:
+            return None
+        return self.service.prepare(upload_bytes(value["data"]))
+
+    def _upload(self, value: object) -> dict:
+        """The value of a field, if something could be sent at all."""
+        value = value if isinstance(value, dict) else {}
+        if value.get("camera") is False:
+            raise UploadError(NO_CAMERA)
+        if isinstance(value.get("bytes"), (int, float)):
+            refuse_large(value["bytes"])
+        return value
+
+    @answered(lambda told: {"html": told})
+    def accept(self, value: object) -> dict | None:
+        """What was put into a photo field, made small: asked with again, it does not travel whole each time."""
+        photo = self._photo(self._upload(value))
+        return None if photo is None else self.pages.photo(photo)
+
+    @answered(lambda told: {"html": told})
+    def choose(self, image_id: str) -> dict:
+        """An image of the catalogue, put into a photo field."""
+        return self.pages.photo(image_id)
+
+    @answered(lambda told: (told, ""))
+    def find(self, value: object, k: float, metric: str, label: str | None) -> tuple[str, str]:
+        """The gallery of what is most alike, and nothing yet on why."""
+        photo = self._photo(value)
+        if photo is None:
+            return self.pages.parts.empty(NO_QUERY), ""
+        k = min(max(int(k), 1), MOST)
+        return self.pages.results(self.service.find(photo, k=k, metric=metric, label=label or ""), metric), ""
+
+    @answered(str)
+    def why(self, image_id: str, value: object) -> str:
+        """Where the likeness of the photo and one of its results comes from."""
+        photo = self._photo(value)
+        if photo is None:
+            return ""
+        names = ("Your photo", self.pages.card(image_id)["name"])
+        return self.pages.why(self.service.why(photo, image_id), names)
+
+    @answered(lambda told: (told, ""))
+    def compare(self, first: object, second: object) -> tuple[str, str]:
+        """The score of two photos, and where it comes from."""
+        photos = self._photo(first), self._photo(second)
+        if any(photo is None for photo in photos):
+            return self.pages.parts.empty(NO_PAIR), ""
+        found = self.service.compare(*photos)
+        return self.pages.comparison(found), self.pages.why(found.why, ("First", "Second"), "Where it comes from")
+
+    @answered(lambda told: ({"html": told}, ""))
+    def check(self, value: object) -> tuple[dict | None, str]:
+        """What was put into the photo field, and what in the catalogue it is a copy of."""
+        value = self._upload(value)
+        if "data" not in value:
+            return None, self.pages.parts.empty(NO_UPLOAD)
+        data = upload_bytes(value["data"])
+        return self.pages.photo(self.service.prepare(data)), self.pages.copies(self.service.check(data))
+
+    def taste(self, state: object) -> dict:
+        """The state of a taste, with its HTML: `liked`, `disliked`, and the `page` of choices that is shown."""
+        known = self.service.rows
+        state = state if isinstance(state, dict) else {}
+        liked, disliked = (
+            list(dict.fromkeys(one for one in state.get(name) or [] if isinstance(one, str) and one in known))[:MANY]
+            for name in ("liked", "disliked")
+        )
+        page = state.get("page") if isinstance(state.get("page"), int) else 0
+        try:
+            table, sentence = self.service.taste(liked, disliked), ""
+        except UploadError as error:
+            table, sentence = None, str(error)
+        html = self.pages.taste(table, liked, disliked, sentence)
+        return {"liked": liked, "disliked": disliked, "page": page % 10_000, "html": html}
+
+    @answered(lambda told: (told, {"html": ""}))
+    def vote(self, how: str, image_id: str, state: object) -> tuple[str, dict]:
+        """The choices and the taste after a vote: "like", "dislike" (each again takes it back), "forget" or "more"."""
+        state = self.taste(state)
+        if how == "more":
+            state["page"] += 1
+        else:
+            self.service.row(image_id)
+            for name, own in (("liked", "like"), ("disliked", "dislike")):
+                had = image_id in state[name]
+                state[name] = [one for one in state[name] if one != image_id]
+                if how == own and not had:
+                    state[name] = [*state[name], image_id]
+            state = self.taste(state)
+        return self.pages.choices(state["page"], state["liked"], state["disliked"]), state

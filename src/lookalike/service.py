@@ -1,0 +1,156 @@
+"""What a page, or any server, asks of a store: alike, compared, to one's taste, already there; nothing is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import pandas as pd
+
+from lookalike.duplicates import CopyIndex
+from lookalike.embeddings import embed_images
+from lookalike.explanations import Explanation, explain
+from lookalike.images import ImageError, fitted
+from lookalike.search import exact_scores
+from lookalike.similarity import recommend
+from lookalike.stores import EmbeddingStore, check_encoder
+from lookalike.uploads import UploadError, check_upload, decoded
+
+Photo = str | np.ndarray  # an `image_id` of the store, or uint8 pixels [height, width, 3]
+KINDS = ("same product", "same label", "other")
+N_PAIRS = 5_000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two photos: their cosine, how it ranks among the catalogue's pairs, and where it comes from.
+
+    score : the cosine similarity, in [-1, 1]
+    below : of each kind of pair in the catalogue, the share, 0 to 1, that is less alike
+    why : None, if the encoder is one that cannot be explained
+    """
+
+    score: float
+    below: dict[str, float]
+    why: Explanation | None
+
+
+class Service:
+    """A store and the encoder that made it, ready to answer.
+
+    Parameters
+    ----------
+    store, encoder
+        The encoder is checked here, once, not at every photo.
+    n_pairs
+        How many pairs of each kind `compare` compares with.
+
+    Raises
+    ------
+    ImageError
+        If a photo of the catalogue cannot be read (any more).
+    ValueError
+        If the encoder is not the store's.
+    """
+
+    def __init__(self, store: EmbeddingStore, encoder: keras.Model, *, n_pairs: int = N_PAIRS, seed: int = 0):
+        check_encoder(store, encoder)
+        self.store, self.encoder, self.catalog = store, encoder, store.catalog
+        self.rows = {image_id: row for row, image_id in enumerate(self.catalog["image_id"])}
+        self.labels = sorted(self.catalog["label"].dropna().unique())
+        self.copies = CopyIndex(store)
+        self.pair_scores = pair_scores(store, n_pairs, seed=seed)
+        self.find(next(iter(self.rows)), k=1)  # measures the vectors and
+        self.vector(self.fitted(self.catalog["path"].iloc[0]))  # compiles the encoder, before anyone waits for it
+
+    def fitted(self, photo: str | bytes) -> np.ndarray:
+        """A file, or its bytes, as the encoder sees it: uint8 [height, width, 3]."""
+        return fitted(photo, self.encoder.input_shape[1:3], fit=self.store.manifest["fit"])
+
+    def prepare(self, data: bytes) -> np.ndarray:
+        """The bytes of an upload as the encoder sees them, uint8 [height, width, 3]; `UploadError` if it cannot."""
+        check_upload(data)
+        return decoded(lambda: self.fitted(data))
+
+    def row(self, image_id: str) -> int:
+        """The row of an image in the store; `UploadError` if it is not there. No file is ever looked for by name."""
+        if image_id not in self.rows:
+            raise UploadError("This product is not in the catalogue (any more). Choose another.")
+        return self.rows[image_id]
+
+    def vector(self, photo: Photo) -> np.ndarray:
+        """The vector [dim] of a photo."""
+        if isinstance(photo, str):
+            return self.store.vectors[self.row(photo)]
+        return embed_images(self.encoder, [photo])[0]
+
+    def find(
+        self, photo: Photo, *, k: int = 12, metric: str = "cosine", label: str | Sequence[str] = ()
+    ) -> pd.DataFrame:
+        """The k photos most alike, of the given labels or of all, as `recommend` returns them."""
+        query = photo if isinstance(photo, str) and photo in self.rows else self.vector(photo)
+        return recommend(self.store, query, k, metric=metric, where={"label": label} if len(label) else None)
+
+    def taste(self, liked: Sequence[str], disliked: Sequence[str] = (), *, k: int = 12) -> pd.DataFrame:
+        """Products, other than those named, to the taste of one who likes some and dislikes others."""
+        for image_id in (*liked, *disliked):
+            self.row(image_id)
+        if not liked:
+            raise UploadError("Like at least one product, and recommendations follow.")
+        return recommend(self.store, list(liked), k, disliked=list(disliked), other_products=True)
+
+    def compare(self, first: Photo, second: Photo) -> Comparison:
+        """Two photos laid beside each other, and beside all pairs of the catalogue."""
+        vectors = [self.vector(photo)[None] for photo in (first, second)]
+        score = float(exact_scores(*vectors, "cosine")[0])
+        below = {kind: float((scores < score).mean()) for kind, scores in self.pair_scores.items()}
+        return Comparison(score, below, self.why(first, second))
+
+    def why(self, first: Photo, second: Photo) -> Explanation | None:
+        """Where the cosine of two photos comes from; None, if the encoder is one that cannot be explained."""
+        photos = [self.catalog["path"].iloc[self.row(one)] if isinstance(one, str) else one for one in (first, second)]
+        try:
+            return explain(self.encoder, *photos, fit=self.store.manifest["fit"])
+        except ImageError:
+            raise UploadError("The photo of this product is gone from its folder. Choose another.") from None
+        except ValueError:
+            return None
+
+    def check(self, data: bytes) -> pd.DataFrame:
+        """What an uploaded file is a copy of, as `CopyIndex.look_up` returns it; empty for a new photo."""
+        check_upload(data)
+        return decoded(lambda: self.copies.look_up(data, self.encoder))
+
+
+def pair_scores(store: EmbeddingStore, n_pairs: int = N_PAIRS, *, seed: int = 0) -> dict[str, np.ndarray]:
+    """Cosines of pairs drawn from a catalogue: two photos of one product, of one label, of different ones.
+
+    Returns
+    -------
+    For each of `KINDS` of which there are pairs, at most `n_pairs` cosines, ascending. A pair of one label is of two
+    products; where there are no labels, so is "other", and there is none of one label.
+    """
+    random, catalog = np.random.default_rng(seed), store.catalog
+    products = pd.factorize(catalog["product_id"])[0]
+    labels = pd.factorize(catalog["label"])[0]  # -1 where there is none
+    first = random.integers(len(catalog), size=(3, n_pairs))
+    second = [_mates(products, first[0], random), _mates(labels, first[1], random), random.permutation(first[2])]
+    drawn = {}
+    for kind, a, b in zip(KINDS, first, second, strict=True):
+        same_product, same_label = products[a] == products[b], (labels[a] == labels[b]) & (labels[a] >= 0)
+        fits = {"same product": same_product & (a != b), "same label": ~same_product & same_label}
+        kept = fits.get(kind, ~same_product & ~same_label)
+        if kept.any():
+            a, b = a[kept], b[kept]
+            drawn[kind] = np.sort(exact_scores(np.asarray(store.vectors[a]), np.asarray(store.vectors[b]), "cosine"))
+    return drawn
+
+
+def _mates(groups: np.ndarray, rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """For each row another, or itself, drawn from those of its group."""
+    order = np.argsort(groups, kind="stable")
+    start = np.searchsorted(groups[order], groups[rows])
+    stop = np.searchsorted(groups[order], groups[rows], side="right")
+    return order[random.integers(start, stop)]
