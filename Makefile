@@ -12,7 +12,7 @@ PORT =
 SET = --set 'source=$(SOURCE)' --set 'path=$(DATA)' --set 'backbone=$(BACKBONE)' --set 'weights=$(WEIGHTS)' --set 'alpha=$(ALPHA)'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run render lab app test lint bench clean
+.PHONY: help setup run render lab app picture test lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -40,6 +40,9 @@ lab: setup ## open the notebooks in JupyterLab
 app: setup ## open the page on the sample, or on your own photos: make app SOURCE=folder DATA=path
 	@$(BIN)/python -m lookalike.app --source '$(or $(SOURCE),auto)' --path '$(DATA)' --backbone '$(or $(BACKBONE),auto)' \
 		--weights '$(or $(WEIGHTS),auto)' $(if $(ALPHA),--alpha $(ALPHA)) $(if $(PORT),--port $(PORT))
+
+picture: setup ## take the picture of the page anew; needs Chromium
+	@$(BIN)/python notebooks/picture.py
 
 test: lint ## lint, unit tests and notebook tests
 	@$(BIN)/python -m pytest $(PYTEST)

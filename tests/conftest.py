@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from lookalike.app import build_app
 from lookalike.backbones import build_encoder
+from lookalike.embeddings import embed_catalog
 
 PROJECT = Path(__file__).resolve().parents[1]
 CLOTHING = PROJECT.parent / "shared" / "datasets" / "clothing"
@@ -65,6 +67,22 @@ def make_catalog(folder: Path, count: int, views: int = 1) -> pd.DataFrame:
         label = "abc"[number // views % 3]
         rows.append((image_id, str(path), f"product-{number // views}", label, None))
     return pd.DataFrame(rows, columns=["image_id", "path", "product_id", "label", "split"])
+
+
+@pytest.fixture(scope="session")
+def page_store(tmp_path_factory, encoder):
+    """A store of 36 photos, two views a product, three labels."""
+    folder = tmp_path_factory.mktemp("page")
+    return embed_catalog(encoder, make_catalog(folder / "photos", 36, views=2), folder / "store")
+
+
+@pytest.fixture(scope="session")
+def served(page_store, encoder):
+    """The address of the page over `page_store`, really served."""
+    page = build_app(page_store, encoder)
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True)
+    yield url.rstrip("/")
+    page.close()
 
 
 @pytest.fixture

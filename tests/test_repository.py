@@ -14,7 +14,7 @@ ORDER += ("splits", "catalog", "vgg16_slim", "pooling", "backbones", "stages", "
 ORDER += ("training", "engines", "stores", "embeddings", "gallery", "search", "explanations", "similarity")
 ORDER += ("looks", "pairs", "alignment", "duplicates", "copies", "groups", "calibration", "rankings", "metrics")
 ORDER += ("intervals", "evaluation", "variants", "studies", "plots", "charts", "copy_charts")
-ORDER += ("uploads", "service", "pages", "desk", "guard", "app")
+ORDER += ("uploads", "service", "pages", "desk", "guard", "serving", "app")
 MODULES = sorted((PROJECT / "src" / "lookalike").glob("[a-z]*.py"))
 
 

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import os
+import sys
 from collections.abc import Callable
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
-
-try:
-    import gradio as gr
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError("The page needs Gradio: pip install 'gradio>=6.24,<7'") from error
 import keras
-from starlette.middleware import Middleware
 
 from lookalike import workspace
 from lookalike.catalog import load_catalog, open_catalog
 from lookalike.desk import MOST, NO_PAIR, NO_QUERY, NO_UPLOAD, Desk
 from lookalike.embeddings import embed_catalog
-from lookalike.guard import Guard
 from lookalike.pages import ASSETS
 from lookalike.saving import open_encoder
 from lookalike.service import Service
+from lookalike.serving import Page, gr
 from lookalike.similarity import METRICS
 from lookalike.stores import EmbeddingStore
 from lookalike.uploads import MAX_BYTES
 
-AT_ONCE, WAITING = 4, 200  # questions that are answered at the same time, and that may wait
+AT_ONCE, WAITING = 4, 100  # questions that are answered at the same time, and that may wait
+# A number field that is being typed into is empty, or out of range; Gradio would answer that with a trace.
+IN_RANGE = f"(photo, k, ...others) => [photo, Math.min(Math.max(Math.round(k) || 12, 1), {MOST}), ...others]"
+# On a phone what was found lies below what was asked with.
+TO_RESULTS = "() => { if (innerWidth < 700) document.querySelector('.lk-results .lk-gallery')?.scrollIntoView(); }"
+# Where a map is shown, which may be out of sight, the view and the keyboard's focus go.
+TO_MAP = "() => [...document.querySelectorAll('.lk-why')].find((one) => one.offsetParent)?.focus()"
 
 
 def _part(value: object, template: str, script: str, **options) -> gr.HTML:
@@ -43,27 +42,9 @@ def _photo_field(name: str) -> gr.HTML:
     return _part(None, template, "photo.js", name=name, limit=MAX_BYTES)
 
 
-def _panel(value: object = "", template: str = "${value}") -> gr.HTML:
+def _panel(value: object = "", template: str = "${value}", **options) -> gr.HTML:
     """Something to read; its buttons are events."""
-    return _part(value, template, "panel.js")
-
-
-class Page(gr.Blocks):
-    """Blocks that are launched for this machine alone, with the page's own look and its guard."""
-
-    def launch(self, *args, **options):
-        """As `gradio.Blocks.launch`; another `server_name`, or `share=True`, is for those who ask for it."""
-        own = {
-            "share": False,
-            "server_name": "127.0.0.1",
-            "ssr_mode": False,
-            "footer_links": [],
-            "css_paths": [ASSETS / "page.css"],
-            "theme": gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-            "app_kwargs": {"middleware": [Middleware(Guard)]},
-            "height": 900,
-        }
-        return super().launch(*args, **(own | options))
+    return _part(value, template, "panel.js", **options)
 
 
 def build_app(store: EmbeddingStore, encoder: keras.Model) -> gr.Blocks:
@@ -77,7 +58,7 @@ def build_app(store: EmbeddingStore, encoder: keras.Model) -> gr.Blocks:
     Returns
     -------
     Blocks whose `launch` serves this machine alone (`server_name`, `share`). No file can be fetched from it, and none
-    is written; its scripts and fonts are its own.
+    is written; its scripts and fonts are its own. What it answers with, without a page, is its `desk`.
 
     Raises
     ------
@@ -88,6 +69,7 @@ def build_app(store: EmbeddingStore, encoder: keras.Model) -> gr.Blocks:
     """
     desk = Desk(Service(store, encoder))
     page = Page(title="Lookalike", analytics_enabled=False)
+    page.desk = desk
     with page:
         with gr.Row(elem_classes="lk-top"):
             gr.HTML(_heading(store), js_on_load=None, apply_default_css=False)
@@ -122,6 +104,7 @@ def _clicked(handler: Callable) -> Callable:
         data = event._data if isinstance(event._data, dict) else {}
         return handler(str(data.get("id", "")), *values)
 
+    handle.__name__ = handler.__name__  # by which the event is called
     return handle
 
 
@@ -135,19 +118,23 @@ def _find_similar(desk: Desk) -> None:
             label = gr.Dropdown(labels, value="", label="Category", visible=len(labels) > 1)
             starts = _panel(desk.pages.starts())
         with gr.Column(scale=2, min_width=300):
-            results, why = _panel(desk.pages.parts.empty(NO_QUERY)), _panel()
+            results = _panel(desk.pages.parts.empty(NO_QUERY), elem_classes="lk-results")
+            why = _panel()
     asked = {
         "fn": desk.find,
         "inputs": [photo, k, metric, label],
         "outputs": [results, why],
         "show_progress_on": results,
+        "js": IN_RANGE,
+        "trigger_mode": "always_last",
     }
-    photo.photo(desk.accept, photo, photo).then(**asked)
+    photo.photo(desk.accept, photo, photo).then(**asked).then(None, js=TO_RESULTS)
     for panel in (starts, results):
-        panel.search(_clicked(desk.choose), None, photo, show_progress="hidden").then(**asked)
-    for control in (k.release, metric.change, label.change):
+        chosen = panel.search(_clicked(desk.choose), None, photo, show_progress="hidden")
+        chosen.then(**asked).then(None, js=TO_RESULTS)
+    for control in (k.change, metric.change, label.change):  # `release` does not tell of the keyboard
         control(**asked)
-    results.why(_clicked(desk.why), photo, why)
+    results.why(_clicked(desk.why), photo, why).then(None, js=TO_MAP)
 
 
 def _compare(desk: Desk) -> None:
@@ -162,7 +149,9 @@ def _compare(desk: Desk) -> None:
         with gr.Column(scale=1, min_width=300):
             why = _panel()
     for photo in photos:
-        photo.photo(desk.accept, photo, photo).then(desk.compare, photos, [score, why], show_progress_on=score)
+        photo.photo(desk.accept, photo, photo).then(
+            desk.compare, photos, [score, why], show_progress_on=score, trigger_mode="always_last"
+        )
 
 
 def _taste(desk: Desk) -> None:
@@ -177,7 +166,8 @@ def _taste(desk: Desk) -> None:
             def vote(image_id: str, state: object, how: str = how):
                 return desk.vote(how, image_id, state)
 
-            getattr(panel, how)(_clicked(vote), taste, [choices, taste], show_progress_on=taste)
+            event = getattr(panel, how)
+            event(_clicked(vote), taste, [choices, taste], show_progress_on=taste, trigger_mode="always_last")
 
 
 def _check(desk: Desk) -> None:
@@ -195,11 +185,21 @@ def main() -> None:
     parser.add_argument("--source", default="auto", help="sample, folder, zip, caltech256, fashion-small or amazon")
     parser.add_argument("--path", default="", help="the folder, zip or metadata file")
     parser.add_argument("--backbone", default="auto")
-    parser.add_argument("--weights", default="auto")
-    parser.add_argument("--alpha", type=float)
+    parser.add_argument("--weights", default="auto", help="a file, or auto")
+    parser.add_argument("--alpha", type=float, help="width multiplier of MobileNetV2")
     parser.add_argument("--root", default="", help="where data, embeddings and models live")
     parser.add_argument("--port", type=int, help="7860, or the next that is free")
     asked = parser.parse_args()
+    try:
+        store, encoder = _open(asked)
+        page = build_app(store, encoder)
+    except (OSError, ValueError, RuntimeError) as error:
+        sys.exit(str(error))
+    page.launch(server_port=asked.port)
+
+
+def _open(asked: argparse.Namespace) -> tuple[EmbeddingStore, keras.Model]:
+    """The store and its encoder, as 04_embeddings.ipynb makes them."""
     work = workspace.open_workspace(asked.root)
     source = workspace.choose_source(asked.source, asked.path)
     name = workspace.source_name(source.value, asked.path)
@@ -210,8 +210,7 @@ def main() -> None:
     encoder, choice = open_encoder(work.models, name, asked.backbone, weights=asked.weights, alpha=asked.alpha)
     print(choice)
     folder = work.embeddings / f"{name}-{encoder.name}"
-    store = embed_catalog(encoder, catalog, folder, precision="auto", engine="auto")
-    build_app(store, encoder).launch(server_port=asked.port)
+    return embed_catalog(encoder, catalog, folder, precision="auto", engine="auto"), encoder
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from lookalike.pages import Pages
 from lookalike.service import Photo, Service
+from lookalike.similarity import METRICS
 from lookalike.uploads import UploadError, refuse_large, upload_bytes
 
 MOST, MANY = 24, 50  # results; products that can be liked, and disliked
@@ -15,11 +16,12 @@ BROKEN = "Something went wrong here, not on your side. Try again; if it stays, w
 NO_CAMERA = "The camera cannot be used: there is none, or the page may not use it. Choose a photo instead."
 NO_QUERY = "Choose a photo, or start from one of the catalogue's: what looks like it appears here."
 NO_PAIR = "Choose two photos: how alike they are, and where, appears here."
+NO_CHOICE = "This choice is not there (any more). Load the page anew."
 NO_UPLOAD = "Choose a photo: whether the catalogue has it already appears here."
 log = logging.getLogger(__name__)
 
 
-def answered(shape: Callable[[str], object]):
+def answered(shape: Callable[[Desk, str], object]):
     """Make a method answer what cannot be served with a sentence, as HTML in the given shape, never with a trace."""
 
     def decorate(method):
@@ -32,7 +34,7 @@ def answered(shape: Callable[[str], object]):
             except Exception:
                 log.exception("A question to the page could not be answered.")
                 sentence = BROKEN
-            return shape(self.pages.parts.problem(sentence))
+            return shape(self, self.pages.parts.problem(sentence))
 
         return answer
 
@@ -68,36 +70,39 @@ class Desk:
             refuse_large(value["bytes"])
         return value
 
-    @answered(lambda told: {"html": told})
+    @answered(lambda desk, told: {"html": told})
     def accept(self, value: object) -> dict | None:
         """What was put into a photo field, made small: asked with again, it does not travel whole each time."""
         photo = self._photo(self._upload(value))
         return None if photo is None else self.pages.photo(photo)
 
-    @answered(lambda told: {"html": told})
+    @answered(lambda desk, told: {"html": told})
     def choose(self, image_id: str) -> dict:
         """An image of the catalogue, put into a photo field."""
         return self.pages.photo(image_id)
 
-    @answered(lambda told: (told, ""))
+    @answered(lambda desk, told: (told, ""))
     def find(self, value: object, k: float, metric: str, label: str | None) -> tuple[str, str]:
         """The gallery of what is most alike, and nothing yet on why."""
         photo = self._photo(value)
         if photo is None:
             return self.pages.parts.empty(NO_QUERY), ""
-        k = min(max(int(k), 1), MOST)
+        if metric not in METRICS or (label and label not in self.service.labels):
+            raise UploadError(NO_CHOICE)
+        k = int(min(max(1, k), MOST)) if isinstance(k, (int, float)) else MOST // 2
         return self.pages.results(self.service.find(photo, k=k, metric=metric, label=label or ""), metric), ""
 
-    @answered(str)
+    @answered(lambda desk, told: told)
     def why(self, image_id: str, value: object) -> str:
         """Where the likeness of the photo and one of its results comes from."""
         photo = self._photo(value)
         if photo is None:
             return ""
-        names = ("Your photo", self.pages.card(image_id)["name"])
+        own = self.pages.card(photo)["name"] if isinstance(photo, str) else "Your photo"
+        names = (own, self.pages.card(image_id)["name"])
         return self.pages.why(self.service.why(photo, image_id), names)
 
-    @answered(lambda told: (told, ""))
+    @answered(lambda desk, told: (told, ""))
     def compare(self, first: object, second: object) -> tuple[str, str]:
         """The score of two photos, and where it comes from."""
         photos = self._photo(first), self._photo(second)
@@ -106,7 +111,7 @@ class Desk:
         found = self.service.compare(*photos)
         return self.pages.comparison(found), self.pages.why(found.why, ("First", "Second"), "Where it comes from")
 
-    @answered(lambda told: ({"html": told}, ""))
+    @answered(lambda desk, told: ({"html": told}, desk.pages.parts.empty(NO_UPLOAD)))
     def check(self, value: object) -> tuple[dict | None, str]:
         """What was put into the photo field, and what in the catalogue it is a copy of."""
         value = self._upload(value)
@@ -120,25 +125,24 @@ class Desk:
         known = self.service.rows
         state = state if isinstance(state, dict) else {}
         liked, disliked = (
-            list(dict.fromkeys(one for one in state.get(name) or [] if isinstance(one, str) and one in known))[:MANY]
-            for name in ("liked", "disliked")
+            list(dict.fromkeys(one for one in named if isinstance(one, str) and one in known))[:MANY]
+            for named in (value if isinstance(value, list) else [] for value in map(state.get, ("liked", "disliked")))
         )
         page = state.get("page") if isinstance(state.get("page"), int) else 0
         try:
-            table, sentence = self.service.taste(liked, disliked), ""
+            table, sentence = self.service.taste(liked, disliked), "You have chosen them all: no other product is left."
         except UploadError as error:
             table, sentence = None, str(error)
         html = self.pages.taste(table, liked, disliked, sentence)
         return {"liked": liked, "disliked": disliked, "page": page % 10_000, "html": html}
 
-    @answered(lambda told: (told, {"html": ""}))
+    @answered(lambda desk, told: (told, {"html": ""}))
     def vote(self, how: str, image_id: str, state: object) -> tuple[str, dict]:
         """The choices and the taste after a vote: "like", "dislike" (each again takes it back), "forget" or "more"."""
         state = self.taste(state)
         if how == "more":
             state["page"] += 1
-        else:
-            self.service.row(image_id)
+        elif image_id in self.service.rows:
             for name, own in (("liked", "like"), ("disliked", "dislike")):
                 had = image_id in state[name]
                 state[name] = [one for one in state[name] if one != image_id]

@@ -40,7 +40,7 @@ class ImageError(ValueError):
 
 
 def read_bytes(path: File) -> bytes:
-    """The bytes of a regular file, or those given; `ImageError` if there are none, or more than `MAX_BYTES`."""
+    """The bytes of a regular file, or those given; `ImageError` if a file is empty, or larger than `MAX_BYTES`."""
     try:
         if isinstance(path, bytes):
             return path
@@ -92,16 +92,8 @@ def _orientation(image: Image.Image) -> int:
 
 def _upright(image: Image.Image) -> Image.Image:
     """Turn the photo as its EXIF orientation says."""
-    turns = Image.Transpose
-    steps = {
-        2: turns.FLIP_LEFT_RIGHT,
-        3: turns.ROTATE_180,
-        4: turns.FLIP_TOP_BOTTOM,
-        5: turns.TRANSPOSE,
-        6: turns.ROTATE_270,
-        7: turns.TRANSVERSE,
-        8: turns.ROTATE_90,
-    }
+    turns = "FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"
+    steps = {orientation: Image.Transpose[turn] for orientation, turn in enumerate(turns, 2)}
     step = steps.get(_orientation(image))
     return image if step is None else image.transpose(step)
 
@@ -111,7 +103,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range")
     if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.int64)
+        grey = np.asarray(image)
         grey = grey // 257 if image.mode != "I" or grey.max() > 255 else grey  # "I" has 32 bits, few of them used
         image = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
@@ -190,6 +182,9 @@ def _fit(image: Image.Image, size: tuple[int, int], fit: str) -> Image.Image:
     if fit == "resize":
         return image.resize(size, resample)
     if fit == "letterbox":
+        shrink = max(image.width / size[0], image.height / size[1])
+        if min(image.size) <= shrink / 2:  # too narrow for one pixel, and yet it has one
+            image = image.resize([max(1, round(side / shrink)) for side in image.size], resample)
         return ImageOps.pad(image, size, resample, color="white")
     if fit == "crop":
         return ImageOps.fit(image, size, resample)

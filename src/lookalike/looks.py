@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps
 from scipy.fft import dctn
 
-from lookalike.images import as_image, decode, read_bytes
+from lookalike.images import File, as_image, decode, read_bytes
 
 SIDE = 16  # pixels; a thumbnail small enough that compression does not show, and large enough that things do
 MARGIN, SHARE = 24, 0.95  # how far a colour may be from the margin's, of 255; how much of a line must be near it
@@ -28,10 +27,10 @@ class Look:
     thumbnail: np.ndarray
 
 
-def look_at(photo: str | os.PathLike | np.ndarray) -> Look:
-    """The look of a photo, given as a path or as uint8 pixels [height, width, 3]."""
+def look_at(photo: File | np.ndarray) -> Look:
+    """The look of a photo, given as a path, as the bytes of a file, or as uint8 pixels [height, width, 3]."""
     data = b"" if isinstance(photo, np.ndarray) else read_bytes(photo)
-    image = decode(data, photo, 64)[0] if data else as_image(photo)
+    image = as_image(photo) if isinstance(photo, np.ndarray) else decode(data, photo, 64)[0]
     inner = image.crop(inner_box(image))
     hashes = [perceptual_hash(one) for side in (image, inner) for one in (side, ImageOps.mirror(side))]
     thumbnail = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX)).reshape(-1, 3)

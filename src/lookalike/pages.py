@@ -134,7 +134,8 @@ class Pages:
                     for at, height in enumerate(heights)
                     if height
                 ]
-                sentence = f"More alike than {_share(found.below[kind])} of the pairs of {TOLD[kind]}."
+                told = TOLD[kind] if self.service.labels or kind != "other" else "two products"
+                sentence = f"More alike than {_share(found.below[kind])} of the pairs of {told}."
                 strips.append({"sentence": sentence, "bars": bars, "colour": PALETTE[number], "low": self.low})
         mark = WIDTH * (np.clip(found.score, self.low, 1) - self.low) / (1 - self.low)
         return self.parts.comparison(f"{found.score:.3f}", strips, round(float(mark), 1))

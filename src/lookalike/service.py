@@ -43,7 +43,7 @@ class Service:
     Parameters
     ----------
     store, encoder
-        The encoder is checked here, once, not at every photo.
+        The encoder is checked here, and not again at every search.
     n_pairs
         How many pairs of each kind `compare` compares with.
 
@@ -84,7 +84,7 @@ class Service:
         """The vector [dim] of a photo."""
         if isinstance(photo, str):
             return self.store.vectors[self.row(photo)]
-        return embed_images(self.encoder, [photo])[0]
+        return embed_images(self.encoder, [photo], fit=self.store.manifest["fit"])[0]
 
     def find(
         self, photo: Photo, *, k: int = 12, metric: str = "cosine", label: str | Sequence[str] = ()
@@ -121,7 +121,10 @@ class Service:
     def check(self, data: bytes) -> pd.DataFrame:
         """What an uploaded file is a copy of, as `CopyIndex.look_up` returns it; empty for a new photo."""
         check_upload(data)
-        return decoded(lambda: self.copies.look_up(data, self.encoder))
+        try:
+            return self.copies.look_up(data, self.encoder)
+        except ImageError:  # the upload's; or a candidate's file went, and what was read of it at the start must do
+            return decoded(lambda: self.copies.look_up(data))
 
 
 def pair_scores(store: EmbeddingStore, n_pairs: int = N_PAIRS, *, seed: int = 0) -> dict[str, np.ndarray]:
@@ -129,28 +132,41 @@ def pair_scores(store: EmbeddingStore, n_pairs: int = N_PAIRS, *, seed: int = 0)
 
     Returns
     -------
-    For each of `KINDS` of which there are pairs, at most `n_pairs` cosines, ascending. A pair of one label is of two
-    products; where there are no labels, so is "other", and there is none of one label.
+    For each of `KINDS` of which there are pairs, at most `n_pairs` cosines, ascending, each of another pair. A pair of
+    one label is of two products; where there are no labels, so is "other", and there is none of one label.
     """
-    random, catalog = np.random.default_rng(seed), store.catalog
-    products = pd.factorize(catalog["product_id"])[0]
-    labels = pd.factorize(catalog["label"])[0]  # -1 where there is none
-    first = random.integers(len(catalog), size=(3, n_pairs))
-    second = [_mates(products, first[0], random), _mates(labels, first[1], random), random.permutation(first[2])]
+    random, everyone = np.random.default_rng(seed), np.arange(len(store.catalog))
+    products = pd.factorize(store.catalog["product_id"])[0]
+    labels = pd.factorize(store.catalog["label"])[0]  # -1 where there is none
+    labels = np.where(labels < 0, labels.max() + 1 + products, labels)  # a product without label is like none else
+    groupings = (products, everyone), (labels, products), (np.zeros_like(everyone), labels)
     drawn = {}
-    for kind, a, b in zip(KINDS, first, second, strict=True):
-        same_product, same_label = products[a] == products[b], (labels[a] == labels[b]) & (labels[a] >= 0)
-        fits = {"same product": same_product & (a != b), "same label": ~same_product & same_label}
-        kept = fits.get(kind, ~same_product & ~same_label)
+    for kind, (within, apart) in zip(KINDS, groupings, strict=True):
+        a, b = _draw(within, apart, n_pairs, random)
+        kept = (kind == "same product") | (products[a] != products[b])  # one product may have several labels
         if kept.any():
-            a, b = a[kept], b[kept]
+            a, b = np.unique(np.sort(np.stack([a[kept], b[kept]]), axis=0), axis=1)
             drawn[kind] = np.sort(exact_scores(np.asarray(store.vectors[a]), np.asarray(store.vectors[b]), "cosine"))
     return drawn
 
 
-def _mates(groups: np.ndarray, rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """For each row another, or itself, drawn from those of its group."""
-    order = np.argsort(groups, kind="stable")
-    start = np.searchsorted(groups[order], groups[rows])
-    stop = np.searchsorted(groups[order], groups[rows], side="right")
-    return order[random.integers(start, stop)]
+def _draw(within: np.ndarray, apart: np.ndarray, n_pairs: int, random: np.random.Generator) -> np.ndarray:
+    """Pairs of rows, [2, n_pairs], of one group of `within` and of two of `apart`, each as likely as any other."""
+    order = np.lexsort((apart, within))
+    outer = np.diff(within[order], prepend=-1) != 0
+    inner = outer | (np.diff(apart[order], prepend=-1) != 0)
+    (start, stop), (own_start, own_stop) = (_ends(new) for new in (outer, inner))
+    own = own_stop - own_start
+    mates = stop - start - own
+    if not mates.any():
+        return np.empty((2, 0), int)
+    first = random.choice(len(order), n_pairs, p=mates / mates.sum())
+    second = start[first] + random.integers(mates[first])
+    second += np.where(second >= own_start[first], own[first], 0)
+    return order[np.stack([first, second])]
+
+
+def _ends(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row the first of its group, and the first after it; `new` says where a group begins."""
+    starts, group = np.flatnonzero(new), np.cumsum(new) - 1
+    return starts[group], np.append(starts[1:], len(new))[group]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,9 +15,12 @@ from lookalike.images import FORMATS, ImageError
 
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 40_000_000
+MAX_GIF = 1_000_000  # of a larger one the comments alone may take minutes to read
 BOMB = 250  # pixels a byte, from which on a picture that is too large was made to be; flat PNGs reach 1,000, photos 20
 ALLOWED = tuple(name for name in FORMATS if name != "ICO")  # an icon may hold a picture larger than it says
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # the pages of a TIFF and the previews in an MPO are no animation
+MAX_PASSES, MAX_PARTS = 100, 2_000  # of a JPEG; libtiff allows as many passes, and photos have ten
+MARKER, END, PASS = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])"), b"\xd9", b"\xda"
 
 Answer = TypeVar("Answer")
 
@@ -48,9 +52,8 @@ def upload_bytes(url: object) -> bytes:
 def refuse_large(n_bytes: float) -> None:
     """`UploadError` for a file of more than `MAX_BYTES`."""
     if n_bytes > MAX_BYTES:
-        raise UploadError(
-            f"This file has {n_bytes / 1e6:.1f} MB; at most {MAX_BYTES / 1e6:.0f} MB are read. Save it smaller."
-        )
+        told = f"{min(n_bytes, 10**12):,.0f} bytes; at most {MAX_BYTES:,} ({MAX_BYTES / 1e6:.0f} MB)"
+        raise UploadError(f"This file has {told} are read. Save it smaller.")
 
 
 def check_upload(data: bytes) -> None:
@@ -64,12 +67,21 @@ def check_upload(data: bytes) -> None:
     refuse_large(len(data))
     if not data:
         raise UploadError("This file is empty. Choose another.")
+    if data.startswith(b"\xff\xd8") and _endless(data):
+        raise UploadError(DAMAGED)
+    if data.startswith(b"GIF8") and len(data) > MAX_GIF:
+        told = f"This GIF has {len(data):,} bytes; at most {MAX_GIF:,} are read, since large ones are animations."
+        raise UploadError(f"{told} Save one of its pictures as a JPEG or PNG, and send that.")
     try:
         image = Image.open(io.BytesIO(data), formats=ALLOWED)
-        (width, height), animated = image.size, image.format in ANIMATED and getattr(image, "is_animated", False)
+        width, height = image.size
+        if image.format == "TIFF":  # its tiles may be larger than the picture, and are decoded whole
+            width, height = max(width, image.tag_v2.get(322, 0)), max(height, image.tag_v2.get(323, 0))
+        animated = image.format in ANIMATED and getattr(image, "is_animated", False)
     except Image.UnidentifiedImageError:
         raise UploadError(
-            "This file is not an image, or in a format that is not read. Choose a JPEG, PNG, WebP, GIF, BMP or TIFF."
+            "This file is not an image, or in a format that is not read. "
+            "Choose a JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF."
         ) from None
     except Image.DecompressionBombError:
         raise UploadError(_bomb("more than 170 megapixels", data)) from None
@@ -87,12 +99,24 @@ def check_upload(data: bytes) -> None:
         raise UploadError("This is an animation. Save one of its pictures, and send that.")
 
 
+def _endless(data: bytes) -> bool:
+    """Whether a JPEG has more passes, or parts, than any camera writes: each pass goes through all pixels again."""
+    place, n_parts, n_passes = 2, 0, 0
+    while (found := MARKER.search(data, place)) and found[1] != END:
+        place, n_parts, n_passes = found.end(), n_parts + 1, n_passes + (found[1] == PASS)
+        if n_parts > MAX_PARTS or n_passes > MAX_PASSES:
+            return True
+        if found[1] not in b"\x01\xd8":  # which have no length
+            place += int.from_bytes(data[place : place + 2], "big")
+    return False
+
+
 DAMAGED = "This photo is damaged: it cannot be read to its end. Save or copy it anew, or choose another."
 
 
 def _bomb(told: str, data: bytes) -> str:
     return (
-        f"This file of {len(data) / 1000:,.0f} kB claims to be {told}: too much memory for so few bytes. "
+        f"This file of {len(data):,} bytes claims to be {told}: too much memory for so few bytes. "
         "It is not opened. Choose another."
     )
 

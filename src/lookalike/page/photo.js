@@ -2,9 +2,22 @@
 const find = (selector) => element.querySelector(selector);
 let stream = null;
 
+// Of photos that are given while one is being answered the last counts: Gradio would drop it.
+let asked = 0, next = null;
+
 const give = (value) => {
+  if (asked) return next = { value };
+  asked = setTimeout(answered, 20_000);  // the server was stopped
   props.value = value;
   trigger('photo', {});
+};
+
+const answered = () => {
+  clearTimeout(asked);
+  asked = 0;
+  const waiting = next;
+  next = null;
+  if (waiting) setTimeout(() => give(waiting.value));
 };
 
 const take = (file) => {
@@ -29,14 +42,20 @@ const stop = () => {
 };
 
 const actions = {
-  clear: () => give(null),
+  clear: () => {
+    give({});  // answered with null: unlike it, so that the answer is noticed
+    find('input').focus();  // the button goes
+  },
   stop,
   camera: async () => {
+    let opened;
     try {
-      stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment' } });
+      opened = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment' } });
     } catch {
       return give({ camera: false });
     }
+    stop();  // of two presses, the first
+    stream = opened;
     find('video').srcObject = stream;
     show(true);
     find('[data-do=shoot]').focus();
@@ -59,6 +78,12 @@ element.addEventListener('change', (event) => {
   if (event.target.type !== 'file') return;
   take(event.target.files[0]);
   event.target.value = '';  // so that the same file can be chosen again
+});
+
+// Another photo is there, and the picture of the camera is hidden: it must not go on filming.
+watch('value', () => {
+  stop();
+  answered();
 });
 
 const drop = find('.lk-drop');

@@ -1,0 +1,170 @@
+"""How quick the page is, for one visitor and for many at once, and whether it keeps memory.
+
+python benchmarks/page.py
+python benchmarks/page.py --data DIR --backbone MobileNetV2 --alpha 0.35 --weights FILE
+
+The page runs in a process of its own, on the same cores as its visitors. A search is one question over HTTP, from the
+request to the end of the answer; each answer is compared with what the handlers give without a server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import re
+import secrets
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import requests
+from results import record
+
+from lookalike.app import AT_ONCE, build_app
+from lookalike.backbones import BACKBONES, build_encoder, choose_backbone
+from lookalike.catalog import load_catalog
+from lookalike.desk import Desk
+from lookalike.embeddings import embed_catalog
+from lookalike.images import load_image
+from lookalike.pages import data_url
+from lookalike.service import Service
+from lookalike.stores import EmbeddingStore, open_store
+
+METRICS = ("cosine", "euclidean")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="a folder of photos; else the sample")
+    parser.add_argument("--backbone", default="auto", choices=["auto", *BACKBONES])
+    parser.add_argument("--alpha", type=float, help="width multiplier of MobileNetV2")
+    parser.add_argument("--weights", default="auto", help="a file, or auto")
+    parser.add_argument("--visitors", type=int, default=50)
+    parser.add_argument("--searches", type=int, default=10, help="of each visitor")
+    parser.add_argument("--requests", type=int, default=1000, help="over which memory is watched")
+    return parser.parse_args()
+
+
+def serve(folder: Path, encoder_options: dict, addresses) -> None:
+    """Serve the page until killed, and tell its address."""
+    page = build_app(open_store(folder), build_encoder(**encoder_options))
+    addresses.put(page.launch(prevent_thread_lock=True, quiet=True)[1])
+    time.sleep(3600)
+
+
+class Visitor:
+    """Asks the page as a browser does, by its queue."""
+
+    def __init__(self, address: str):
+        self.address = address
+        dependencies = requests.get(f"{address}config", timeout=60).json()["dependencies"]
+        self.numbers = {one["api_name"]: one["id"] for one in dependencies}
+
+    def ask(self, handler: str, *values) -> list:
+        """The outputs of one handler."""
+        session = {"session_hash": secrets.token_hex(8)}
+        question = {"data": values, "fn_index": self.numbers[handler]} | session
+        requests.post(f"{self.address}gradio_api/queue/join", json=question, timeout=60).raise_for_status()
+        with requests.get(f"{self.address}gradio_api/queue/data", params=session, stream=True, timeout=60) as answer:
+            told = (json.loads(line[5:]) for line in answer.iter_lines() if line.startswith(b"data:"))
+            return next(one for one in told if one["msg"] == "process_completed")["output"]["data"]
+
+
+def shown(html: str) -> list[tuple[str, str]]:
+    """The images of a gallery in order, each with its score."""
+    found = re.findall(r'class="lk-photo" data-event="search" data-id="([^"]*)"', html)
+    return list(zip(found, re.findall(r'class="lk-score"[^>]*>([^<]*)<', html), strict=True))
+
+
+def timed(function, *values) -> tuple[float, object]:
+    """Milliseconds, and what came of it."""
+    begin = time.perf_counter()
+    result = function(*values)
+    return 1000 * (time.perf_counter() - begin), result
+
+
+def questions(store: EmbeddingStore, count: int) -> list[tuple]:
+    """Different ones: uploads cut from the catalogue's photos and photos of it in turn, both metrics, different k."""
+    catalog, asked = store.catalog, []
+    for number in range(count):
+        image = catalog.iloc[number * 7 % len(catalog)]
+        upload = {"data": data_url(load_image(image["path"], 200)[10:])}
+        asked.append((({"id": image["image_id"]}, upload)[number % 2], 4 + number % 9, METRICS[number // 2 % 2], ""))
+    return asked
+
+
+def main() -> None:
+    """Serve, ask, record."""
+    options = parse_arguments()
+    catalog, _ = load_catalog(*(("folder", options.data.expanduser()) if options.data else ("sample",)))
+    name = choose_backbone(options.backbone).value
+    encoder_options = {"name": name, "alpha": options.alpha, "weights": options.weights}
+    encoder, addresses = build_encoder(**encoder_options), multiprocessing.get_context("spawn").Queue()
+    with tempfile.TemporaryDirectory() as folder:
+        store = embed_catalog(encoder, catalog, Path(folder, "store"))
+        server = multiprocessing.get_context("spawn").Process(
+            target=serve, args=(store.folder, encoder_options, addresses), daemon=True
+        )
+        server.start()
+        try:
+            measure(options, store, Desk(Service(store, encoder)), Visitor(addresses.get(timeout=600)), server.pid)
+        finally:
+            server.kill()
+            server.join()
+
+
+def measure(options: argparse.Namespace, store: EmbeddingStore, desk: Desk, visitor: Visitor, server: int) -> None:
+    """One visitor, many, and many more; the table of it."""
+    asked = questions(store, options.visitors)
+    expected = [shown(desk.find(*one)[0]) for one in asked]
+    alone = [timed(desk.find, *one)[0] for one in asked]
+    for one in asked:
+        visitor.ask("find", *one)  # every thumbnail is made once
+    single = [timed(visitor.ask, "find", *one)[0] for one in asked]
+    with ThreadPoolExecutor(options.visitors) as crowd:
+        rounds = [*range(len(asked))] * options.searches
+        begin = time.perf_counter()
+        answers = list(crowd.map(lambda number: timed(visitor.ask, "find", *asked[number]), rounds))
+        seconds = time.perf_counter() - begin
+        many = [took for took, _ in answers]
+        wrong = sum(shown(html) != expected[number] for number, (_, (html, _)) in zip(rounds, answers, strict=True))
+        process, held = psutil.Process(server), []
+        for _ in range(2):
+            list(crowd.map(lambda number: visitor.ask("find", *asked[number % len(asked)]), range(options.requests)))
+            held.append(process.memory_info().rss / 1e6)
+    rows = [("handlers, no server", alone, 1000 / np.mean(alone)), ("one visitor", single, 1000 / np.mean(single))]
+    rows.append((f"{options.visitors} at once", many, len(many) / seconds))
+    table = pd.DataFrame(
+        [
+            (
+                title,
+                f"{np.median(took):.0f}",
+                f"{np.percentile(took, 95):.0f}",
+                f"{rate:.1f}",
+                f"{rate / rows[0][2]:.2f}",
+            )
+            for title, took, rate in rows
+        ],
+        columns=["", "median ms", "p95 ms", "searches/s", "ratio"],
+    )
+    note = (
+        f"{len(store.catalog):,} photos, {desk.service.encoder.name}; half of the searches with uploads. {len(many)} "
+        f"searches of {options.visitors} visitors at once, {AT_ONCE} answered at a time: {wrong} answered other "
+        f"than without a server. Resident memory of the server after {options.requests:,} further requests "
+        f"{held[0]:.0f} MB, after as many again {held[1]:.0f} MB ({held[1] / held[0] - 1:+.1%})."
+    )
+    data = " --data DIR" if options.data else ""
+    given = {"--backbone": options.backbone != "auto" and options.backbone, "--alpha": options.alpha}
+    given |= {"--weights": options.weights != "auto" and "FILE"}
+    command = f"python benchmarks/page.py{data}{''.join(f' {a} {b}' for a, b in given.items() if b)}"
+    record("The page" + (" on a folder" if options.data else ""), command, table, note)
+
+
+if __name__ == "__main__":
+    main()

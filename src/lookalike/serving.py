@@ -1,0 +1,57 @@
+"""Gradio's page server, made to serve this machine alone: guarded, silent, and keeping nothing that it is sent."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+from tqdm import TqdmWarning
+
+os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_ANALYTICS_MAX_EVENTS="100")  # read when it is imported
+try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)  # it would miss widgets that nobody shows
+        import gradio as gr
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("The page needs Gradio: pip install 'gradio>=6.24,<7'", name=error.name) from error
+import matplotlib
+import matplotlib.pyplot as plt
+from starlette.middleware import Middleware
+
+from lookalike import workspace
+from lookalike.guard import LOOPBACK, Guard, forged
+from lookalike.pages import ASSETS
+
+
+class Page(gr.Blocks):
+    """Blocks that are launched for this machine alone, with the page's own look and its guard."""
+
+    async def preprocess_data(self, block_fn, inputs, state, explicit_call=False):
+        """As Gradio's; but a file that is named is not fetched, and what is sent is not held for the session."""
+        if forged(inputs):
+            raise gr.Error("This is nothing that the page sends. Load it anew.", print_exception=False)
+        return await super().preprocess_data(block_fn, inputs, None, explicit_call)
+
+    async def postprocess_data(self, block_fn, predictions, state):
+        """As Gradio's; but what is answered is not held for the session."""
+        return await super().postprocess_data(block_fn, predictions, None)
+
+    def launch(self, *args, **options):
+        """As `gradio.Blocks.launch`; another `server_name`, or `share=True`, is for those who ask for it."""
+        local = options.get("server_name", LOOPBACK[0]) in LOOPBACK and not options.get("share")
+        local &= not workspace.on_colab()  # whose proxy asks under a name of its own
+        asked = dict(options.pop("app_kwargs", None) or {})
+        guarded = {"middleware": [Middleware(Guard, local=local), *asked.pop("middleware", ())], **asked}
+        own = {
+            "share": False,
+            "server_name": "127.0.0.1",
+            "ssr_mode": False,
+            "footer_links": [],
+            "css_paths": [ASSETS / "page.css"],
+            "theme": gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+            "state_session_capacity": 200,  # the page needs nothing of it
+            "height": 900,
+        }
+        # Gradio switches to another backend whenever it answers; by then the notebook's must be known, to show figures.
+        plt.switch_backend(matplotlib.get_backend())
+        return super().launch(*args, **(own | options), app_kwargs=guarded)

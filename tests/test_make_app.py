@@ -1,0 +1,49 @@
+"""The page from the command line, as `make app` opens it."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import requests
+
+from conftest import PROJECT, write_photo
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "lookalike.app", "--backbone", "VGG16Slim", *map(str, arguments)]
+
+
+@pytest.mark.parametrize("labels", [("cup", "plate"), ("",)], ids=["by label", "flat"])
+def test_a_folder_becomes_a_page_for_this_machine_alone(tmp_path, labels):
+    for number in range(8):
+        write_photo(tmp_path / "photos" / labels[number % len(labels)] / f"{number}.png", number)
+    arguments = command("--path", tmp_path / "photos", "--root", tmp_path / "home")
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            address = next(found[0] for line in process.stdout if (found := re.search(r"http://\S+", line)))
+            answer = requests.get(address, timeout=30)
+        finally:
+            process.kill()
+    assert address.startswith("http://127.0.0.1:")
+    assert "8 photos of 8 products" in answer.text
+    assert str(tmp_path) not in answer.text
+    assert [folder.name.endswith("-VGG16Slim-gem") for folder in (tmp_path / "home" / "embeddings").iterdir()] == [True]
+
+
+def test_what_is_not_there_is_told_in_a_line():
+    process = subprocess.run(command("--path", "/nowhere/photos"), capture_output=True, text=True)
+    assert process.returncode == 1
+    assert (
+        process.stderr.strip().splitlines() == ["No folder at /nowhere/photos."] or "/nowhere/photos" in process.stderr
+    )
+    assert "Traceback" not in process.stderr
+
+
+def test_make_passes_what_was_given_and_no_variable_of_the_environment():
+    arguments = ["make", "-n", "app", "DATA=my photos", "ALPHA=0.35", "PORT=7900"]
+    process = subprocess.run(arguments, capture_output=True, text=True, cwd=PROJECT, env=os.environ | {"SOURCE": "zip"})
+    assert "--source 'auto' --path 'my photos'" in process.stdout
+    assert "--alpha 0.35" in process.stdout
+    assert "--port 7900" in process.stdout
