@@ -4,7 +4,8 @@ python benchmarks/page.py
 python benchmarks/page.py --data DIR --backbone MobileNetV2 --alpha 0.35 --weights FILE
 
 The page runs in a process of its own, on the same cores as its visitors. A search is one question over HTTP, from the
-request to the end of the answer; each answer is compared with what the handlers give without a server.
+request to the end of the answer; each answer is compared with what the handlers give without a server. Every visitor
+has a session, and asks again as soon as there is an answer.
 """
 
 from __future__ import annotations
@@ -59,19 +60,19 @@ def serve(folder: Path, encoder_options: dict, addresses) -> None:
 
 
 class Visitor:
-    """Asks the page as a browser does, by its queue."""
+    """Asks the page as a browser does, by its queue, in a session of its own."""
 
     def __init__(self, address: str):
-        self.address = address
+        self.address, self.session = address, {"session_hash": secrets.token_hex(8)}
         dependencies = requests.get(f"{address}config", timeout=60).json()["dependencies"]
         self.numbers = {one["api_name"]: one["id"] for one in dependencies}
 
     def ask(self, handler: str, *values) -> list:
         """The outputs of one handler."""
-        session = {"session_hash": secrets.token_hex(8)}
-        question = {"data": values, "fn_index": self.numbers[handler]} | session
+        question = {"data": values, "fn_index": self.numbers[handler]} | self.session
         requests.post(f"{self.address}gradio_api/queue/join", json=question, timeout=60).raise_for_status()
-        with requests.get(f"{self.address}gradio_api/queue/data", params=session, stream=True, timeout=60) as answer:
+        source = f"{self.address}gradio_api/queue/data"
+        with requests.get(source, params=self.session, stream=True, timeout=60) as answer:
             told = (json.loads(line[5:]) for line in answer.iter_lines() if line.startswith(b"data:"))
             return next(one for one in told if one["msg"] == "process_completed")["output"]["data"]
 
@@ -113,31 +114,42 @@ def main() -> None:
         )
         server.start()
         try:
-            measure(options, store, Desk(Service(store, encoder)), Visitor(addresses.get(timeout=600)), server.pid)
+            measure(options, store, Desk(Service(store, encoder)), addresses.get(timeout=600), server.pid)
         finally:
             server.kill()
             server.join()
 
 
-def measure(options: argparse.Namespace, store: EmbeddingStore, desk: Desk, visitor: Visitor, server: int) -> None:
+def measure(options: argparse.Namespace, store: EmbeddingStore, desk: Desk, address: str, server: int) -> None:
     """One visitor, many, and many more; the table of it."""
     asked = questions(store, options.visitors)
     expected = [shown(desk.find(*one)[0]) for one in asked]
     alone = [timed(desk.find, *one)[0] for one in asked]
+    visitors = [Visitor(address) for _ in asked]
     for one in asked:
-        visitor.ask("find", *one)  # every thumbnail is made once
-    single = [timed(visitor.ask, "find", *one)[0] for one in asked]
-    with ThreadPoolExecutor(options.visitors) as crowd:
-        rounds = [*range(len(asked))] * options.searches
-        begin = time.perf_counter()
-        answers = list(crowd.map(lambda number: timed(visitor.ask, "find", *asked[number]), rounds))
-        seconds = time.perf_counter() - begin
-        many = [took for took, _ in answers]
-        wrong = sum(shown(html) != expected[number] for number, (_, (html, _)) in zip(rounds, answers, strict=True))
-        process, held = psutil.Process(server), []
-        for _ in range(2):
-            list(crowd.map(lambda number: visitor.ask("find", *asked[number % len(asked)]), range(options.requests)))
-            held.append(process.memory_info().rss / 1e6)
+        visitors[0].ask("find", *one)  # every thumbnail is made once
+    single = [timed(visitors[0].ask, "find", *one)[0] for one in asked]
+
+    def visit(number: int, count: int) -> list[tuple[float, bool]]:
+        """Milliseconds of each of a visitor's searches, and whether its answer was the expected one."""
+        places = [(number + step) % len(asked) for step in range(count)]
+        answers = [(place, *timed(visitors[number].ask, "find", *asked[place])) for place in places]
+        return [(took, shown(html) == expected[place]) for place, took, (html, _) in answers]
+
+    def crowd(count: int) -> list[tuple[float, bool]]:
+        """All visitors at once."""
+        with ThreadPoolExecutor(len(visitors)) as pool:
+            visits = pool.map(visit, range(len(visitors)), [count] * len(visitors))
+            return [one for answers in visits for one in answers]
+
+    begin = time.perf_counter()
+    answers = crowd(options.searches)
+    seconds = time.perf_counter() - begin
+    many, wrong = [took for took, _ in answers], sum(not right for _, right in answers)
+    process, held = psutil.Process(server), []
+    for _ in range(3):
+        wrong += sum(not right for _, right in crowd(options.requests // len(visitors)))
+        held.append(f"{process.memory_info().rss / 1e6:.0f}")
     rows = [("handlers, no server", alone, 1000 / np.mean(alone)), ("one visitor", single, 1000 / np.mean(single))]
     rows.append((f"{options.visitors} at once", many, len(many) / seconds))
     table = pd.DataFrame(
@@ -155,9 +167,9 @@ def measure(options: argparse.Namespace, store: EmbeddingStore, desk: Desk, visi
     )
     note = (
         f"{len(store.catalog):,} photos, {desk.service.encoder.name}; half of the searches with uploads. {len(many)} "
-        f"searches of {options.visitors} visitors at once, {AT_ONCE} answered at a time: {wrong} answered other "
-        f"than without a server. Resident memory of the server after {options.requests:,} further requests "
-        f"{held[0]:.0f} MB, after as many again {held[1]:.0f} MB ({held[1] / held[0] - 1:+.1%})."
+        f"searches of {options.visitors} visitors at once, {AT_ONCE} answered at a time, then three times "
+        f"{options.requests:,} more; answered other than without a server: {wrong}. Resident memory of the server "
+        f"after each of the three: {', '.join(held)} MB."
     )
     data = " --data DIR" if options.data else ""
     given = {"--backbone": options.backbone != "auto" and options.backbone, "--alpha": options.alpha}

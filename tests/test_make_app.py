@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 
@@ -22,7 +23,7 @@ def test_a_folder_becomes_a_page_for_this_machine_alone(tmp_path, labels):
     arguments = command("--path", tmp_path / "photos", "--root", tmp_path / "home")
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
-            address = next(found[0] for line in process.stdout if (found := re.search(r"http://\S+", line)))
+            address = next(found[0] for line in process.stdout if (found := re.search(r"http://[^\s;]+", line)))
             answer = requests.get(address, timeout=30)
         finally:
             process.kill()
@@ -38,6 +39,17 @@ def test_what_is_not_there_is_told_in_a_line():
     assert (
         process.stderr.strip().splitlines() == ["No folder at /nowhere/photos."] or "/nowhere/photos" in process.stderr
     )
+    assert "Traceback" not in process.stderr
+
+
+def test_a_port_that_is_taken_is_told_in_a_line(tmp_path):
+    write_photo(tmp_path / "photos" / "0.png", 0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        arguments = command("--path", tmp_path / "photos", "--root", tmp_path, "--port", port)
+        process = subprocess.run(arguments, capture_output=True, text=True)
+    assert process.returncode == 1
+    assert f"{port}-{port}" in process.stderr
     assert "Traceback" not in process.stderr
 
 

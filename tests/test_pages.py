@@ -183,7 +183,7 @@ def test_a_card_without_a_label_is_named_by_its_product(tmp_path, encoder):
     pages = Pages(Service(embed_catalog(encoder, catalog, tmp_path / "store"), encoder))
     assert pages.card("000.png")["name"] == "product-0"
     assert "lk-label" not in pages.results(pages.service.find("000.png"), "cosine")
-    assert "different labels" not in pages.comparison(pages.service.compare("000.png", "001.png"))
+    assert "share no label" not in pages.comparison(pages.service.compare("000.png", "001.png"))
 
 
 def test_results_are_told_in_order(pages):

@@ -38,6 +38,10 @@ def committed_files():
     return [PROJECT / name for name in listed.stdout.split("\0") if name and (PROJECT / name).is_file()]
 
 
+def test_no_leftover_is_committed():
+    assert not [path for path in committed_files() if path.suffix in (".orig", ".rej", ".pyi")]
+
+
 @pytest.mark.skipif(not CLOTHING.is_dir(), reason="the clothing photos are not beside the project")
 def test_nothing_of_others_is_committed():
     theirs = {hashlib.sha256(path.read_bytes()).digest() for path in [*CLOTHING.rglob("*.jpg"), MOBILENET]}

@@ -47,18 +47,20 @@ def _panel(value: object = "", template: str = "${value}", **options) -> gr.HTML
     return _part(value, template, "panel.js", **options)
 
 
-def build_app(store: EmbeddingStore, encoder: keras.Model) -> gr.Blocks:
+def build_app(store: EmbeddingStore, encoder: keras.Model) -> Page:
     """The page over an embedding store, to be launched: inline in a notebook, or by `make app`.
 
     Parameters
     ----------
     store, encoder
-        Of `open_store` and `open_encoder`; photos of the catalogue are read once, to find copies among them.
+        Of `open_store` and `open_encoder`. All photos of the catalogue are read each time, to find copies among them:
+        some minutes for 100,000.
 
     Returns
     -------
-    Blocks whose `launch` serves this machine alone (`server_name`, `share`). No file can be fetched from it, and none
-    is written; its scripts and fonts are its own. What it answers with, without a page, is its `desk`.
+    A `gradio.Blocks` whose `launch` serves this machine alone (`server_name`, `share`). No file can be fetched from it,
+    and none is written; its scripts and fonts are its own. `page.desk.service` answers the same questions without a
+    browser. Mounted in another application, without `launch`, it has no guard.
 
     Raises
     ------
@@ -92,17 +94,17 @@ def _heading(store: EmbeddingStore) -> str:
     products = store.catalog["product_id"].nunique()
     return (
         '<div class="lk-head"><h1>Lookalike</h1><p>Products that look alike, by shape, colour and texture: '
-        f"{len(store.catalog):,} photos of {products:,} products. What you send stays on this server and is not kept."
+        f"{len(store.catalog):,} photos of {products:,} products. What you send is read in memory and not kept."
         "</p></div>"
     )
 
 
-def _clicked(handler: Callable) -> Callable:
-    """A handler that is given the id of what was clicked, before its other inputs."""
+def _clicked(handler: Callable, *first: str) -> Callable:
+    """A handler that is given the id of what was clicked, after `first` and before its other inputs."""
 
     def handle(event: gr.EventData, *values):
         data = event._data if isinstance(event._data, dict) else {}
-        return handler(str(data.get("id", "")), *values)
+        return handler(*first, str(data.get("id", "")), *values)
 
     handle.__name__ = handler.__name__  # by which the event is called
     return handle
@@ -139,19 +141,21 @@ def _find_similar(desk: Desk) -> None:
 
 def _compare(desk: Desk) -> None:
     with gr.Row():
-        photos = []
+        photos, panels = [], []
         for which in ("first", "second"):
             with gr.Column(scale=1, min_width=300):
                 photos.append(_photo_field(f"Choose the {which} photo"))
+                panels.append(_panel(desk.pages.starts()))
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             score = _panel(desk.pages.parts.empty(NO_PAIR))
         with gr.Column(scale=1, min_width=300):
             why = _panel()
-    for photo in photos:
-        photo.photo(desk.accept, photo, photo).then(
-            desk.compare, photos, [score, why], show_progress_on=score, trigger_mode="always_last"
-        )
+    asked = {"fn": desk.compare, "inputs": photos, "outputs": [score, why], "show_progress_on": score}
+    asked["trigger_mode"] = "always_last"
+    for photo, starts in zip(photos, panels, strict=True):
+        photo.photo(desk.accept, photo, photo).then(**asked)
+        starts.search(_clicked(desk.choose), None, photo, show_progress="hidden").then(**asked)
 
 
 def _taste(desk: Desk) -> None:
@@ -159,15 +163,11 @@ def _taste(desk: Desk) -> None:
         with gr.Column(scale=1, min_width=300):
             choices = _panel(desk.pages.choices(0, (), ()))
         with gr.Column(scale=1, min_width=300):
-            taste = _panel(desk.taste({}), template="${value.html}")
+            taste = _panel(desk.taste({}), template="${value.html}", elem_id="lk-taste")
     for panel, hows in ((choices, ("like", "dislike", "more")), (taste, ("like", "dislike", "forget"))):
         for how in hows:
-
-            def vote(image_id: str, state: object, how: str = how):
-                return desk.vote(how, image_id, state)
-
             event = getattr(panel, how)
-            event(_clicked(vote), taste, [choices, taste], show_progress_on=taste, trigger_mode="always_last")
+            event(_clicked(desk.vote, how), taste, [choices, taste], show_progress_on=taste, trigger_mode="always_last")
 
 
 def _check(desk: Desk) -> None:
@@ -193,9 +193,11 @@ def main() -> None:
     try:
         store, encoder = _open(asked)
         page = build_app(store, encoder)
+        _, address, _ = page.launch(server_port=asked.port, prevent_thread_lock=True, quiet=True)
     except (OSError, ValueError, RuntimeError) as error:
         sys.exit(str(error))
-    page.launch(server_port=asked.port)
+    print(f"The page is at {address}; Ctrl+C ends it", flush=True)
+    page.block_thread()
 
 
 def _open(asked: argparse.Namespace) -> tuple[EmbeddingStore, keras.Model]:
@@ -208,7 +210,7 @@ def _open(asked: argparse.Namespace) -> tuple[EmbeddingStore, keras.Model]:
     except FileNotFoundError:  # 01_data.ipynb has not run
         catalog, _ = load_catalog(source.value, asked.path, workspace=work)
     encoder, choice = open_encoder(work.models, name, asked.backbone, weights=asked.weights, alpha=asked.alpha)
-    print(choice)
+    print(source, choice, sep="\n")
     folder = work.embeddings / f"{name}-{encoder.name}"
     return embed_catalog(encoder, catalog, folder, precision="auto", engine="auto"), encoder
 

@@ -21,8 +21,11 @@ NO_UPLOAD = "Choose a photo: whether the catalogue has it already appears here."
 log = logging.getLogger(__name__)
 
 
-def answered(shape: Callable[[Desk, str], object]):
-    """Make a method answer what cannot be served with a sentence, as HTML in the given shape, never with a trace."""
+def answered(shape: Callable):
+    """Make a method answer what cannot be served with a sentence, never with a trace.
+
+    `shape` makes the method's answer of its desk, of the sentence as HTML, and of the values that it was asked with.
+    """
 
     def decorate(method):
         @functools.wraps(method)
@@ -34,7 +37,7 @@ def answered(shape: Callable[[Desk, str], object]):
             except Exception:
                 log.exception("A question to the page could not be answered.")
                 sentence = BROKEN
-            return shape(self, self.pages.parts.problem(sentence))
+            return shape(self, self.pages.parts.problem(sentence), *values)
 
         return answer
 
@@ -70,18 +73,18 @@ class Desk:
             refuse_large(value["bytes"])
         return value
 
-    @answered(lambda desk, told: {"html": told})
+    @answered(lambda desk, told, *values: {"html": told})
     def accept(self, value: object) -> dict | None:
         """What was put into a photo field, made small: asked with again, it does not travel whole each time."""
         photo = self._photo(self._upload(value))
         return None if photo is None else self.pages.photo(photo)
 
-    @answered(lambda desk, told: {"html": told})
+    @answered(lambda desk, told, *values: {"html": told})
     def choose(self, image_id: str) -> dict:
         """An image of the catalogue, put into a photo field."""
         return self.pages.photo(image_id)
 
-    @answered(lambda desk, told: (told, ""))
+    @answered(lambda desk, told, *values: (told, ""))
     def find(self, value: object, k: float, metric: str, label: str | None) -> tuple[str, str]:
         """The gallery of what is most alike, and nothing yet on why."""
         photo = self._photo(value)
@@ -92,7 +95,7 @@ class Desk:
         k = int(min(max(1, k), MOST)) if isinstance(k, (int, float)) else MOST // 2
         return self.pages.results(self.service.find(photo, k=k, metric=metric, label=label or ""), metric), ""
 
-    @answered(lambda desk, told: told)
+    @answered(lambda desk, told, *values: told)
     def why(self, image_id: str, value: object) -> str:
         """Where the likeness of the photo and one of its results comes from."""
         photo = self._photo(value)
@@ -102,7 +105,7 @@ class Desk:
         names = (own, self.pages.card(image_id)["name"])
         return self.pages.why(self.service.why(photo, image_id), names)
 
-    @answered(lambda desk, told: (told, ""))
+    @answered(lambda desk, told, *values: (told, ""))
     def compare(self, first: object, second: object) -> tuple[str, str]:
         """The score of two photos, and where it comes from."""
         photos = self._photo(first), self._photo(second)
@@ -111,7 +114,7 @@ class Desk:
         found = self.service.compare(*photos)
         return self.pages.comparison(found), self.pages.why(found.why, ("First", "Second"), "Where it comes from")
 
-    @answered(lambda desk, told: ({"html": told}, desk.pages.parts.empty(NO_UPLOAD)))
+    @answered(lambda desk, told, *values: ({"html": told}, desk.pages.parts.empty(NO_UPLOAD)))
     def check(self, value: object) -> tuple[dict | None, str]:
         """What was put into the photo field, and what in the catalogue it is a copy of."""
         value = self._upload(value)
@@ -136,7 +139,7 @@ class Desk:
         html = self.pages.taste(table, liked, disliked, sentence)
         return {"liked": liked, "disliked": disliked, "page": page % 10_000, "html": html}
 
-    @answered(lambda desk, told: (told, {"html": ""}))
+    @answered(lambda desk, told, how, image_id, state: (told, state))
     def vote(self, how: str, image_id: str, state: object) -> tuple[str, dict]:
         """The choices and the taste after a vote: "like", "dislike" (each again takes it back), "forget" or "more"."""
         state = self.taste(state)

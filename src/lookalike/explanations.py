@@ -84,6 +84,14 @@ def explain(
     return Explanation(float(np.clip(pairs.sum(), -1, 1)), pairs, *photos)
 
 
+def can_explain(encoder: keras.Model) -> bool:
+    """Whether the vectors of an encoder are sums over places, so that `explain` can take their cosine apart."""
+    try:
+        return bool(_pooling_and_head(encoder))
+    except ValueError:
+        return False
+
+
 @functools.lru_cache(maxsize=2)
 def _until(encoder: keras.Model, pooling: keras.layers.Layer) -> keras.Model:
     """The encoder up to its pooling; made once, as a server explains a thousand times."""

@@ -40,7 +40,7 @@ class ImageError(ValueError):
 
 
 def read_bytes(path: File) -> bytes:
-    """The bytes of a regular file, or those given; `ImageError` if a file is empty, or larger than `MAX_BYTES`."""
+    """The bytes of a regular file, `ImageError` if it is empty or larger than `MAX_BYTES`; bytes as they are given."""
     try:
         if isinstance(path, bytes):
             return path

@@ -27,7 +27,7 @@ GONE = np.full((SIDE, SIDE, 3), 221, np.uint8)
 TOLD = {
     "same product": "two photos of one product",
     "same label": "two products of one label",
-    "other": "two products of different labels",
+    "other": "two products that share no label",
 }
 STEPS = {
     "content": "the same file",
@@ -98,11 +98,8 @@ class Pages:
         if isinstance(photo, str):
             card = self.card(photo)
             return {"id": photo, "html": self.parts.photo({"picture": card["picture"], "caption": card["name"]})}
-        url = data_url(photo, "PNG")
-        return {
-            "data": url,
-            "html": self.parts.photo({"picture": url, "caption": "Your photo, as the encoder sees it"}),
-        }
+        html = self.parts.photo({"picture": data_url(photo), "caption": "Your photo, as the encoder sees it"})
+        return {"data": data_url(photo, "PNG"), "html": html}
 
     def results(self, table: pd.DataFrame, metric: str) -> str:
         """The gallery of what was found."""
@@ -135,7 +132,8 @@ class Pages:
                     if height
                 ]
                 told = TOLD[kind] if self.service.labels or kind != "other" else "two products"
-                sentence = f"More alike than {_share(found.below[kind])} of the pairs of {told}."
+                pairs = f"{counts.sum():,} {'pairs' if counts.sum() > 1 else 'pair'}"
+                sentence = f"More alike than {_share(found.below[kind])} of {pairs} of {told}."
                 strips.append({"sentence": sentence, "bars": bars, "colour": PALETTE[number], "low": self.low})
         mark = WIDTH * (np.clip(found.score, self.low, 1) - self.low) / (1 - self.low)
         return self.parts.comparison(f"{found.score:.3f}", strips, round(float(mark), 1))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lookalike.duplicates import CopyIndex
 from lookalike.embeddings import embed_images
-from lookalike.explanations import Explanation, explain
+from lookalike.explanations import Explanation, can_explain, explain
 from lookalike.images import ImageError, fitted
 from lookalike.search import exact_scores
 from lookalike.similarity import recommend
@@ -40,6 +40,8 @@ class Comparison:
 class Service:
     """A store and the encoder that made it, ready to answer.
 
+    Each method raises `UploadError`, whose message is for the one who asked, for a photo or product that cannot be had.
+
     Parameters
     ----------
     store, encoder
@@ -60,7 +62,7 @@ class Service:
         self.store, self.encoder, self.catalog = store, encoder, store.catalog
         self.rows = {image_id: row for row, image_id in enumerate(self.catalog["image_id"])}
         self.labels = sorted(self.catalog["label"].dropna().unique())
-        self.copies = CopyIndex(store)
+        self.copies, self.explains = CopyIndex(store), can_explain(encoder)
         self.pair_scores = pair_scores(store, n_pairs, seed=seed)
         self.find(next(iter(self.rows)), k=1)  # measures the vectors and
         self.vector(self.fitted(self.catalog["path"].iloc[0]))  # compiles the encoder, before anyone waits for it
@@ -90,7 +92,9 @@ class Service:
         self, photo: Photo, *, k: int = 12, metric: str = "cosine", label: str | Sequence[str] = ()
     ) -> pd.DataFrame:
         """The k photos most alike, of the given labels or of all, as `recommend` returns them."""
-        query = photo if isinstance(photo, str) and photo in self.rows else self.vector(photo)
+        query = photo if isinstance(photo, str) else self.vector(photo)
+        if isinstance(photo, str):
+            self.row(photo)
         return recommend(self.store, query, k, metric=metric, where={"label": label} if len(label) else None)
 
     def taste(self, liked: Sequence[str], disliked: Sequence[str] = (), *, k: int = 12) -> pd.DataFrame:
@@ -105,18 +109,18 @@ class Service:
         """Two photos laid beside each other, and beside all pairs of the catalogue."""
         vectors = [self.vector(photo)[None] for photo in (first, second)]
         score = float(exact_scores(*vectors, "cosine")[0])
-        below = {kind: float((scores < score).mean()) for kind, scores in self.pair_scores.items()}
+        below = {kind: np.searchsorted(scores, score) / len(scores) for kind, scores in self.pair_scores.items()}
         return Comparison(score, below, self.why(first, second))
 
     def why(self, first: Photo, second: Photo) -> Explanation | None:
         """Where the cosine of two photos comes from; None, if the encoder is one that cannot be explained."""
+        if not self.explains:
+            return None
         photos = [self.catalog["path"].iloc[self.row(one)] if isinstance(one, str) else one for one in (first, second)]
         try:
             return explain(self.encoder, *photos, fit=self.store.manifest["fit"])
         except ImageError:
             raise UploadError("The photo of this product is gone from its folder. Choose another.") from None
-        except ValueError:
-            return None
 
     def check(self, data: bytes) -> pd.DataFrame:
         """What an uploaded file is a copy of, as `CopyIndex.look_up` returns it; empty for a new photo."""

@@ -7,13 +7,17 @@ import warnings
 
 from tqdm import TqdmWarning
 
-os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_ANALYTICS_MAX_EVENTS="100")  # read when it is imported
+# Read when Gradio is imported: nothing is reported, and no statistics of its events are made anew at every answer.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ |= {"GRADIO_ANALYTICS_MAX_EVENTS": "100", "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000"}
 try:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TqdmWarning)  # it would miss widgets that nobody shows
         import gradio as gr
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("The page needs Gradio: pip install 'gradio>=6.24,<7'", name=error.name) from error
+if not (6, 24) <= tuple(map(int, gr.__version__.split(".")[:2])) < (7, 0):
+    raise ImportError(f"The page needs another Gradio than {gr.__version__}: pip install 'gradio>=6.24,<7'")
 import matplotlib
 import matplotlib.pyplot as plt
 from starlette.middleware import Middleware

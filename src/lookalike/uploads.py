@@ -57,12 +57,12 @@ def refuse_large(n_bytes: float) -> None:
 
 
 def check_upload(data: bytes) -> None:
-    """Refuse, by its header alone, a file that is no photo, is animated, or would take too much memory to decode.
+    """Refuse, before a pixel is decoded, a file that is no photo, is animated, or would take too much memory or time.
 
     Raises
     ------
     UploadError
-        If it is none, an animation, or has more than `MAX_PIXELS`.
+        If it is none, an animation, larger than `MAX_BYTES` or `MAX_PIXELS`, or made to take long.
     """
     refuse_large(len(data))
     if not data:
