@@ -418,7 +418,9 @@ def test_two_photos_are_compared_with_each_other_and_with_the_catalogue(page, ph
     vectors = embed_images(encoder, [str(photo), own], fit=page_store.manifest["fit"])
     expect(page.locator(".lk-big strong")).to_have_text(f"{cosine(*vectors):.3f}")
     sentences = page.locator(".lk-strip-row p")
-    shares = [re.fullmatch(r"More alike than (\S+) of [\d,]+ pairs of (.+)\.", one) for one in sentences.all_inner_texts()]
+    shares = [
+        re.fullmatch(r"More alike than (\S+) of [\d,]+ pairs of (.+)\.", one) for one in sentences.all_inner_texts()
+    ]
     kinds = ["two photos of one product", "two products of one label", "two products that share no label"]
     assert [one[2] for one in shares] == kinds
     assert all(re.fullmatch(r"all|none|[1-9]\d?%", one[1]) for one in shares)
@@ -430,6 +432,29 @@ def test_two_photos_are_compared_with_each_other_and_with_the_catalogue(page, ph
     page.get_by_role("button", name="Clear").first.click()
     expect(page.locator(".lk-empty:visible")).to_have_text(NO_PAIR)
     expect(page.locator(".lk-heat:visible")).to_have_count(0)
+
+
+def test_two_photos_of_the_catalogue_are_compared_without_their_files(page, page_store):
+    go_to(page, "Compare")
+    ids = []
+    for place, strip in enumerate(page.get_by_role("list", name="Photos of the catalogue").all()[-2:]):
+        ids.append(strip.locator("button").nth(3 * place).get_attribute("data-id"))
+        strip.locator("button").nth(3 * place).click()
+        expect(page.locator(".lk-preview:visible")).to_have_count(place + 1)
+    rows = [page_store.catalog["image_id"].tolist().index(image_id) for image_id in ids]
+    assert rows[0] != rows[1]
+    expect(page.locator(".lk-big strong")).to_have_text(f"{cosine(*page_store.vectors[rows]):.3f}")
+    expect_loaded(page.locator(".lk-heat img"), 4)
+
+
+def test_on_a_phone_the_way_to_what_was_found_is_short(visit, photo):
+    page = visit(viewport={"width": 390, "height": 844})
+    send(page, photo)
+    expect(page.locator("ol.lk-gallery li").first).to_be_in_viewport()
+    go_to(page, "My taste")
+    page.locator("[data-event=like]").nth(0).click()
+    page.get_by_role("button", name="1 liked").click()
+    expect(page.get_by_role("list", name="To your taste").locator("li").first).to_be_in_viewport()
 
 
 def test_a_taste_is_what_recommend_makes_of_the_likes_and_dislikes(page, page_store):

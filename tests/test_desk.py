@@ -386,3 +386,11 @@ def test_any_count_of_bytes_is_answered(desk, log, count):
     shown = asked(desk, log, lambda: desk.accept({"bytes": count}))
     assert shown is None or is_sentence(shown["html"])
     assert shown is None or len(shown["html"]) < 300
+
+
+def test_a_fault_of_ours_loses_no_taste(desk, monkeypatch):
+    state = desk.vote("like", "000.png", {})[1]
+    monkeypatch.setattr(desk.pages, "choices", lambda *values: 1 / 0)
+    told, kept = desk.vote("like", "005.png", state)
+    assert BROKEN in told
+    assert kept == state
