@@ -44,7 +44,7 @@ app: setup ## open the page on the sample, or on your own photos: make app SOURC
 picture: setup ## take the picture of the page anew; needs Chromium
 	@$(BIN)/python notebooks/picture.py
 
-test: lint ## lint, unit tests and notebook tests
+test: lint ## lint, unit tests, notebook tests, and tests in a browser where Chromium is installed
 	@$(BIN)/python -m pytest $(PYTEST)
 
 lint: setup

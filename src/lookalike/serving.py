@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 
@@ -20,11 +21,19 @@ if not (6, 24) <= tuple(map(int, gr.__version__.split(".")[:2])) < (7, 0):
     raise ImportError(f"The page needs another Gradio than {gr.__version__}: pip install 'gradio>=6.24,<7'")
 import matplotlib
 import matplotlib.pyplot as plt
+from gradio.state_holder import SessionState
 from starlette.middleware import Middleware
 
 from lookalike import workspace
 from lookalike.guard import LOOPBACK, Guard, forged
 from lookalike.pages import ASSETS
+
+
+class _Forgetful(SessionState):
+    """What Gradio holds of a session, the same for all of them: its components, and no value."""
+
+    def _update_value_in_config(self, key, value):
+        pass
 
 
 class Page(gr.Blocks):
@@ -34,11 +43,16 @@ class Page(gr.Blocks):
         """As Gradio's; but a file that is named is not fetched, and what is sent is not held for the session."""
         if forged(inputs):
             raise gr.Error("This is nothing that the page sends. Load it anew.", print_exception=False)
-        return await super().preprocess_data(block_fn, inputs, None, explicit_call)
+        return await super().preprocess_data(block_fn, inputs, self.nobody, explicit_call)
 
     async def postprocess_data(self, block_fn, predictions, state):
         """As Gradio's; but what is answered is not held for the session."""
-        return await super().postprocess_data(block_fn, predictions, None)
+        return await super().postprocess_data(block_fn, predictions, self.nobody)
+
+    @functools.cached_property
+    def nobody(self) -> SessionState:
+        """The state of no session in particular."""
+        return _Forgetful(self)
 
     def launch(self, *args, **options):
         """As `gradio.Blocks.launch`; another `server_name`, or `share=True`, is for those who ask for it."""

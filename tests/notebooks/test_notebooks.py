@@ -135,13 +135,14 @@ def test_the_duplicates_notebook_finds_planted_copies_and_lists_none_of_its_own(
 def test_the_page_refuses_what_strangers_send_and_hands_out_no_file(series):
     notebook = executed(series[1], "08_interactive_app")
     text = text_of(notebook)
-    assert sum("image/png" in output.get("data", {}) for output in outputs_of(notebook)) == 2
+    assert sum("image/png" in output.get("data", {}) for output in outputs_of(notebook)) == 3
     assert "7 of 8 files were refused" in text
+    assert re.search(r"a good photo \([\d,]+ bytes, \d+ ms\): accepted", text)
     statuses = re.findall(r"(\d{3})  /(.*)", text)
     assert [path for status, path in statuses if status != "404"] == ["", "config"]
     assert len(statuses) == 9
     assert "0 new files where Gradio keeps uploads" in text
-    assert float(re.search(r"a search takes (\d+) ms", text)[1]) > 0
+    assert float(re.search(r"a search takes (\d+) ms:", text)[1]) > 0
 
 
 def test_the_trained_model_has_a_card_and_opens_in_safe_mode(series):
