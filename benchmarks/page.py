@@ -26,7 +26,7 @@ import psutil
 import requests
 from results import record
 
-from lookalike.app import AT_ONCE, build_app
+from lookalike.app import build_app
 from lookalike.backbones import BACKBONES, build_encoder, choose_backbone
 from lookalike.catalog import load_catalog
 from lookalike.desk import Desk
@@ -34,6 +34,7 @@ from lookalike.embeddings import embed_catalog
 from lookalike.images import load_image
 from lookalike.pages import data_url
 from lookalike.service import Service
+from lookalike.serving import AT_ONCE
 from lookalike.stores import EmbeddingStore, open_store
 
 METRICS = ("cosine", "euclidean")

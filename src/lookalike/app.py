@@ -15,12 +15,12 @@ from lookalike.embeddings import embed_catalog
 from lookalike.pages import ASSETS
 from lookalike.saving import open_encoder
 from lookalike.service import Service
-from lookalike.serving import Page, gr
+from lookalike.serving import AT_ONCE, Page, gr
 from lookalike.similarity import METRICS
 from lookalike.stores import EmbeddingStore
 from lookalike.uploads import MAX_BYTES
 
-AT_ONCE, WAITING = 4, 100  # questions that are answered at the same time, and that may wait
+WAITING = 100  # questions, beside those that are being answered
 # A number field that is being typed into is empty, or out of range; Gradio would answer that with a trace.
 IN_RANGE = f"(photo, k, ...others) => [photo, Math.min(Math.max(Math.round(k) || 12, 1), {MOST}), ...others]"
 # On a phone what was found lies below what was asked with.

@@ -28,6 +28,8 @@ from lookalike import workspace
 from lookalike.guard import LOOPBACK, Guard, forged
 from lookalike.pages import ASSETS
 
+AT_ONCE = 4  # questions that are answered at the same time; each may hold a photo of 40 megapixels
+
 
 class _Forgetful(SessionState):
     """What Gradio holds of a session, the same for all of them: its components, and no value."""
@@ -67,6 +69,7 @@ class Page(gr.Blocks):
             "footer_links": [],
             "css_paths": [ASSETS / "page.css"],
             "theme": gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+            "max_threads": AT_ONCE,  # of all kinds together
             "state_session_capacity": 200,  # the page needs nothing of it
             "height": 900,
         }
