@@ -51,6 +51,17 @@ class Page(gr.Blocks):
         """As Gradio's; but what is answered is not held for the session."""
         return await super().postprocess_data(block_fn, predictions, self.nobody)
 
+    async def process_api(self, *args, event_id=None, **options):
+        """As Gradio's; but its older versions, such as 6.24, hold a question until its session ends: not the photo."""
+        event = self._queue.event_ids_to_events.get(event_id)
+        try:
+            return await super().process_api(*args, event_id=event_id, **options)
+        finally:
+            if event and event.data:
+                event.data.data = []
+                for read in ("_body", "_json"):
+                    getattr(event.request, "__dict__", {}).pop(read, None)
+
     @functools.cached_property
     def nobody(self) -> SessionState:
         """The state of no session in particular."""
