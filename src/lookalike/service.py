@@ -92,10 +92,11 @@ class Service:
         self, photo: Photo, *, k: int = 12, metric: str = "cosine", label: str | Sequence[str] = ()
     ) -> pd.DataFrame:
         """The k photos most alike, of the given labels or of all, as `recommend` returns them."""
-        query = photo if isinstance(photo, str) else self.vector(photo)
         if isinstance(photo, str):
-            self.row(photo)
-        return recommend(self.store, query, k, metric=metric, where={"label": label} if len(label) else None)
+            self.row(photo)  # else `recommend` would look for a file of that name
+        else:
+            photo = self.vector(photo)
+        return recommend(self.store, photo, k, metric=metric, where={"label": label} if len(label) else None)
 
     def taste(self, liked: Sequence[str], disliked: Sequence[str] = (), *, k: int = 12) -> pd.DataFrame:
         """Products, other than those named, to the taste of one who likes some and dislikes others."""
