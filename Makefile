@@ -9,13 +9,14 @@ BACKBONE =
 WEIGHTS =
 ALPHA =
 PORT =
+LARGEST =
 SET = --set 'source=$(SOURCE)' --set 'path=$(DATA)' --set 'backbone=$(BACKBONE)' --set 'weights=$(WEIGHTS)' --set 'alpha=$(ALPHA)'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run render lab app picture test lint bench clean
+.PHONY: help setup run run-all extras render lab app picture test lint bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 setup: $(VENV)/.installed ## make the virtual environment and install what is needed
 
@@ -27,10 +28,21 @@ $(VENV)/.installed: requirements.txt constraints.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-run: setup ## run the notebooks into build/; for your own photos: make run SOURCE=folder DATA=path
-	@$(BIN)/python notebooks/run.py $(SET)
+run: setup ## run notebooks 00 to 08 into build/; for your own photos: make run SOURCE=folder DATA=path
+	@$(BIN)/python notebooks/run.py $(SET) 00 01 02 03 04 05 06 07 08
 
-render: setup ## run the notebooks on the sample and keep their outputs in notebooks/
+run-all: run extras ## those, then 09 and 10, with their engines; LARGEST= is the largest gallery that 10 searches in
+	@$(BIN)/python notebooks/run.py $(SET) 09
+	@$(BIN)/python notebooks/run.py $(SET) --set 'largest=$(LARGEST)' 10
+
+extras: $(VENV)/.extras ## install the engines of notebooks 09 and 10; Spark also needs Java 17 or newer
+
+$(VENV)/.extras: $(VENV)/.installed
+	@echo "Installing the engines of notebooks 09 and 10 into $(VENV) (some minutes, the first time) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,scale]'
+	@touch $@
+
+render: extras ## run the notebooks on the sample and keep their outputs in notebooks/
 	@$(BIN)/python notebooks/run.py --render
 	@$(BIN)/ruff format --quiet notebooks
 

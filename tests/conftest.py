@@ -17,6 +17,9 @@ from lookalike.embeddings import embed_catalog
 PROJECT = Path(__file__).resolve().parents[1]
 CLOTHING = PROJECT.parent / "shared" / "datasets" / "clothing"
 MOBILENET = PROJECT.parent / "shared" / "weights" / "mobilenet_v2_0.35_224_notop.weights.h5"
+# What the last two notebooks need beyond the others.
+EXTRAS = {"09_export": ("ai_edge_litert", "onnx", "tf2onnx", "onnxruntime", "openvino")}
+EXTRAS |= {"10_scaling_out": ("faiss", "milvus_lite", "pyarrow", "pymilvus", "pyspark")}
 
 
 @pytest.hookimpl(wrapper=True)

@@ -208,8 +208,8 @@ def test_a_changed_cut_or_newer_store_is_refused(encoder, catalog, tmp_path):
                 open_store(tmp_path / "store")
         (tmp_path / "store" / name).write_bytes(content)
     manifest = tmp_path / "store" / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema": 2}))
-    with pytest.raises(ValueError, match="schema 2"):
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema": 3}))
+    with pytest.raises(ValueError, match="schema 3"):
         open_store(tmp_path / "store")
 
 

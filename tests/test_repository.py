@@ -9,12 +9,13 @@ import pytest
 from conftest import CLOTHING, MOBILENET, PROJECT
 
 # Each module imports only those named before it.
-ORDER = ("workspace", "images", "histograms", "edits", "folders", "downloads", "amazon", "kaggle_sets", "sources")
-ORDER += ("splits", "catalog", "vgg16_slim", "pooling", "backbones", "stages", "fingerprints", "saving", "views")
-ORDER += ("training", "engines", "stores", "embeddings", "gallery", "search", "explanations", "similarity")
-ORDER += ("looks", "pairs", "alignment", "duplicates", "copies", "groups", "calibration", "rankings", "metrics")
-ORDER += ("intervals", "evaluation", "variants", "studies", "plots", "charts", "copy_charts")
-ORDER += ("uploads", "service", "pages", "desk", "guard", "serving", "app")
+ORDER = ("workspace", "images", "histograms", "edits", "folders", "downloads", "amazon", "kaggle_sets")
+ORDER += ("sources", "splits", "catalog", "vgg16_slim", "pooling", "backbones", "stages", "fingerprints")
+ORDER += ("saving", "views", "training", "engines", "exports", "stores", "embeddings", "gallery", "search")
+ORDER += ("explanations", "similarity", "spark", "indexes", "faiss_indexes", "milvus", "scale", "looks")
+ORDER += ("pairs", "alignment", "duplicates", "copies", "groups", "calibration", "rankings", "metrics")
+ORDER += ("intervals", "evaluation", "variants", "studies", "parity", "plots", "charts", "copy_charts")
+ORDER += ("scale_charts", "uploads", "service", "pages", "desk", "guard", "serving", "app")
 MODULES = sorted((PROJECT / "src" / "lookalike").glob("[a-z]*.py"))
 
 

@@ -215,3 +215,12 @@ print(describe_machine())
         "source = sample: as asked",
     ]
     assert machine.startswith("Colab, ")
+
+
+def test_what_is_required_and_missing_is_named_with_the_line_that_installs_it():
+    workspace.require()
+    workspace.require("numpy", "psutil")
+    with pytest.raises(
+        ImportError, match=r"^no-such-thing and nor-this not installed; run: pip install no-such-thing nor-this$"
+    ):
+        workspace.require("numpy", "no-such-thing", "nor-this")

@@ -6,7 +6,7 @@ import functools
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -22,10 +22,11 @@ from lookalike.pooling import LAYERS
 from lookalike.stores import (
     CATALOG,
     MANIFEST,
-    SCHEMA,
+    PARTS,
     VECTORS,
     EmbeddingStore,
     open_store,
+    partial_folder,
     previous_folder,
     store_folder,
 )
@@ -108,38 +109,51 @@ def embed_catalog(
     ValueError
         If the catalogue is empty, or an option unknown.
     """
+    folder, recipe = prepare_store(encoder, catalog, folder, fit=fit)
+    recipe |= _way(encoder, catalog, folder, recipe, precision=precision, engine=engine)
+    bar = progress(catalog["path"], total=len(catalog), description="Reading files")
+    hashes = list(parallel_map(content_hash, bar))
+    known = known_vectors(folder, recipe)
+    missing = {key: path for key, path in zip(hashes, catalog["path"], strict=True) if key not in known}
+    if missing:
+        known |= _compute(encoder, missing, partial_folder(folder), recipe, batch_size=batch_size)
+
+    def write(fresh: Path) -> list[str]:
+        array = np.lib.format.open_memmap(fresh / VECTORS, "w+", np.float32, (len(catalog), recipe["dim"]))
+        for row, key in enumerate(hashes):
+            array[row] = known[key]
+        array.flush()
+        return [VECTORS]
+
+    return publish_store(folder, {"encoder": encoder.name, **recipe}, catalog, hashes, write)
+
+
+def prepare_store(encoder: keras.Model, catalog: pd.DataFrame, folder: str | Path, *, fit: str) -> tuple[Path, dict]:
+    """Check what is asked for, and tell the store's folder, and what must be equal for its vectors to be taken over."""
     if catalog.empty:
         raise ValueError("The catalogue is empty; there is nothing to embed.")
     if fit not in FITS:
         raise ValueError(f"fit must be one of {', '.join(FITS)}, not {fit!r}.")
     folder = store_folder(folder)
     if not folder.exists() and previous_folder(folder).is_dir():
-        os.replace(previous_folder(folder), folder)  # a run was killed between the two renames of `_publish`
+        os.replace(previous_folder(folder), folder)  # a run was killed between the two renames of `publish_store`
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise FileExistsError(f"{folder} is not empty and is no embedding store; choose another folder.")
-    recipe = {
+    return folder, {
         "fingerprint": encoder_fingerprint(encoder),
         "image_size": list(encoder.input_shape[1:3]),
         "fit": fit,
         "pooling": next((type(one).__name__ for one in encoder.layers if isinstance(one, tuple(LAYERS.values()))), ""),
         "dim": encoder.output_shape[-1],
     }
-    partial = folder.with_name(f".{folder.name}.partial")
-    recipe |= _way(encoder, catalog, folder, partial, recipe, precision=precision, engine=engine)
-    bar = progress(catalog["path"], total=len(catalog), description="Reading files")
-    hashes = list(parallel_map(content_hash, bar))
-    known = _known_vectors(folder, recipe)
-    missing = {key: path for key, path in zip(hashes, catalog["path"], strict=True) if key not in known}
-    if missing:
-        known |= _compute(encoder, missing, partial, recipe, batch_size=batch_size)
-    return _publish(folder, partial, {"encoder": encoder.name, **recipe}, catalog, hashes, known)
 
 
-def _way(encoder, catalog, folder: Path, partial: Path, recipe: dict, *, precision: str, engine: str) -> dict[str, str]:
+def _way(encoder, catalog, folder: Path, recipe: dict, *, precision: str, engine: str) -> dict[str, str]:
     """Precision and engine: as asked, or for "auto" as in what is there, or the fastest."""
     if "auto" not in (precision, engine):
         return {"precision": precision, "engine": engine}
-    for file, found in ((folder / MANIFEST, lambda plan: plan), (partial / PLAN, lambda plan: plan["recipe"])):
+    plan = partial_folder(folder) / PLAN
+    for file, found in ((folder / MANIFEST, lambda there: there), (plan, lambda there: there["recipe"])):
         there = BEFORE_ENGINES | found(json.loads(file.read_text())) if file.is_file() else {}
         way = {name: there.get(name) for name in ("precision", "engine")}
         asked = {"precision": precision, "engine": engine}
@@ -155,7 +169,7 @@ def _way(encoder, catalog, folder: Path, partial: Path, recipe: dict, *, precisi
     return {"precision": precision, "engine": engine}
 
 
-def _known_vectors(folder: Path, recipe: dict) -> dict[str, np.ndarray]:
+def known_vectors(folder: Path, recipe: dict) -> dict[str, np.ndarray]:
     """Vectors by content hash of the store that is there, if the same encoder made it from equally fitted photos."""
     store = open_store(folder) if (folder / MANIFEST).is_file() else None
     if store is None or not recipe.items() <= (BEFORE_ENGINES | store.manifest).items():
@@ -195,34 +209,39 @@ def _compute(
     return dict(zip(order, np.memmap(rows, np.float32, "r", shape=(len(order), recipe["dim"])), strict=True))
 
 
-def _publish(
-    folder: Path, partial: Path, recipe: dict, catalog: pd.DataFrame, hashes: list[str], vectors: dict[str, np.ndarray]
+def publish_store(
+    folder: Path,
+    recipe: dict,
+    catalog: pd.DataFrame,
+    hashes: list[str],
+    write: Callable[[Path], list[str]],
+    **versions: str,
 ) -> EmbeddingStore:
-    """Write the new store beside the old one, then exchange them by renaming."""
+    """Write the new store, its vectors by `write`, beside the old one, then exchange them by renaming.
+
+    `write` puts files into the folder it is given and names them; `versions` are of packages that others do not need.
+    """
     fresh = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     if folder.exists():  # what else somebody keeps there moves along, be it another store
-        ours = {str(folder): (VECTORS, CATALOG, MANIFEST)}
+        ours = {str(folder): (VECTORS, PARTS, CATALOG, MANIFEST)}
         shutil.copytree(folder, fresh, symlinks=True, ignore=lambda at, _: ours.get(at, ()), dirs_exist_ok=True)
-    array = np.lib.format.open_memmap(fresh / VECTORS, "w+", np.float32, (len(catalog), recipe["dim"]))
-    for row, key in enumerate(hashes):
-        array[row] = vectors[key]
-    array.flush()
+    files = write(fresh)
     save_catalog(catalog, fresh / CATALOG)  # beside `folder`, so that relative paths stay right
     manifest = {
-        "schema": SCHEMA,
+        "schema": 1 if files == [VECTORS] else 2,
         **recipe,
         "n": len(catalog),
         "content_hashes": hashes,
-        "checksums": {name: file_hash(fresh / name) for name in (VECTORS, CATALOG)},
-        "versions": {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__},
+        "checksums": {name: file_hash(fresh / name) for name in (*files, CATALOG)},
+        "versions": {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__, **versions},
     }
     (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1))
     shutil.rmtree(previous_folder(folder), ignore_errors=True)
     if folder.exists():
         os.replace(folder, previous_folder(folder))
     os.replace(fresh, folder)
-    for leftover in (previous_folder(folder), partial):
+    for leftover in (previous_folder(folder), partial_folder(folder)):
         shutil.rmtree(leftover, ignore_errors=True)
     return open_store(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import platform
 import sys
@@ -127,6 +128,14 @@ def describe_machine() -> str:
         f"{place}{os.cpu_count()} CPU cores, {memory:.0f} GB memory, {', '.join(names) or 'no GPU'}; "
         f"Python {platform.python_version()}, TensorFlow {version('tensorflow')}, Keras {version('keras')}"
     )
+
+
+def require(*packages: str) -> None:
+    """Refuse to begin, with an `ImportError` that has the line which installs them, if packages are missing."""
+    modules = {"faiss-cpu": "faiss"}  # else the package's name tells
+    names = {package: modules.get(package, package.replace("-", "_")) for package in packages}
+    if missing := [package for package, name in names.items() if importlib.util.find_spec(name) is None]:
+        raise ImportError(f"{' and '.join(missing)} not installed; run: pip install {' '.join(missing)}")
 
 
 def choose_source(source: str, path: str = "") -> Choice:

@@ -11,7 +11,7 @@ import nbformat
 import papermill
 import pytest
 
-from conftest import PROJECT, write_photo
+from conftest import EXTRAS, PROJECT, write_photo
 from test_workspace import write_colab
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -63,10 +63,14 @@ def colab(github, tmp_path, monkeypatch):
     monkeypatch.delenv("LOOKALIKE_HOME", raising=False)
     drive = tmp_path / "drive of somebody"
     (drive / "lookalike").mkdir(parents=True)
-    with zipfile.ZipFile(drive / "Colors_Products.zip", "w") as archive:
+    with (
+        zipfile.ZipFile(drive / "Colors_Products.zip", "w") as archive,
+        zipfile.ZipFile(drive / "flat.zip", "w") as flat,
+    ):
         for number in range(24):
             photo = write_photo(tmp_path / "photos" / f"photo-{number:02}.png", number)
             archive.write(photo, f"Colors_Products/{'cup' if number % 2 else 'plate'}/{photo.name}")
+            flat.write(photo, photo.name)
     monkeypatch.setenv("LOOKALIKE_TEST_DRIVE", str(drive))
     (tmp_path / "content").mkdir()
     return tmp_path / "content"
@@ -76,22 +80,31 @@ def photos_in(folder):
     return sorted(path.name for path in folder.rglob("photo-*.png"))
 
 
-@pytest.mark.parametrize(
-    "paths", [NOTEBOOKS[:1], NOTEBOOKS[1:]], ids=["the quickstart alone", "the series, each on a new machine"]
-)
+WAYS = {
+    "the quickstart alone": NOTEBOOKS[:1],
+    "the series, each on a new machine": NOTEBOOKS[1:9],
+    "with further engines, on photos without labels": [NOTEBOOKS[1], NOTEBOOKS[4], *NOTEBOOKS[9:]],
+}
+
+
+@pytest.mark.parametrize("paths", WAYS.values(), ids=WAYS)
 def test_notebooks_run_on_colab_with_their_photos_and_results_on_drive(paths, colab):
+    for module in [module for path in paths for module in EXTRAS.get(path.stem, ())]:
+        pytest.importorskip(module, exc_type=ImportError)
+    if NOTEBOOKS[10] in paths and shutil.which("java") is None:
+        pytest.skip("Spark needs Java, which is not installed")
     for path in paths:
-        check_on_colab(path, colab)
+        check_on_colab(path, colab, "flat.zip" if NOTEBOOKS[10] in paths else "Colors_Products.zip")
         # The machine is recycled; what is on Drive stays.
         os.rename(colab / "drive" / "MyDrive", os.environ["LOOKALIKE_TEST_DRIVE"])
         shutil.rmtree(colab)
         colab.mkdir()
 
 
-def check_on_colab(path, colab):
+def check_on_colab(path, colab, photos):
     drive = colab / "drive" / "MyDrive"
-    settings = {"source": "zip", "path": drive / "Colors_Products.zip", "root": drive / "lookalike"}
-    settings |= {"backbone": "VGG16Slim"}
+    settings = {"source": "zip", "path": drive / photos, "root": drive / "lookalike"}
+    settings |= {"backbone": "VGG16Slim", "largest": 2000}
     declared = papermill.inspect_notebook(str(path)).keys()
     notebook = nbformat.read(path, 4)
     notebook.cells.append(nbformat.v4.new_code_cell(WHERE))
@@ -99,7 +112,7 @@ def check_on_colab(path, colab):
     papermill.execute_notebook(
         str(colab.parent / path.name),
         str(colab.parent / "executed.ipynb"),
-        {name: str(value) for name, value in settings.items() if name in declared},
+        {name: value if name == "largest" else str(value) for name, value in settings.items() if name in declared},
         kernel_name="python3",
         progress_bar=False,
         cwd=str(colab),

@@ -1,23 +1,29 @@
 """Every notebook: its committed form, a quick run on a few photos, and what the runner does when something is wrong."""
 
+import ast
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pandas as pd
 import papermill
 import pytest
 
-from conftest import PROJECT, write_photo
+from conftest import EXTRAS, PROJECT, write_photo
 from lookalike.catalog import read_catalog
+from lookalike.exports import FORMATS
 from lookalike.saving import load_model
 from lookalike.stores import open_store
 
 RUNNER = PROJECT / "notebooks" / "run.py"
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+SERIES = [path for path in NOTEBOOKS if path.stem not in EXTRAS]
 COUNT = 48
 MACHINE_PATH = re.compile(r"/(?:home|root|tmp|work|Users|content)/[\w.-]+")
 
@@ -71,7 +77,9 @@ def series(request, photos, tmp_path_factory):
     settings = {"source": "folder", "path": photos if request.param else photos / "cup", "backbone": "VGG16Slim"}
     settings |= {"weights": "auto", "root": home}
     arguments = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    return request.param, home, run(*arguments, "--output", home / "build")
+    arguments += ["--output", home / "build"]
+    process = run(*(path.stem for path in SERIES), *arguments)
+    return request.param, home, process, arguments
 
 
 def executed(home, name):
@@ -83,11 +91,11 @@ def text_of(notebook):
 
 
 def test_the_series_runs_on_a_folder_of_ones_own(series):
-    labelled, home, process = series
+    labelled, home, process, _ = series
     assert process.returncode == 0, process.stdout + process.stderr
     left_out = {"02_transfer_learning", "03_fine_tuning", "06_evaluation"}
-    for path in NOTEBOOKS:
-        told = re.search(rf"\[\d+/{len(NOTEBOOKS)}\] {path.stem} (.*)", process.stdout)[1]
+    for path in SERIES:
+        told = re.search(rf"\[\d+/{len(SERIES)}\] {path.stem} (.*)", process.stdout)[1]
         if not labelled and path.stem in left_out:
             assert "left out: There must be kinds to tell apart" in told
             continue
@@ -98,7 +106,7 @@ def test_the_series_runs_on_a_folder_of_ones_own(series):
 
 
 def test_the_quickstart_recommends_for_every_photo(series):
-    labelled, home, _ = series
+    labelled, home, _, _ = series
     table = pd.read_csv(next((home / "embeddings").glob("*-gem/recommendations.csv")))
     assert len(table) == 5 * (COUNT if labelled else COUNT // 2)
     assert (table["image_id"] != table["recommended_image_id"]).all()
@@ -108,7 +116,7 @@ def test_the_quickstart_recommends_for_every_photo(series):
 
 
 def test_the_data_notebook_writes_a_catalogue_with_three_splits(series):
-    labelled, home, _ = series
+    labelled, home, _, _ = series
     folder = next((home / "data" / "catalogs").iterdir())
     catalog = read_catalog(folder / "catalog.csv")
     assert len(catalog) == (COUNT if labelled else COUNT // 2)
@@ -119,7 +127,7 @@ def test_the_data_notebook_writes_a_catalogue_with_three_splits(series):
 
 
 def test_the_duplicates_notebook_finds_planted_copies_and_lists_none_of_its_own(series):
-    _, home, _ = series
+    _, home, _, _ = series
     text = text_of(executed(home, "07_near_duplicates"))
     assert "0 others were called copies" in text
     assert float(re.search(r"found (\d+\.\d)% of the copies", text)[1]) > 50
@@ -130,6 +138,56 @@ def test_the_duplicates_notebook_finds_planted_copies_and_lists_none_of_its_own(
     assert len(lists) == 1
     assert pd.read_csv(lists[0]).columns.tolist() == ["keep", "drop", "step", "score", "why"]
     assert pd.read_csv(lists[0]).empty
+
+
+LABELLED = pytest.mark.parametrize("series", [True], ids=["by label"], indirect=True)  # test_colab.py has a flat one
+
+
+def run_beyond(series, name, *settings):
+    """A notebook that needs more than the others do, on what the series wrote."""
+    _, home, process, arguments = series
+    assert process.returncode == 0, process.stdout + process.stderr
+    for module in EXTRAS[name]:
+        pytest.importorskip(module, exc_type=ImportError)
+    process = run(name, *arguments, *settings)
+    assert process.returncode == 0, process.stdout + process.stderr
+    notebook = executed(home, name)
+    assert not [output for output in outputs_of(notebook) if output.get("name") == "stderr"]
+    return text_of(notebook), home
+
+
+@LABELLED
+def test_an_encoder_leaves_the_notebook_and_stays_the_same(series):
+    text, home = run_beyond(series, "09_export")
+    assert re.search(r"least cosine 1\.0000\d\d, same top \d+ 100\.0% of the queries", text)
+    assert {path.parent.name for path in (home / "models" / "exports").glob("*/*/card.json")} == set(FORMATS)
+    assert "photos get the same name" in text
+
+
+@LABELLED
+@pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java, which is not installed")
+def test_search_and_embedding_leave_the_machine(series):
+    text, home = run_beyond(series, "10_scaling_out", "--set", "largest=2000")
+    assert re.search(r"killed a worker after \d+ s", text)
+    assert f"{COUNT} vectors of {COUNT} photos, in order: True" in text
+    assert f"{COUNT - 2} vectors are there\n{COUNT} after adding 2" in text
+    sparks = next((home / "embeddings").glob("*-spark"))
+    ours = open_store(sparks.with_name(sparks.name.removesuffix("-spark")))
+    assert open_store(sparks).vectors == pytest.approx(np.array(ours.vectors), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_without_the_engines_a_notebook_tells_at_once_how_to_install_them(name, photos, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "from importlib.machinery import PathFinder\n"
+        "found = PathFinder.find_spec\n"
+        f"hidden = {EXTRAS[name]}\n"
+        "PathFinder.find_spec = lambda name, *rest: None if name in hidden else found(name, *rest)\n"
+    )
+    settings = ("--set", "source=folder", "--set", f"path={photos}", "--set", f"root={tmp_path}", "--output", tmp_path)
+    process = run(name, *settings, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert process.returncode != 0
+    assert re.search("ImportError: .* not installed; run: pip install [a-z]+", process.stderr)
 
 
 def test_the_page_refuses_what_strangers_send_and_hands_out_no_file(series):
@@ -146,7 +204,7 @@ def test_the_page_refuses_what_strangers_send_and_hands_out_no_file(series):
 
 
 def test_the_trained_model_has_a_card_and_opens_in_safe_mode(series):
-    labelled, home, _ = series
+    labelled, home, _, _ = series
     assert (home / "models" / "model_recommendation.keras").is_file() == labelled
     if labelled:
         model, card = load_model(home / "models" / "model_recommendation.keras")
@@ -158,7 +216,7 @@ def test_the_trained_model_has_a_card_and_opens_in_safe_mode(series):
 
 
 def test_the_embeddings_notebook_resumes_grows_and_draws_a_map(series):
-    labelled, home, _ = series
+    labelled, home, _, _ = series
     notebook = executed(home, "04_embeddings")
     text = text_of(notebook)
     assert ("trained on this catalogue" in text) == labelled
@@ -172,7 +230,7 @@ def test_the_embeddings_notebook_resumes_grows_and_draws_a_map(series):
 
 
 def test_the_recommendations_notebook_agrees_with_its_witness_and_adds_up(series):
-    labelled, home, _ = series
+    labelled, home, _, _ = series
     text = text_of(executed(home, "05_recommendations"))
     assert "same neighbours for 100.0% of the photos" in text
     sums = re.findall(r"pairs sum to ([\d.]+), cosine ([\d.]+);", text)
@@ -184,7 +242,7 @@ def test_the_recommendations_notebook_agrees_with_its_witness_and_adds_up(series
 
 
 def test_the_evaluation_notebook_judges_all_encoders_there_are(series):
-    labelled, home, _ = series
+    labelled, home, _, _ = series
     if not labelled:
         return
     table = pd.read_csv(next((home / "embeddings").glob("*-trained")) / "evaluation.csv", index_col="encoder")
@@ -265,3 +323,18 @@ def test_defaults_of_every_notebook_are_declared():
         declared = papermill.inspect_notebook(str(path))
         assert {"source", "path", "backbone", "seed"} <= declared.keys()
         assert declared["source"]["default"] == '"auto"'
+
+
+@pytest.mark.parametrize(
+    ("name", "extra"), [("08_interactive_app", "app"), ("09_export", "export"), ("10_scaling_out", "scale")]
+)
+def test_on_colab_the_first_cell_installs_what_the_project_says(name, extra):
+    declared = re.search(rf"(?ms)^{extra} = (\[.*?\])", (PROJECT / "pyproject.toml").read_text())[1]
+    packages = {re.match(r"[\w-]+", requirement)[0]: requirement for requirement in ast.literal_eval(declared)}
+    code = nbformat.read(PROJECT / "notebooks" / f"{name}.ipynb", 4)
+    first = next(cell.source for cell in code.cells if cell.cell_type == "code")
+    lines = [line.partition("--quiet ")[2] for line in first.splitlines() if "%pip" in line]
+    installed = [word for word in shlex.split(" ".join(lines)) if word != "-r" and not word.endswith(".txt")]
+    assert {re.match(r"[\w-]+", word)[0] for word in installed} == set(packages)
+    for word in installed:
+        assert word in (packages[re.match(r"[\w-]+", word)[0]], re.match(r"[\w-]+", word)[0])
