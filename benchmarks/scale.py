@@ -62,6 +62,7 @@ def main() -> None:
         "against exact search; `MB`: of the index, on disk for Milvus Lite."
     )
     command = f"python benchmarks/scale.py{' --data PHOTOS' if options.data else ''}"
+    command += f" --kinds {' '.join(options.kinds)}" if tuple(options.kinds) != KINDS else ""
     record("Search at scale: the engines", command, shown, note)
     largest = table[table["vectors"] == max(options.sizes)].set_index("kind")
     print(json.dumps({name: largest[name].round(3).to_dict() for name in ("ms_per_query", "recall", "MB")}))

@@ -14,10 +14,12 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 export, store, port = Path(sys.argv[1]), Path(sys.argv[2]), int((*sys.argv, 8000)[3])
 card, manifest = (json.loads(path.read_text("utf-8")) for path in (export / "card.json", store / "manifest.json"))
-if (card["format"], card["fingerprint"], "resize") != ("onnx", manifest["fingerprint"], manifest["fit"]):
-    sys.exit(f"{export} must be an ONNX export of the encoder that made {store}, of photos with fit='resize'.")
+if (card["format"], card["fingerprint"], "resize", 1) != ("onnx", *map(manifest.get, ("fingerprint", "fit", "schema"))):
+    sys.exit(f"{export} must be the encoder of {store} as ONNX, and the store one of embed_catalog with fit='resize'.")
 names = [row["image_id"] for row in csv.DictReader((store / "catalog.csv").open(encoding="utf-8", newline=""))]
 vectors = np.load(store / "vectors.npy")
 vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)

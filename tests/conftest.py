@@ -1,7 +1,9 @@
 """What the tests share: photos made on the spot, a small encoder, and a way to let nothing be skipped."""
 
 import gc
+import importlib.util
 import os
+import shutil
 import tracemalloc
 from pathlib import Path
 
@@ -20,6 +22,20 @@ MOBILENET = PROJECT.parent / "shared" / "weights" / "mobilenet_v2_0.35_224_notop
 # What the last two notebooks need beyond the others.
 EXTRAS = {"09_export": ("ai_edge_litert", "onnx", "tf2onnx", "onnxruntime", "openvino")}
 EXTRAS |= {"10_scaling_out": ("faiss", "milvus_lite", "pyarrow", "pymilvus", "pyspark")}
+
+
+def skip_without(*modules):
+    """Skip a test, or a file of tests, where a module is not installed; nothing is imported to find out."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed; make extras installs it", allow_module_level=True)
+
+
+def skip_without_engines(notebook):
+    """The same for what one of the last two notebooks needs."""
+    skip_without(*EXTRAS.get(notebook, ()))
+    if notebook == "10_scaling_out" and shutil.which("java") is None:
+        pytest.skip("Spark needs Java, which is not installed")
 
 
 @pytest.hookimpl(wrapper=True)

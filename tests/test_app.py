@@ -494,6 +494,7 @@ def test_others_are_shown_to_choose_from_and_the_taste_stays(page, page_store):
     like = page.locator("[data-event=like]").first
     liked = like.get_attribute("data-id")
     like.click()
+    expect(page.locator("[aria-pressed=true]")).to_have_count(1)
     page.get_by_role("button", name="Show others").click()
     expect(shown.first).not_to_have_text(before[0])
     after = shown.all_inner_texts()

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("pymilvus", reason="Milvus is an option; pip install pymilvus milvus-lite")
-pytest.importorskip("milvus_lite", reason="Milvus is an option; pip install pymilvus milvus-lite")
-
+from conftest import skip_without
 from lookalike import milvus
 from lookalike.milvus import MilvusIndex, quoted
 from lookalike.search import top_k
+
+skip_without("pymilvus", "milvus_lite")
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +144,15 @@ def test_without_milvus_the_user_is_told_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match="pip install pymilvus milvus-lite"):
         MilvusIndex(tmp_path / "some.db", dim=3)
+
+
+def test_what_is_saved_has_its_graph(tmp_path):
+    index = MilvusIndex(tmp_path / "graph.db", dim=4)
+    index.add(np.arange(2000), np.random.default_rng(0).standard_normal((2000, 4), np.float32))
+    index.save()
+    assert list(tmp_path.rglob("*.hnsw.idx"))
+    assert index.search(np.ones((1, 4)), 3)[0].shape == (1, 3)
+    index.close()
 
 
 FORKING = """

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lookalike import indexes
+from conftest import skip_without
+from lookalike import faiss_indexes, indexes
 from lookalike.embeddings import embed_catalog
 from lookalike.gallery import METRICS
 from lookalike.scale import (
@@ -25,7 +26,7 @@ from lookalike.scale import (
 )
 from lookalike.search import WORST, top_k
 
-pytest.importorskip("faiss", reason="FAISS is an option; pip install faiss-cpu")
+skip_without("faiss")
 EXACT = ["exact", "flat", "milvus"]  # find the nearest, all of them
 KINDS = [*EXACT, "hnsw", "ivfpq"]
 
@@ -33,7 +34,7 @@ KINDS = [*EXACT, "hnsw", "ivfpq"]
 def needs(kind):
     """Skip where what a kind is made of is not installed."""
     if kind == "milvus":
-        pytest.importorskip("milvus_lite", reason="Milvus is an option; pip install pymilvus milvus-lite")
+        skip_without("milvus_lite", "pymilvus")
 
 
 @pytest.fixture
@@ -183,7 +184,7 @@ def test_misuse_is_refused_alike_and_changes_nothing(kind, make):
         ((np.arange(89), good), "90 vectors, 89 ids"),
         ((np.arange(90), good, ["a"]), "1 labels"),
         (([5, 6, 5], good[:3]), "id 5 is given twice, in rows 0 and 2"),
-        (([5, -6, 7], good[:3]), "id in row 1"),
+        (([5, -6, 7], good[:3]), "id in row 1 is -6"),
         (([0.5, 1, 2], good[:3]), "whole numbers"),
         (([1, 2, 3], good[:3], ["a", None, 7]), "label in row 2 is 7"),
     ]
@@ -468,3 +469,40 @@ def test_faiss_and_milvus_are_loaded_only_when_asked_for():
     code = "import sys, lookalike.scale; print([name for name in ('faiss', 'pymilvus') if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
+
+
+def test_what_is_found_twice_counts_once():
+    vectors = np.eye(4, dtype=np.float32)
+    _, exact = top_k(vectors[:1], vectors, 2)
+    assert recall_at_k(np.array([[0, 0]]), exact, vectors[:1], vectors, "cosine") == 0.5
+    assert recall_at_k(np.array([[2, 0]]), exact, vectors[:1], vectors, "cosine") == 1
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+def test_an_interrupted_add_leaves_nothing_behind_that_could_be_found(kind, monkeypatch):
+    monkeypatch.setattr(faiss_indexes, "ROWS", 100)
+    vectors, index = clusters(300, 8), FaissIndex(8, kind=kind)
+    index.add(np.arange(50), vectors[:50])
+    scaled = index._scaled
+
+    def interrupted(*block):
+        if index.engine.ntotal == 150:
+            raise KeyboardInterrupt
+        return scaled(*block)
+
+    monkeypatch.setattr(index, "_scaled", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        index.add(np.arange(1000, 1300), vectors)
+    monkeypatch.setattr(index, "_scaled", scaled)
+    index.add(np.arange(500, 800), vectors)
+    assert len(index) == 350
+    ids, _ = index.search(vectors[200:], 1)
+    assert ids[:, 0].tolist() == list(range(700, 800))
+
+
+@pytest.mark.parametrize("name", ["products.db", "http://host/index"])
+def test_an_index_is_not_saved_under_a_name_that_milvus_would_open(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="a name for a Milvus"):
+        make_index("exact", 2).save(name)
+    assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from conftest import make_catalog, write_photo
+from conftest import make_catalog, skip_without, write_photo
 from lookalike import stores
 from lookalike.embeddings import embed_catalog
 from lookalike.images import ImageError
@@ -22,8 +22,7 @@ from lookalike.search import top_k
 from lookalike.spark import embed_with_spark, spark_session
 from lookalike.stores import open_store, read_parts, write_part
 
-pytest.importorskip("pyspark", reason="pyspark is not installed")
-pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+skip_without("pyspark", "pyarrow")
 if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
     pytest.skip("there is no Java, which Spark needs", allow_module_level=True)
 

@@ -35,7 +35,7 @@ FORMATS: dict[str, tuple[str, str, dict]] = {
     "openvino": ("openvino", ".xml", {}),
 }
 ENGINES = {"litert": ["ai-edge-litert"], "onnx": ["onnxruntime"], "openvino": ["openvino"]}  # what runs it
-CONVERTERS = {"onnx": ["onnx", "tf2onnx"], "openvino": ["openvino"]}  # what writes it, beside Keras and TensorFlow
+CONVERTERS = {"onnx": ["onnx<1.23", "tf2onnx"], "openvino": ["openvino"]}  # what writes it, beside Keras and TensorFlow
 FEWEST = 32  # photos to calibrate with; of fewer, the ranges of the activations are chance
 
 
@@ -45,18 +45,18 @@ def _known(format: str) -> tuple[str, str, dict]:
     return FORMATS[format]
 
 
-def check_installed(format: str) -> None:
-    """Refuse a format that is unknown, or one for which a package is missing, before time is spent on it.
+def check_installed(*formats: str) -> None:
+    """Refuse formats that are unknown, or for which packages are missing, before time is spent on them.
 
     Raises
     ------
     ImportError
-        The message has the line that installs what is missing, to write it and to run it.
+        The message has the line that installs what is missing, to write them and to run them.
     ValueError
         If there is no such format.
     """
-    kind = _known(format)[0]
-    require(*dict.fromkeys([*CONVERTERS.get(kind, ()), *ENGINES.get(kind, ())]))
+    kinds = [_known(format)[0] for format in formats]
+    require(*dict.fromkeys(name for kind in kinds for name in (*CONVERTERS.get(kind, ()), *ENGINES.get(kind, ()))))
 
 
 def export_model(

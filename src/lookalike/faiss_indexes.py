@@ -94,6 +94,10 @@ class FaissIndex(InMemory):
             return
         if self.engine is None:
             self._train(vectors, lengths)
+        if cut := self.engine.ntotal - len(self.ids):  # of an `add` that was interrupted: rows that nobody may find
+            self.ids = np.concatenate([self.ids, np.full(cut, -1)])
+            self.codes = np.concatenate([self.codes, np.full(cut, -1, np.int32)])
+            self.removed += cut
         starts = range(0, len(ids), ROWS)
         told = {"total": len(starts), "description": f"Building {self.kind}", "unit": "blocks"}
         for start in progress(starts, **told) if self.kind != "flat" and starts[4:] else starts:

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from lookalike.gallery import METRICS, Gallery, as_float32, vector_lengths
-from lookalike.search import top_k
+from lookalike.search import exact_scores, top_k
 from lookalike.workspace import written_aside
 
 SCHEMA, FORMAT = 1, "lookalike index"
 ROWS = 1 << 16  # rows at a time
+AGREE = 1e-5  # scores that differ by less are equal: engines round differently
 
 
 class Index(Protocol):
@@ -87,9 +88,10 @@ def checked_ids(ids) -> np.ndarray:
     ids = np.asarray(ids)
     if ids.ndim != 1 or (len(ids) and ids.dtype.kind not in "iu"):
         raise ValueError(f"ids must be whole numbers [n], not {ids.dtype} {list(ids.shape)}.")
-    ids = ids.astype(np.int64)
+    given, ids = ids, ids.astype(np.int64)
     if (ids < 0).any():
-        raise ValueError(f"The id in row {np.argmax(ids < 0)} is {ids.min()} or less; ids are 0 to 2^63 - 1.")
+        row = int(np.argmax(ids < 0))
+        raise ValueError(f"The id in row {row} is {given[row]}; ids are 0 to 2^63 - 1.")
     return ids
 
 
@@ -159,6 +161,8 @@ class InMemory:
         return np.where(rows < 0, -1, self.ids[rows]) if len(self.ids) else rows
 
     def _write(self, path: str | Path, engine: str, write) -> None:
+        if "://" in str(path) or str(path).endswith(".db"):
+            raise ValueError(f"{path} is a name for a Milvus; save an index of kind {self.kind} under another.")
         told = {"format": FORMAT, "schema": SCHEMA, "kind": self.kind, "metric": self.metric, "dim": self.dim}
         told |= {"labels": list(self.names), **self._told()}
         with written_aside(Path(path)) as aside, zipfile.ZipFile(aside, "w") as archive:
@@ -202,3 +206,19 @@ class ExactIndex(InMemory):
 
     def save(self, path) -> None:
         self._write(path, "vectors.npy", lambda stream: np.lib.format.write_array(stream, as_float32(self.vectors)))
+
+
+def recall_at_k(ids: np.ndarray, scores: np.ndarray, queries: np.ndarray, vectors: np.ndarray, metric: str) -> float:
+    """Which share of the exact k nearest an engine found; what is as near as the k-th counts too, nothing twice.
+
+    Parameters
+    ----------
+    ids : int [q, k], rows of `vectors` that the engine found; -1 where none
+    scores : float [q, k], those of the exact search, best first
+    queries, vectors : float [q, dim] and [n, dim]
+    """
+    values = np.stack([exact_scores(queries, as_float32(vectors[column]), metric) for column in ids.T], axis=1)
+    worst = scores[:, -1:]
+    near = values >= worst - AGREE if metric == "cosine" else values <= worst * (1 + AGREE)
+    once = np.array([[place in np.unique(row, return_index=True)[1] for place in range(len(row))] for row in ids])
+    return float((near & once & (ids >= 0)).mean())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -188,10 +189,16 @@ class MilvusIndex:
         return removed
 
     def save(self, path: str | Path | None = None) -> None:
-        """Let Milvus write what it still holds in memory; it has everything at its `uri`, the only `path` there is."""
+        """Let Milvus write what it holds in memory, and build the graph; all lies at its `uri`, the only `path`."""
         if path is not None and str(path) != self.uri:
             raise ValueError(f"This Milvus lies at {self.uri}; make another to have it at {path}.")
         self.client.flush(self.name)
+        if "://" in self.uri:
+            while self.client.describe_index(self.name, "vector").get("pending_index_rows"):
+                time.sleep(1)
+        else:  # Milvus Lite builds it in the background, and says that it is finished; but to load, it must be
+            self.client.release_collection(self.name)
+            self.client.load_collection(self.name)
 
     def close(self) -> None:
         """Let go of the file or the connection."""

@@ -16,30 +16,39 @@ import pandas as pd
 from lookalike import faiss_indexes
 from lookalike.faiss_indexes import FaissIndex
 from lookalike.gallery import as_float32
-from lookalike.indexes import FORMAT, SCHEMA, ExactIndex, Index
+from lookalike.indexes import FORMAT, SCHEMA, ExactIndex, Index, recall_at_k
 from lookalike.milvus import MilvusIndex, is_milvus
-from lookalike.search import exact_scores, top_k
+from lookalike.search import top_k
 from lookalike.stores import EmbeddingStore
 
 KINDS = ("exact", *faiss_indexes.KINDS, "milvus")
 NEIGHBOURS, NOISE = 10, 0.5  # resampling: with these, the nearest neighbours are as far as those of real photos
 BLOCK = 1 << 16  # rows at a time
 TIMED, SECONDS = 100, 20  # queries timed one at a time, and for how long at most
-AGREE = 1e-5  # scores that differ by less are equal: engines round differently
 
 __all__ = ["KINDS", "ExactIndex", "FaissIndex", "Index", "MilvusIndex", "compare_engines", "index_store", "make_index"]
 __all__ += ["measure", "open_index", "recall_at_k", "resampled"]
 
 
 def make_index(
-    kind: str, dim: int, *, metric: str = "cosine", path: str | Path | None = None, name: str = "products"
+    kind: str,
+    dim: int,
+    *,
+    metric: str = "cosine",
+    path: str | Path | None = None,
+    name: str = "products",
+    token: str = "",
 ) -> Index:
     """An empty index of one of `KINDS`; for "milvus", at `path`, a file that ends in .db or an address.
 
+    In a file of Milvus Lite the collection `name` is made anew; on a server, one that is there must be empty.
+
     Raises
     ------
+    ImportError
+        If its engine is not installed.
     ValueError
-        If the kind is unknown, or "milvus" without a path.
+        If the kind is unknown, "milvus" without a path, or the server's collection another's or not empty.
     """
     if kind == "exact":
         return ExactIndex(dim, metric=metric)
@@ -49,18 +58,20 @@ def make_index(
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}.")
     if path is None:
         raise ValueError("Milvus needs a path: a file that ends in .db, or an address like http://host:19530.")
-    return MilvusIndex(path, name, dim, metric=metric, fresh=True)
+    index = MilvusIndex(path, name, dim, metric=metric, token=token, fresh="://" not in str(path))
+    if len(index):
+        index.close()
+        raise ValueError(f"The collection {name} at {path} holds vectors already; open it, or name another.")
+    return index
 
 
-def index_store(
-    store: EmbeddingStore, kind: str = "hnsw", *, metric: str = "cosine", path: str | Path | None = None
-) -> Index:
+def index_store(store: EmbeddingStore, kind: str = "hnsw", **options: object) -> Index:
     """An index of an embedding store: ids are its rows, so that `store.catalog.iloc[ids]` are the products.
 
-    Labels are those of the catalogue, some or all of which may be missing. `path` is as in `make_index`; a Milvus
-    collection that is there is made anew.
+    Labels are those of the catalogue, some or all of which may be missing. The options, and what is raised, are those
+    of `make_index`: metric, and for Milvus path, name and token.
     """
-    index = make_index(kind, store.vectors.shape[1], metric=metric, path=path)
+    index = make_index(kind, store.vectors.shape[1], **options)
     index.add(np.arange(len(store.vectors)), store.vectors, store.catalog.get("label"))
     return index
 
@@ -79,6 +90,8 @@ def open_index(path: str | Path, *, name: str = "products", token: str = "") -> 
     ------
     FileNotFoundError
         If nothing is there.
+    ImportError
+        If its engine is not installed.
     ValueError
         If it is no index, was changed or cut, or is of a newer schema.
     """
@@ -147,21 +160,6 @@ def resampled(vectors: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
         block[:] = vectors[source] + random.random((len(block), 1), np.float32) * way
         block += spread * random.standard_normal(block.shape, np.float32)
     return made
-
-
-def recall_at_k(ids: np.ndarray, scores: np.ndarray, queries: np.ndarray, vectors: np.ndarray, metric: str) -> float:
-    """Which share of the exact k nearest an engine found; one as near as the k-th counts, since ties have no order.
-
-    Parameters
-    ----------
-    ids : int [q, k], rows of `vectors` that the engine found; -1 where none
-    scores : float [q, k], those of the exact search, best first
-    queries, vectors : float [q, dim] and [n, dim]
-    """
-    values = np.stack([exact_scores(queries, as_float32(vectors[column]), metric) for column in ids.T], axis=1)
-    worst = scores[:, -1:]
-    near = values >= worst - AGREE if metric == "cosine" else values <= worst * (1 + AGREE)
-    return float((near & (ids >= 0)).mean())
 
 
 def measure(

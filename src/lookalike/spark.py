@@ -91,7 +91,8 @@ def embed_with_spark(
 ) -> EmbeddingStore:
     """Write the vectors of a catalogue to an embedding store as `embed_catalog` does, but let Spark compute them.
 
-    Vectors of contents that the store in `folder` has are taken over, whoever wrote it. A task whose worker dies is
+    Vectors that the store in `folder` has of the same photos by the same encoder, in float32 by TensorFlow, are taken
+    over. A task whose worker dies is
     tried again; if the job fails, or this process is killed, the old store stays, and the next run starts anew.
 
     Parameters
@@ -107,6 +108,8 @@ def embed_with_spark(
     ------
     ImageError, FileExistsError, ValueError
         As `embed_catalog` does; ValueError too if a vector is not finite.
+    ImportError
+        If pyarrow is not installed.
     """
     for name, number in (("batch_size", batch_size), ("partitions", partitions)):
         if number is not None and number < 1:

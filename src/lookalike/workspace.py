@@ -6,6 +6,8 @@ import hashlib
 import importlib.util
 import os
 import platform
+import re
+import shlex
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -131,11 +133,20 @@ def describe_machine() -> str:
 
 
 def require(*packages: str) -> None:
-    """Refuse to begin, with an `ImportError` that has the line which installs them, if packages are missing."""
+    """Refuse to begin, with an `ImportError` that has the line which installs them, if packages are missing.
+
+    They are given as for pip, e.g. "onnx<1.23"; whether a version is right is not asked.
+    """
     modules = {"faiss-cpu": "faiss"}  # else the package's name tells
-    names = {package: modules.get(package, package.replace("-", "_")) for package in packages}
-    if missing := [package for package, name in names.items() if importlib.util.find_spec(name) is None]:
-        raise ImportError(f"{' and '.join(missing)} not installed; run: pip install {' '.join(missing)}")
+    names = {package: re.match(r"[\w-]+", package)[0] for package in packages}
+    missing = [
+        package
+        for package, name in names.items()
+        if importlib.util.find_spec(modules.get(name, name.replace("-", "_"))) is None
+    ]
+    if missing:
+        line = f"pip install {' '.join(map(shlex.quote, missing))}"
+        raise ImportError(f"{' and '.join(names[package] for package in missing)} not installed; run: {line}")
 
 
 def choose_source(source: str, path: str = "") -> Choice:

@@ -11,7 +11,7 @@ import nbformat
 import papermill
 import pytest
 
-from conftest import EXTRAS, PROJECT, write_photo
+from conftest import PROJECT, skip_without_engines, write_photo
 from test_workspace import write_colab
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -89,10 +89,8 @@ WAYS = {
 
 @pytest.mark.parametrize("paths", WAYS.values(), ids=WAYS)
 def test_notebooks_run_on_colab_with_their_photos_and_results_on_drive(paths, colab):
-    for module in [module for path in paths for module in EXTRAS.get(path.stem, ())]:
-        pytest.importorskip(module, exc_type=ImportError)
-    if NOTEBOOKS[10] in paths and shutil.which("java") is None:
-        pytest.skip("Spark needs Java, which is not installed")
+    for path in paths:
+        skip_without_engines(path.stem)
     for path in paths:
         check_on_colab(path, colab, "flat.zip" if NOTEBOOKS[10] in paths else "Colors_Products.zip")
         # The machine is recycled; what is on Drive stays.

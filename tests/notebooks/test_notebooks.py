@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 
@@ -15,7 +14,7 @@ import pandas as pd
 import papermill
 import pytest
 
-from conftest import EXTRAS, PROJECT, write_photo
+from conftest import EXTRAS, PROJECT, skip_without_engines, write_photo
 from lookalike.catalog import read_catalog
 from lookalike.exports import FORMATS
 from lookalike.saving import load_model
@@ -147,8 +146,7 @@ def run_beyond(series, name, *settings):
     """A notebook that needs more than the others do, on what the series wrote."""
     _, home, process, arguments = series
     assert process.returncode == 0, process.stdout + process.stderr
-    for module in EXTRAS[name]:
-        pytest.importorskip(module, exc_type=ImportError)
+    skip_without_engines(name)
     process = run(name, *arguments, *settings)
     assert process.returncode == 0, process.stdout + process.stderr
     notebook = executed(home, name)
@@ -165,10 +163,9 @@ def test_an_encoder_leaves_the_notebook_and_stays_the_same(series):
 
 
 @LABELLED
-@pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java, which is not installed")
 def test_search_and_embedding_leave_the_machine(series):
     text, home = run_beyond(series, "10_scaling_out", "--set", "largest=2000")
-    assert re.search(r"killed a worker after \d+ s", text)
+    assert int(re.search(r"(\d+) tasks failed and were run again", text)[1]) >= 1
     assert f"{COUNT} vectors of {COUNT} photos, in order: True" in text
     assert f"{COUNT - 2} vectors are there\n{COUNT} after adding 2" in text
     sparks = next((home / "embeddings").glob("*-spark"))
@@ -187,7 +184,8 @@ def test_without_the_engines_a_notebook_tells_at_once_how_to_install_them(name, 
     settings = ("--set", "source=folder", "--set", f"path={photos}", "--set", f"root={tmp_path}", "--output", tmp_path)
     process = run(name, *settings, env=os.environ | {"PYTHONPATH": str(tmp_path)})
     assert process.returncode != 0
-    assert re.search("ImportError: .* not installed; run: pip install [a-z]+", process.stderr)
+    line = "onnx<1.23" if name == "09_export" else "pyspark>=4.0,<5"
+    assert re.search(f"ImportError: .* not installed; run: pip install .*{line}", process.stderr)
 
 
 def test_the_page_refuses_what_strangers_send_and_hands_out_no_file(series):
