@@ -13,7 +13,7 @@ LARGEST =
 SET = --set 'source=$(SOURCE)' --set 'path=$(DATA)' --set 'backbone=$(BACKBONE)' --set 'weights=$(WEIGHTS)' --set 'alpha=$(ALPHA)'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run run-all extras render lab app picture test lint bench clean
+.PHONY: help setup run run-all extras render lab app picture test soak lint audit bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -57,7 +57,14 @@ picture: setup ## take the picture of the page anew; needs Chromium
 	@$(BIN)/python notebooks/picture.py
 
 test: lint ## lint, unit tests, notebook tests, and tests in a browser where Chromium is installed
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST)
+
+soak: setup ## the tests that take long: 20 kills, 5,000 damaged photos, 20 rounds in one process, every notebook as on Colab
+	@$(BIN)/python -m pytest -m soak $(PYTEST)
+
+audit: setup ## known vulnerabilities of the versions in constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit]'
+	@$(BIN)/python .ci/audit.py
 
 lint: setup
 	@$(BIN)/ruff check --quiet

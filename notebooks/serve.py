@@ -6,13 +6,16 @@ pip install numpy pillow onnxruntime; python serve.py EXPORT STORE [PORT]; curl 
 import csv
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from wsgiref.simple_server import make_server
 
 import numpy as np
-import onnxruntime
 from PIL import Image, ImageOps
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else the next line begins to take notes for its makers
+import onnxruntime
 
 if len(sys.argv) < 3:
     sys.exit(__doc__)

@@ -11,12 +11,14 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
+from conftest import peak_of
+from lookalike import amazon
 from lookalike.amazon import amazon_photos
 from lookalike.catalog import load_catalog, read_catalog, save_catalog
 from lookalike.workspace import Workspace
 from test_downloads import PNG, RED, serving
+from test_folders import LIGHT, killed
 
 
 class Everything(dict):
@@ -622,48 +624,92 @@ def test_a_catalogue_from_amazon_survives_saving(site, tmp_path, workspace, titl
 RUN = """
 import sys
 from lookalike.amazon import amazon_photos
+print("ready", flush=True)
 amazon_photos(sys.argv[1], sys.argv[2], workers=4, public_only=False)
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
-def test_a_killed_download_leaves_whole_images_and_goes_on_with_the_others(tmp_path):
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.soak)])
+def test_a_download_killed_at_any_moment_leaves_whole_images_and_goes_on_with_the_others(tmp_path, kills):
     def slowly_in_two_parts(visit):
         visit.head(Content_Length=len(RED))
         visit.wfile.write(RED[:100])
-        time.sleep(0.2)
+        time.sleep(0.1)
         visit.wfile.write(RED[100:])
 
-    images = tmp_path / "photos" / "images"
+    images, draw, names = tmp_path / "photos" / "images", random.Random(3), [f"B{number}.jpg" for number in range(200)]
+    there = {}
     with serving(Everything(slowly_in_two_parts)) as site:
-        lines = [record_2023(site, f"B{number}") for number in range(60)]
-        file = write_lines(tmp_path / "meta.jsonl.gz", lines)
-        process = subprocess.Popen(
-            [sys.executable, "-c", RUN, str(file), str(tmp_path / "photos")], stdout=subprocess.DEVNULL
-        )
-        try:
-            deadline = time.monotonic() + 120
-            while len(list(images.glob("B*.jpg"))) < 8:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
+        file = write_lines(tmp_path / "meta.jsonl.gz", [record_2023(site, name.removesuffix(".jpg")) for name in names])
+        for _ in range(kills):
+            site.asked.clear()
+            assert killed(LIGHT + RUN, file, tmp_path / "photos", after=draw.uniform(0, 4 / kills))
+            assert not set(there) & set(site.asked)
+            there = {path.name: path.read_bytes() for path in images.glob("B*.jpg")}
+            assert set(there.values()) <= {RED}
+            while site.under_way:
                 time.sleep(0.01)
-        finally:
-            process.kill()
-            process.wait()
-        assert process.returncode == -signal.SIGKILL
-        there = {path.name for path in images.glob("B*.jpg")}
-        assert 8 <= len(there) < 60
-        for name in there:
-            with Image.open(images / name) as image:
-                image.load()
-        while site.under_way:
-            time.sleep(0.01)
-        before = dict(site.asked)
+        assert there
         site.asked.clear()
-        rows, rejected = photos_of(file, tmp_path / "photos", workers=16)
-    names = {f"B{number}.jpg" for number in range(60)}
+        rows, rejected = photos_of(file, tmp_path / "photos", workers=32)
     assert rejected == []
-    assert len(rows) == 60
-    assert there <= set(before) <= names
-    assert site.asked == dict.fromkeys(names - there, 1)
-    assert set(files_in(images)) == names
+    assert len(rows) == 200
+    assert site.asked == dict.fromkeys(set(names) - set(there), 1)
+    assert {path.name: path.read_bytes() for path in images.iterdir()} == dict.fromkeys(names, RED)
+
+
+# --- Metadata that is an attack, and disks that are full -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("start", "reasons"),
+    [(b"", []), (b'{"asin": "B2", "title": "', [("line 2", "longer than 5,000,000 bytes")])],
+    ids=["blank", "a title"],
+)
+def test_a_line_without_end_is_rejected_by_its_number_and_takes_no_memory(site, tmp_path, start, reasons):
+    """100 MB, packed to 100 kB."""
+    first, last = (json.dumps(record_2023(site, product)).encode() for product in ("B1", "B3"))
+    with gzip.open(tmp_path / "meta.jsonl.gz", "wb", compresslevel=1) as stream:
+        stream.write(first + b"\n" + start)
+        for _ in range(100):
+            stream.write(b" " * 1_000_000)
+        stream.write(b"\n" + last)
+    found = []
+    assert peak_of(lambda: found.append(photos_of(tmp_path / "meta.jsonl.gz", tmp_path / "photos"))) < 30_000_000
+    [(rows, rejected)] = found
+    assert list(rows["product_id"]) == ["B1", "B3"]
+    assert rejected == reasons
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_a_line_may_be_as_long_as_the_limit_and_no_longer(site, tmp_path, monkeypatch, extra):
+    """With what ends it."""
+    lines = [json.dumps(record_2023(site, "B1")), json.dumps(record_2023(site, "B2")) + " " * extra]
+    file = write_lines(tmp_path / "meta.jsonl", lines)
+    monkeypatch.setattr(amazon, "MAX_LINE", limit := len(lines[0]) + 1)
+    rows, rejected = photos_of(file, tmp_path)
+    assert list(rows["product_id"]) == ["B1", "B2"][: 2 - extra]
+    assert rejected == [("line 2", f"longer than {limit:,} bytes")] * extra
+
+
+def test_lines_without_end_that_are_no_products_end_the_reading(site, tmp_path):
+    file = write_lines(tmp_path / "meta.jsonl.gz", [record_2023(site, "B1"), *["{}"] * 200_000])
+    with pytest.raises(ValueError, match=r"meta\.jsonl\.gz: 100,021 of 100,023 lines are no product with an image"):
+        photos_of(file, tmp_path, limit=2)
+    assert not site.asked
+
+
+def test_two_processes_download_into_one_folder_at_once_and_both_end_well(site, tmp_path):
+    names = [f"B{number}" for number in range(150)]
+    file = write_lines(tmp_path / "meta.jsonl", [record_2023(site, name) for name in names])
+    command = [sys.executable, "-c", LIGHT + RUN, str(file), str(tmp_path / "photos")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "ready\n"
+        rows, rejected = photos_of(file, tmp_path / "photos")
+        _, errors = other.communicate(timeout=120)
+        assert other.returncode == 0, errors
+    assert rejected == []
+    assert len(rows) == 150
+    images = {path.name: path.read_bytes() for path in (tmp_path / "photos" / "images").iterdir()}
+    assert images == dict.fromkeys([f"{name}.jpg" for name in names], RED)

@@ -65,6 +65,7 @@ def test_precisions_are_compared_on_photos_that_search_among_others(tmp_path, mo
     assert "| bfloat16 | tensorflow | 0.99" in written
 
 
+@pytest.mark.soak
 def test_encoders_edits_and_cheap_ways_are_compared_and_recorded(tmp_path, monkeypatch):
     for number in range(40):
         split = "train" if number < 30 else "validation"

@@ -485,6 +485,9 @@ def test_a_write_that_fails_leaves_the_old_file(catalog, tmp_path):
     broken = catalog.assign(title=titles)
     with pytest.raises(UnicodeEncodeError):
         save_catalog(broken, file)
+    for name in ("shoe/1.png", "../1.png", "/1.png", "1\0.png", None):  # repeated, outside, or no name
+        with pytest.raises(ValueError, match="image"):
+            save_catalog(catalog.assign(image_id=["shoe/1.png", "shoe/2.png", name]), file)
     assert file.read_bytes() == before
     assert [path.name for path in file.parent.iterdir()] == ["catalog.csv"]
 
@@ -503,6 +506,15 @@ HEADER = "image_id,path,product_id,label,split\n"
         (HEADER + "a,a,a,a,train,surplus\nb,b,b,b,train,surplus\n", None),
         (HEADER + "0,0,0,a,train,surplus\n1,1,1,b,train,surplus\n", None),
         (HEADER + "1,,1,a,train\n", "path"),
+        (HEADER + "1\0,1,1,a,train\n", "zero byte"),
+        (HEADER + "1,1\0,1,a,train\n", "zero byte"),
+        (HEADER + "../1,1,1,a,train\n", "leaves the folder"),
+        (HEADER.strip() + ",pixel_width\n1,1,1,a,train,wide\n", "pixel_width.*'wide'"),
+        (HEADER.strip() + ",pixel_width\n1,1,1,a,train,\n", "pixel_width"),
+        (HEADER.strip() + f",pixel_width\n1,1,1,a,train,{10**30}\n", "pixel_width"),
+        (HEADER.strip() + ",a" * 10**6 + "\n1,1,1,a,train\n", "50,000 bytes"),
+        (HEADER.strip() + "," * 10**6, "50,000 bytes"),
+        ("a" * 10**7, "50,000 bytes"),
         ("", None),
         ((HEADER + "1,1,1,été,train\n").encode("latin-1"), None),
     ],
@@ -515,6 +527,15 @@ HEADER = "image_id,path,product_id,label,split\n"
         "surplus field",
         "surplus field, ids count from 0",
         "no path",
+        "zero byte in an id",
+        "zero byte in a path",
+        "an id that climbs",
+        "a width in words",
+        "no width",
+        "a width too large",
+        "a million columns",
+        "a million empty columns",
+        "one line",
         "empty",
         "latin-1",
     ],

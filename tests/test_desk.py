@@ -5,6 +5,7 @@ import logging
 import re
 from pathlib import Path
 
+import gradio
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -54,15 +55,15 @@ def test_an_upload_is_made_small_and_asked_with_again(desk, kind):
 
 
 def test_a_photo_of_the_catalogue_is_chosen_by_its_name(desk):
-    chosen = desk.choose("004.png")
+    chosen = desk.accept({"id": "004.png"})
     assert chosen["id"] == "004.png"
     assert "c, product-2" in chosen["html"]
     assert desk.accept(chosen) == chosen
     results, why = desk.find(chosen, 4, "cosine", "")
     assert ids_of(results, "search") == desk.service.find("004.png", k=4)["image_id"].tolist()
     assert why == ""
-    assert is_problem(desk.choose("nobody.png")["html"])
-    assert is_problem(desk.choose("")["html"])
+    assert is_problem(desk.accept({"id": "nobody.png"})["html"])
+    assert is_problem(desk.accept({"id": ""})["html"])
 
 
 @pytest.mark.parametrize(
@@ -137,8 +138,8 @@ def test_a_photo_that_went_has_a_sentence_and_no_path(tmp_path, encoder, caplog)
         *desk.compare({"id": "000.png"}, sent),
         *desk.find({"id": "000.png"}, 3, "cosine", ""),
         desk.check(sent)[1],
-        desk.choose("000.png")["html"],
-        *map(str, desk.vote("like", "000.png", {})),
+        desk.accept({"id": "000.png"})["html"],
+        *map(str, desk.vote([["like", "000.png"]])),
     ]
     assert is_problem(told[0])
     assert is_problem(told[1])
@@ -163,83 +164,71 @@ def test_a_fault_of_ours_has_a_sentence_without_a_trace(page_store, encoder, cap
 # --- Votes -------------------------------------------------------------------------------------------------------
 
 
-def votes(desk, *cast, state=None):
-    for how, image_id in cast:
-        choices, state = desk.vote(how, image_id, state)
-        assert not is_problem(choices)
-        assert ids_of(choices, "like")
-    return state
+def chosen(desk, *votes):
+    """What is liked, and what disliked, after votes."""
+    choices, taste = desk.vote([[*vote] for vote in votes])
+    assert not is_problem(choices)
+    assert ids_of(choices, "like")
+    assert taste["count"] == len(votes)
+    liked, _, disliked = taste["html"].partition("Rather not")
+    return ids_of(liked, "forget"), ids_of(disliked, "forget")
 
 
 def test_a_vote_is_taken_back_by_voting_again(desk):
-    assert votes(desk, ("like", "000.png"))["liked"] == ["000.png"]
-    assert votes(desk, ("like", "000.png"), ("like", "000.png"))["liked"] == []
-    assert votes(desk, ("dislike", "000.png"), ("dislike", "000.png"))["disliked"] == []
+    for place, how in enumerate(("like", "dislike")):
+        assert chosen(desk, (how, "000.png"))[place] == ["000.png"]
+        assert chosen(desk, (how, "000.png"), (how, "000.png")) == ([], [])
 
 
 def test_a_product_is_liked_or_disliked_and_not_both(desk):
-    state = votes(desk, ("like", "000.png"), ("like", "004.png"), ("dislike", "000.png"))
-    assert (state["liked"], state["disliked"]) == (["004.png"], ["000.png"])
-    state = votes(desk, ("like", "000.png"), state=state)
-    assert (state["liked"], state["disliked"]) == (["004.png", "000.png"], [])
-    state = votes(desk, ("forget", "000.png"), state=state)
-    assert (state["liked"], state["disliked"]) == (["004.png"], [])
-    state = votes(desk, ("dislike", "002.png"), ("forget", "002.png"), ("forget", "006.png"), state=state)
-    assert (state["liked"], state["disliked"]) == (["004.png"], [])
+    votes = [("like", "000.png"), ("like", "004.png"), ("dislike", "000.png")]
+    assert chosen(desk, *votes) == (["004.png"], ["000.png"])
+    votes += [("like", "000.png")]
+    assert chosen(desk, *votes) == (["004.png", "000.png"], [])
+    votes += [("forget", "000.png"), ("dislike", "002.png"), ("forget", "002.png"), ("forget", "006.png")]
+    assert chosen(desk, *votes) == (["004.png"], [])
 
 
 def test_recommendations_follow_the_votes(desk):
-    state = votes(desk, ("like", "000.png"), ("dislike", "009.png"))
+    html = desk.vote([["like", "000.png"], ["dislike", "009.png"]])[1]["html"]
     expected = desk.service.taste(["000.png"], ["009.png"])["image_id"].tolist()
-    assert ids_of(state["html"], "like") == expected
-    assert ids_of(state["html"], "forget") == ["000.png", "009.png"]
-    state = votes(desk, ("dislike", "002.png"))
-    assert "Like at least one product" in state["html"]
+    assert ids_of(html, "like") == expected
+    assert ids_of(html, "forget") == ["000.png", "009.png"]
+    assert "Like at least one product" in desk.vote([["dislike", "002.png"]])[1]["html"]
 
 
 def test_more_shows_others_and_keeps_the_votes(desk):
-    state, seen = votes(desk, ("like", "000.png")), []
-    for page in range(1, 4):
-        choices, state = desk.vote("more", "", state)
-        assert state["page"] == page
-        assert state["liked"] == ["000.png"]
-        seen.append(tuple(ids_of(choices, "like")))
+    votes, seen = [["like", "000.png"]], []
+    for _ in range(4):
+        seen.append(tuple(ids_of(desk.vote(votes)[0], "like")))
+        assert chosen(desk, *votes) == (["000.png"], [])
+        votes.append(["more", ""])
     assert len(set(seen)) == 3
-
-
-def test_pages_go_round(desk):
-    _, state = desk.vote("more", "", {"page": 9_999})
-    choices, state = desk.vote("more", "", state)
-    assert 0 <= state["page"] <= 10_000
-    assert len(ids_of(choices, "like")) == 12
+    assert seen[0] == seen[3]  # 36 photos of 18 products, 12 a page: the fourth is the first
 
 
 def test_a_taste_without_a_rest_says_so(desk):
     every = desk.service.catalog["image_id"].tolist()
-    html = desk.taste({"liked": every[::2]})["html"]
+    html = desk.vote([["like", one] for one in every[::2]])[1]["html"]
     assert not ids_of(html, "like")
     (told,) = re.findall(r'<p class="lk-empty">(.*?)</p>', html)
     assert told.endswith(".")
 
 
-def test_names_that_are_not_in_the_catalogue_are_dropped(desk):
-    state = desk.taste({"liked": ["nobody.png", "000.png", 5, None, "000.png"], "disliked": [["x"], "../etc/passwd"]})
-    assert (state["liked"], state["disliked"]) == (["000.png"], [])
-
-
 def test_a_vote_for_what_is_gone_keeps_the_others(desk):
-    """A page that was opened before the catalogue changed."""
-    _, state = desk.vote("like", "nobody.png", votes(desk, ("like", "000.png")))
-    assert state["liked"] == ["000.png"]
+    """A page that was opened before the catalogue changed, or a stranger's."""
+    odd = [("like", "nobody.png"), ("dislike", "../etc/passwd"), ("hate", "002.png"), ("like", 5), (None, None), ()]
+    assert chosen(desk, ("like", "000.png"), *odd, ("like", ["000.png"]), ("like", "000.png", "x")) == (["000.png"], [])
 
 
-def test_no_more_than_many_are_kept(tmp_path, encoder):
-    catalog = make_catalog(tmp_path / "photos", MANY + 5)
+def test_no_more_than_many_are_shown_the_newest(tmp_path, encoder):
+    catalog = make_catalog(tmp_path / "photos", 2 * MANY + 2)
     desk = Desk(Service(embed_catalog(encoder, catalog, tmp_path / "store"), encoder))
     names = catalog["image_id"].tolist()
-    state = desk.taste({"liked": names, "disliked": names[::-1]})
-    assert (state["liked"], state["disliked"]) == (names[:MANY], names[::-1][:MANY])
-    assert len(desk.vote("like", names[-1], {"liked": names[:MANY]})[1]["liked"]) == MANY
+    liked, disliked = names[: MANY + 1], names[MANY + 1 :]
+    votes = [("like", one) for one in liked] + [("dislike", one) for one in disliked]
+    assert chosen(desk, *votes) == (liked[1:], disliked[1:])
+    assert chosen(desk, *votes, ("like", liked[-1])) == (liked[:-1], disliked[1:])
 
 
 # --- Strange values ----------------------------------------------------------------------------------------------
@@ -263,17 +252,11 @@ JSON = st.recursive(
     st.none() | st.booleans() | NUMBERS | WORDS,
     lambda inner: (
         st.lists(inner, max_size=4)
-        | st.dictionaries(
-            WORDS | st.sampled_from(["id", "data", "bytes", "camera", "html", "liked", "disliked", "page"]),
-            inner,
-            max_size=4,
-        )
+        | st.dictionaries(WORDS | st.sampled_from(["id", "data", "bytes", "camera", "html"]), inner, max_size=4)
     ),
     max_leaves=8,
 )
-FIELD = JSON | st.fixed_dictionaries(
-    {}, optional=dict.fromkeys(("id", "data", "bytes", "camera", "liked", "disliked", "page"), JSON)
-)
+FIELD = JSON | st.fixed_dictionaries({}, optional=dict.fromkeys(("id", "data", "bytes", "camera"), JSON))
 NAME = st.text(max_size=8) | st.sampled_from(["000.png", "", "../x"])  # always text: whatever comes is made one
 
 
@@ -329,13 +312,13 @@ def test_any_value_of_a_photo_field_is_answered(desk, log, value):
 
 
 @strange
-@given(first=FIELD, second=FIELD, name=NAME)
+@given(first=FIELD, second=FIELD, name=JSON)
 def test_any_two_photo_fields_are_answered(desk, log, first, second, name):
     html, why = asked(desk, log, lambda: desk.compare(first, second))
     assert is_sentence(html)
     assert is_sentence(why)
     assert is_sentence(asked(desk, log, lambda: desk.why(name, first)))
-    assert is_sentence(asked(desk, log, lambda: desk.choose(name))["html"])
+    assert is_sentence(asked(desk, log, lambda: desk.why(name, {"id": "000.png"})))
 
 
 @strange
@@ -346,15 +329,16 @@ def test_any_wish_is_answered(desk, log, value, k, metric, label):
     assert why == ""
 
 
+VOTE = st.tuples(WORDS | st.sampled_from(["like", "dislike", "forget", "more"]), NAME).map(list)
+
+
 @strange
-@given(how=WORDS | st.sampled_from(["like", "dislike", "forget", "more"]), name=NAME, state=FIELD)
-def test_any_vote_is_answered(desk, log, how, name, state):
-    choices, taste = asked(desk, log, lambda: desk.vote(how, name, state))
+@given(votes=FIELD | st.lists(VOTE | JSON, max_size=6))
+def test_any_votes_are_answered(desk, log, votes):
+    choices, taste = asked(desk, log, lambda: desk.vote(votes))
     assert is_sentence(choices)
     assert is_sentence(taste["html"])
-    again = asked(desk, log, lambda: desk.vote("more", "", taste))
-    assert is_sentence(again[0])
-    assert ids_of(again[0], "like")
+    assert ids_of(choices, "like")
 
 
 @pytest.mark.parametrize(
@@ -375,12 +359,6 @@ def test_any_category_is_answered(desk, log, label):
     assert is_sentence(asked(desk, log, lambda: desk.find({"id": "000.png"}, 5, "cosine", label))[0])
 
 
-@pytest.mark.parametrize("state", [{"liked": 5}, {"liked": True}, {"liked": "000.png"}, {"liked": {"000.png": 1}}])
-def test_any_taste_is_answered(desk, log, state):
-    assert is_sentence(asked(desk, log, lambda: desk.taste(state))["html"])
-    assert is_sentence(asked(desk, log, lambda: desk.vote("more", "", state))[0])
-
-
 @pytest.mark.parametrize("count", [10**400, float("inf"), 1e300, True, -5, float("nan")], ids=lambda n: str(n)[:9])
 def test_any_count_of_bytes_is_answered(desk, log, count):
     shown = asked(desk, log, lambda: desk.accept({"bytes": count}))
@@ -388,9 +366,8 @@ def test_any_count_of_bytes_is_answered(desk, log, count):
     assert shown is None or len(shown["html"]) < 300
 
 
-def test_a_fault_of_ours_loses_no_taste(desk, monkeypatch):
-    state = desk.vote("like", "000.png", {})[1]
+def test_a_fault_of_ours_leaves_the_taste_in_sight(desk, monkeypatch):
     monkeypatch.setattr(desk.pages, "choices", lambda *values: 1 / 0)
-    told, kept = desk.vote("like", "005.png", state)
+    told, taste = desk.vote([["like", "000.png"]])
     assert BROKEN in told
-    assert kept == state
+    assert taste == gradio.skip()

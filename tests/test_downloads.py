@@ -1,5 +1,7 @@
+import errno
 import io
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -14,6 +16,7 @@ from PIL import Image
 
 from lookalike import downloads
 from lookalike.downloads import download_images
+from test_folders import closed, small_disk
 
 
 def photo(kind, image=None):
@@ -462,6 +465,41 @@ def test_a_redirect_loop_is_not_tried_again(site, tmp_path):
     site.pages["1.jpg"] = lambda visit: visit.give(status=302, Location="/1.jpg")
     assert fetch(site, tmp_path, "1.jpg") == ["too many redirects"]
     assert site.asked["1.jpg"] == 6
+
+
+# --- Disks that are full -------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_told_once_and_what_has_arrived_stays(site, tmp_path):
+    """Not a reason for each of many images."""
+    names = [f"{number}.jpg" for number in range(200)]
+    site.pages |= dict.fromkeys(names, lambda visit: visit.give(NOISE))
+    with small_disk(tmp_path / "disk", "50k") as disk:
+        with pytest.raises(OSError, match=r"No image can be written \(No space left on device\)") as caught:
+            fetch(site, disk / "images", *names, retries=0)
+        assert str(disk / "images") in str(caught.value)
+        assert caught.value.errno == errno.ENOSPC
+        assert sum(site.asked.values()) < 50
+        there = list((disk / "images").iterdir())
+        assert {file.read_bytes() for file in there} == {NOISE}
+        subprocess.run(["mount", "-o", "remount,size=30m", str(disk)], check=True)
+        assert fetch(site, disk / "images", *names) == [""] * 200
+        assert all(site.asked[file.name] == 1 for file in there)
+
+
+def test_a_folder_that_cannot_be_one_is_told_once(site, tmp_path):
+    (tmp_path / "images").write_text("a file")
+    with pytest.raises(OSError, match=r"No image can be written \(File exists\).*images"):
+        fetch(site, tmp_path / "images", *["good.jpg"] * 50, retries=0)
+    assert site.asked["good.jpg"] < 50
+
+
+def test_a_folder_that_must_not_be_written_to_is_told_once(site, tmp_path):
+    with closed(tmp_path / "images") as folder:
+        said = r"No image can be written \((Permission denied|Read-only file system)\).*images"
+        with pytest.raises(OSError, match=said):
+            fetch(site, folder, *["good.jpg"] * 50, retries=0)
+        assert names_in(folder) == []
 
 
 # --- Addresses that are none of a list's business ------------------------------------------------------------------

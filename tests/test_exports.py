@@ -76,17 +76,13 @@ def normalize_as_trained(encoder, pixels):
         layer.trainable = False
 
 
-BIG = {
-    "VGG16Slim": {"image_size": 128},
-    "MobileNetV2": {"alpha": 0.35, "weights": None, "image_size": 64},
-    "ResNet50": {"weights": None, "image_size": 32},
-}
+BIG = {"VGG16Slim": {"image_size": 128}, "MobileNetV2": {"alpha": 0.35, "weights": None, "image_size": 64}}
 
 
-@pytest.fixture(scope="module", params=BIG)
+@pytest.fixture(scope="module", params=[*BIG, pytest.param("ResNet50", marks=pytest.mark.soak)])
 def network(request, sample):
     """An encoder, all photos of the sample in its size, and what Keras makes of them."""
-    options = dict(BIG[request.param])
+    options = dict(BIG.get(request.param, {"weights": None, "image_size": 32}))
     if request.param == "MobileNetV2" and MOBILENET.is_file():
         options |= {"weights": MOBILENET, "image_size": 96}
     encoder = build_encoder(request.param, **options)

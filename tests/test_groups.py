@@ -102,7 +102,7 @@ def by_hand(pairs, files, place):
     return expected
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_any_pairs_are_grouped_around_the_best(pool, data):
     pairs, catalog, files, place = any_case(data, pool)
@@ -116,7 +116,7 @@ def test_any_pairs_are_grouped_around_the_best(pool, data):
     assert order == sorted(order)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_what_goes_is_a_copy_of_what_stays_and_of_what_stays_no_two_are_copies(pool, data):
     pairs, catalog, files, _ = any_case(data, pool)
@@ -288,7 +288,7 @@ def kept_against(forty, folder, change):
     return 1 - len(lost) / len(groups), lost["why"].tolist()
 
 
-@pytest.mark.parametrize("kind", ["border", "screenshot"])
+@pytest.mark.parametrize("kind", ["border", pytest.param("screenshot", marks=pytest.mark.soak)])
 def test_a_smaller_photo_in_a_frame_or_on_a_screen_is_not_kept(kind, forty, tmp_path):
     """Also if the photo has itself a plain ground, as products often have."""
 
@@ -300,7 +300,7 @@ def test_a_smaller_photo_in_a_frame_or_on_a_screen_is_not_kept(kind, forty, tmp_
     assert share >= 0.9
 
 
-@pytest.mark.parametrize("quality", [20, 50, 90])
+@pytest.mark.parametrize("quality", [20, *(pytest.param(one, marks=pytest.mark.soak) for one in (50, 90))])
 def test_a_photo_saved_anew_is_hardly_ever_larger(quality, forty, tmp_path):
     _, why = kept_against(forty, tmp_path, lambda image, file: image.save(file, "JPEG", quality=quality))
     assert why.count("larger") <= 0.1 * len(forty)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lookalike.guard import ALLOWED, HEADERS, MAX_BODY, POLICY, Guard
+from lookalike.guard import ALLOWED, HEADERS, MAX_BODY, POLICY, Guard, forged
 from lookalike.uploads import MAX_BYTES
 
 NEEDED = ("/", "/config", "/config/", "/theme.css", "/favicon.ico", "/assets/index-BQ_3.js", "/static/img/logo.svg")
@@ -241,3 +241,12 @@ def test_a_website_that_lets_its_name_point_to_this_machine_is_refused():
     for host in (b"127.0.0.1:7860", b"localhost", b"LOCALHOST:1", b"[::1]:7860", b"[::1]"):
         assert answered_as(host) == 200, host
     assert answered_as(b"proxy.example", (b"sec-fetch-site", b"same-origin")) == 200  # by https: this name has a proof
+
+
+@pytest.mark.parametrize("value", [{"meta": None}, [{"x": [{"meta": 1}]}], "\ud800", {"\udfff": 1}, [["a", "b\ud800"]]])
+def test_what_names_a_file_or_holds_half_a_character_is_forged(value):
+    assert forged(value)
+
+
+def test_what_the_page_sends_is_not_forged():
+    assert not forged([{"id": "meta"}, ["like", "é\U0001f600.png"], None, 5, {"data": "data:;base64,AAAA"}])

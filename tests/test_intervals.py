@@ -74,6 +74,9 @@ def test_views_taken_for_strangers_promise_too_much():
     assert covered(lambda values, groups: confidence_interval(values), views) < 0.85
 
 
+LONG = [[10] * 9, [40] + [8] * 4, [40] + [4] * 8]
+
+
 def classes_of(sizes, truths):
     def simulate(random):
         classes = np.repeat(np.arange(len(sizes)), sizes)  # of each product
@@ -84,7 +87,7 @@ def classes_of(sizes, truths):
     return simulate
 
 
-@pytest.mark.parametrize("sizes", [[20] * 5, [10] * 9, [40] + [8] * 4, [40] + [4] * 8], ids=str)
+@pytest.mark.parametrize("sizes", [[20] * 5, *(pytest.param(s, marks=pytest.mark.soak) for s in LONG)], ids=str)
 def test_an_interval_of_the_mean_of_classes_has_the_truth_in_it_that_often(sizes):
     simulate = classes_of(sizes, np.linspace(0.3, 0.9, len(sizes)))
     assert 0.93 <= covered(macro_interval, simulate) <= 0.97
@@ -241,3 +244,29 @@ def test_a_difference_of_two_sides_is_as_wide_as_both_together():
     wide = difference_interval(np.repeat(values[:50], 8), views, np.repeat(others[:50], 8), views)
     alone = difference_interval(values[:50], np.arange(50), others[:50], np.arange(50))
     assert wide == pytest.approx(alone)
+
+
+@pytest.mark.parametrize("level", [0, 1, -0.95, 95, np.nan, np.inf])
+def test_a_level_that_is_no_share_is_refused(level):
+    values, groups = np.arange(10.0), np.arange(10)
+    for ask in (
+        lambda: confidence_interval(values, level=level),
+        lambda: difference_interval(values, groups, values, groups, level=level),
+        lambda: macro_interval(values, groups % 2, groups, level=level),
+    ):
+        with pytest.raises(ValueError, match=f"level must be between 0 and 1, as 0.95, not {level}"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [
+        ([0.5, np.inf, 1, 1, 1, 1], {}),
+        ([0.5] * 6, {"groups": [1, 2, 3]}),
+        ([[0.5] * 6], {}),
+        ([0.5] * 6, {"n_resamples": 0}),
+    ],
+)
+def test_values_that_no_mean_can_be_made_of_are_refused(values, options):
+    with pytest.raises(ValueError, match="Finite values or NaN, a group for each"):
+        confidence_interval(values, **options)

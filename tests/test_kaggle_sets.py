@@ -6,10 +6,10 @@ import hashlib
 import io
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 import zipfile
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 from kagglesdk import kaggle_env
 from PIL import Image
 
@@ -27,7 +28,7 @@ from lookalike.catalog import load_catalog
 from lookalike.folders import PIXEL_COLUMNS
 from lookalike.images import load_image
 from lookalike.kaggle_sets import KAGGLE, SourceUnavailableError, kaggle_folder, kaggle_token
-from test_folders import contents
+from test_folders import LIGHT, contents, killed, small_disk
 
 TEST_PORT = 7777  # where the clients look for Kaggle under KAGGLE_API_ENVIRONMENT=TEST
 NOWHERE = "http://127.0.0.1:9"
@@ -45,7 +46,8 @@ class Kaggle(ThreadingHTTPServer):
         self.zips, self.version = {}, 1  # by handle
         self.refusals = {}  # request -> status
         self.cut_after = None  # bytes of the next zip after which the connection breaks
-        self.resumable = True
+        self.resumable, self.pause = True, 0  # seconds between two pieces of a file
+        self.silent, self.closing = None, threading.Event()  # at a request, or "body" for half of a file
         self.checksum = None
         self.seen = []  # (request, what it asked for), in order
         self.authorizations = []
@@ -63,6 +65,7 @@ class Answer(BaseHTTPRequestHandler):
         handle = f"{asked.get('ownerSlug')}/{asked.get('datasetSlug')}"
         self.server.seen.append((request, handle))
         self.server.authorizations.append(self.headers["Authorization"])
+        self.be_silent(request)
         if status := self.server.refusals.get(request):
             self.send_json(status, {"code": status, "message": "This is what Kaggle has to say."})
         elif request == "IntrospectToken":
@@ -76,6 +79,10 @@ class Answer(BaseHTTPRequestHandler):
         else:
             self.send_error(501)
 
+    def be_silent(self, where):
+        if self.server.silent == where:
+            self.server.closing.wait(60)
+
     def send_json(self, status, answer):
         body = json.dumps(answer).encode()
         self.send_response(status)
@@ -85,8 +92,12 @@ class Answer(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self):
+        if self.path == "/be-silent":
+            self.server.silent = "DownloadDataset"
+            return self.send_json(200, {})
         asked = self.headers["Range"] if self.server.resumable else None
         self.server.seen.append(("file", asked))
+        self.be_silent("file")
         whole = self.server.zips[self.path.removeprefix("/files/").removesuffix(".zip")]
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
         self.send_response(206 if asked else 200)
@@ -99,7 +110,10 @@ class Answer(BaseHTTPRequestHandler):
             self.send_header("X-Goog-Hash", f"md5={self.server.checksum}")
         self.end_headers()
         end, self.server.cut_after = self.server.cut_after, None
-        self.wfile.write(whole[start:end])
+        for place in range(start, len(whole[:end]), len(whole) // 20 + 1):
+            self.wfile.write(whole[place:end][: len(whole) // 20 + 1])
+            time.sleep(self.server.pause)
+            self.be_silent("body")
 
     def log_message(self, *_):
         pass
@@ -113,6 +127,7 @@ def listening(port):
     try:
         yield server
     finally:
+        server.closing.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -704,6 +719,113 @@ def test_a_checksum_that_agrees_is_no_obstacle(quiet_kaggle, small_caltech):
     assert len(load_catalog("caltech256")[0]) == 8
 
 
+@pytest.mark.parametrize("where", ["GetDataset", "DownloadDataset", "file", "body"])
+def test_a_server_that_falls_silent_is_told_and_keeps_nobody_waiting(quiet_kaggle, large_caltech, where):
+    quiet_kaggle.zips[KAGGLE["caltech256"]], quiet_kaggle.silent = zipped(large_caltech), where
+    with pytest.raises(SourceUnavailableError, match=r"Kaggle cannot be reached .*run this again"):
+        kaggle_folder("caltech256", seconds=0.3)
+    quiet_kaggle.silent = None
+    assert contents(kaggle_folder("caltech256", seconds=20)) == large_caltech
+    assert requests.Session.send.__module__ == "requests.sessions"  # what others ask for is not bounded
+
+
+def test_a_full_disk_is_named_and_the_next_run_goes_on(quiet_kaggle, large_caltech, tmp_path, monkeypatch):
+    quiet_kaggle.zips[KAGGLE["caltech256"]] = zipped(large_caltech)
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        monkeypatch.setenv("KAGGLEHUB_CACHE", str(disk))
+        with pytest.raises(
+            SourceUnavailableError, match=r"disk/datasets/jessicali9530/caltech256 cannot be written to"
+        ):
+            kaggle_folder("caltech256")
+        assert not list(disk.rglob("*.complete"))
+        subprocess.run(["mount", "-o", "remount,size=9m", str(disk)], check=True)
+        assert contents(kaggle_folder("caltech256")) == large_caltech
+
+
+def test_a_cache_that_must_not_be_written_to_is_read(quiet_kaggle, small_caltech, tmp_path, monkeypatch):
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        monkeypatch.setenv("KAGGLEHUB_CACHE", str(disk))
+        unpacked(disk / "datasets" / KAGGLE["caltech256"] / "versions" / "1", small_caltech)
+        (disk / "datasets" / KAGGLE["caltech256"] / "1.complete").touch()
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        assert contents(kaggle_folder("caltech256")) == small_caltech
+        quiet_kaggle.version = 2
+        quiet_kaggle.zips[KAGGLE["caltech256"]] = zipped(small_caltech)
+        with pytest.raises(SourceUnavailableError, match=r"caltech256 cannot be written to \(Read-only file system\)"):
+            kaggle_folder("caltech256")
+
+
+ONE_RUN = """
+import os
+from kagglesdk import kaggle_env
+for place in kaggle_env.KaggleEnv:
+    kaggle_env._env_to_endpoint[place] = os.environ["SERVER"]
+os.environ["KAGGLE_API_ENVIRONMENT"] = "LOCALHOST"
+import kagglehub
+from lookalike.kaggle_sets import kaggle_folder
+if sys.argv[1] == "kaggle":
+    import kaggle
+print("ready", flush=True)
+kaggle_folder("caltech256", client=sys.argv[1], folder=sys.argv[2])
+"""
+
+
+def one_machine(machine, server):
+    variables = {name: value for name, value in os.environ.items() if name not in STRANGE} | own_machine(machine)
+    return variables | {"SERVER": server.url, "KAGGLE_API_TOKEN": TOKEN}
+
+
+@pytest.mark.parametrize(
+    ("client", "kills"),
+    [
+        ("kagglehub", 2),
+        pytest.param("kagglehub", 20, marks=pytest.mark.soak),
+        pytest.param("kaggle", 20, marks=pytest.mark.soak),
+    ],
+)
+def test_a_download_killed_at_any_moment_is_finished_by_the_next(quiet_kaggle, large_caltech, machine, client, kills):
+    members = large_caltech | {f"256_ObjectCategories/{n}.bin": b"%d" % n * 5000 for n in range(200)}
+    quiet_kaggle.zips[KAGGLE["caltech256"]], quiet_kaggle.pause = zipped(members), 0.02
+    draw, done, finished = random.Random(2), 0, 0
+    cache, folder = machine / "cache" / "datasets" / KAGGLE["caltech256"], machine / "older"
+    while done < kills:
+        code, options = LIGHT + ONE_RUN, {"env": one_machine(machine, quiet_kaggle)}
+        if killed(code, client, folder, after=draw.uniform(0, 0.8), **options):
+            done += 1
+        else:
+            finished += 1
+        for mark in cache.glob("*.complete"):
+            assert contents(cache / "versions" / mark.stem) == members
+            mark.unlink()  # and so once more
+        for whole in folder.glob("caltech256-*"):
+            if whole.is_dir():
+                assert contents(whole) == members
+                whole.rename(machine / f"finished-{finished}-{done}")
+    with pytest.MonkeyPatch.context() as patch:
+        quiet_kaggle.pause = 0
+        if client == "kagglehub":
+            assert contents(kaggle_folder("caltech256")) == members
+            assert sorted(path.name for path in cache.iterdir()) == [".lock", "1.complete", "versions"]
+        else:
+            patch.setenv("KAGGLE_API_TOKEN", TOKEN)
+            patch.setattr(kaggle_env, "_env_to_endpoint", dict.fromkeys(kaggle_env.KaggleEnv, quiet_kaggle.url))
+            whole = kaggle_folder("caltech256", client="kaggle", folder=folder)
+            assert contents(whole) == members
+            assert sorted(folder.iterdir()) == [whole]
+
+
+def test_two_processes_download_at_once_and_the_second_takes_what_the_first_got(quiet_kaggle, large_caltech, machine):
+    quiet_kaggle.zips[KAGGLE["caltech256"]], quiet_kaggle.pause = zipped(large_caltech), 0.03
+    command = [sys.executable, "-c", LIGHT + ONE_RUN, "kagglehub", "unused"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    both = [subprocess.Popen(command, env=one_machine(machine, quiet_kaggle), **pipes) for _ in range(2)]
+    for process in both:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    assert contents(machine / "cache" / "datasets" / KAGGLE["caltech256"] / "versions" / "1") == large_caltech
+    assert quiet_kaggle.count("file") == 1
+
+
 # --- Tokens ------------------------------------------------------------------------------------------------------
 
 
@@ -744,6 +866,8 @@ def test_a_token_that_others_can_read_is_refused(machine, name, mode, capfd):
     with pytest.raises(PermissionError) as caught:
         kaggle_token()
     assert str(caught.value).endswith(f"chmod 600 {file}")
+    with pytest.raises(PermissionError, match="chmod 600"):
+        kaggle_folder("caltech256", client="kaggle", folder=machine / "photos")
     assert TOKEN not in str(caught.value) + "".join(capfd.readouterr())
     file.chmod(0o600)
     assert kaggle_token() == name
@@ -752,9 +876,9 @@ def test_a_token_that_others_can_read_is_refused(machine, name, mode, capfd):
 def run_python(machine, script, *paths, **environment):
     """In a Python of its own, since some clients read the environment when they are imported."""
     inherited = {name: value for name, value in os.environ.items() if name not in STRANGE}
-    search = os.pathsep.join(map(str, [*paths, PROJECT / "src"]))
+    search = os.pathsep.join(map(str, paths))
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
+        [sys.executable, "-c", LIGHT + script],
         env={**inherited, **own_machine(machine), "PYTHONPATH": search, **environment},
         cwd=machine,
         capture_output=True,
@@ -806,6 +930,7 @@ def test_on_colab_a_secret_is_handed_on(machine):
 BY_CLIENT = """
 import json, os
 from pathlib import Path
+from urllib.request import urlopen
 from kagglesdk import kaggle_env
 for place in kaggle_env.KaggleEnv:  # the older client knows no test server
     kaggle_env._env_to_endpoint[place] = os.environ["SERVER"]
@@ -814,11 +939,13 @@ from lookalike.kaggle_sets import kaggle_folder
 
 outcomes = {}
 for name, client, variables in json.loads(os.environ["STEPS"]):
+    if name == "silent":
+        urlopen(os.environ["SERVER"] + "/be-silent")
     for variable in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
         os.environ.pop(variable, None)
     os.environ.update(variables)
     try:
-        folder = kaggle_folder("caltech256", client=client, folder=Path(name) / "photos")
+        folder = kaggle_folder("caltech256", client=client, folder=Path(name) / "photos", seconds=2)
         outcomes[name] = ["folder", str(folder)]
     except BaseException as error:
         outcomes[name] = [type(error).__name__, str(error)]
@@ -832,6 +959,7 @@ STEPS = [
     ("none", "kaggle", {}),
     ("expired", "kaggle", {"KAGGLE_API_TOKEN": "KGAT_expired_and_secret"}),
     ("kagglehub", "kagglehub", {"KAGGLE_API_TOKEN": TOKEN}),
+    ("silent", "kaggle", {"KAGGLE_API_TOKEN": TOKEN}),
 ]
 
 
@@ -842,15 +970,17 @@ def by_client(tmp_path_factory, small_caltech):
     with listening(0) as server:
         server.zips[KAGGLE["caltech256"]] = zipped(small_caltech)
         done = run_python(machine, BY_CLIENT, SERVER=server.url, STEPS=json.dumps(STEPS))
-    outcomes = json.loads((machine / "outcomes.json").read_text())
+        outcomes = json.loads((machine / "outcomes.json").read_text())
     return machine, outcomes, server, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", ["token", "account"])
 def test_the_older_client_downloads_with_a_token(by_client, small_caltech, name):
     machine, outcomes, _, _ = by_client
-    assert outcomes[name] == ["folder", f"{name}/photos"]
-    assert contents(machine / name / "photos") == small_caltech  # and the zip is gone
+    kind, folder = outcomes[name]
+    assert kind == "folder"
+    assert contents(machine / folder) == small_caltech
+    assert sorted((machine / name / "photos").iterdir()) == [machine / folder]  # the zip is gone
     assert counted(load_catalog("caltech256", machine / name / "photos")[0])["watch"] == 2
 
 
@@ -871,6 +1001,12 @@ def test_an_expired_token_does_not_end_python(by_client):
     assert kind == "SourceUnavailableError"
     assert "token" in said
     assert "KGAT_expired_and_secret" not in said + printed
+
+
+def test_the_older_client_is_not_kept_waiting_either(by_client):
+    kind, said = by_client[1]["silent"]
+    assert kind == "SourceUnavailableError"
+    assert "Kaggle cannot be reached (ReadTimeout)" in said
 
 
 def test_the_token_is_sent_to_kaggle_and_shown_nowhere(by_client):

@@ -153,9 +153,15 @@ def test_overlap_of_other_queries_or_of_another_column_is_refused():
     ],
 )
 def test_k_beyond_what_was_ranked_is_refused(metric):
-    for k in (-1, 0, 5):
-        with pytest.raises(ValueError, match=f"between 1 and 4, the number of ranks computed, not {k}"):
+    for k in (-1, 0, 5, 10**12, 2.5, 2.0, "2", None, NAN):
+        with pytest.raises(ValueError, match=f"between 1 and 4, the number of ranks computed, not {k!r}"):
             metric(HAND, k)
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5, "2", None, NAN])
+def test_chance_is_not_told_of_k_that_is_none(k):
+    with pytest.raises(ValueError, match=f"k must be .*, not {k!r}"):
+        chance_at_k(HAND, k)
 
 
 # --- Against a slow second way, and scikit-learn ----------------------------------------------------------------------

@@ -40,6 +40,7 @@ def test_folder_without_splits_is_measured_leave_one_out(tmp_path):
     assert result["chance"] == pytest.approx(5 / 11, abs=1e-4)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("phase", ["--train", "--fine-tune"])
 def test_training_on_the_gallery_adds_accuracy_and_time(tmp_path, phase):
     for number in range(40):
@@ -79,6 +80,7 @@ def test_named_splits_are_used(tmp_path):
     assert "split tset" in process.stderr
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not CLOTHING.is_dir(), reason="the clothing photos are not beside the project")
 def test_real_photos_reach_the_quality_of_a_plain_script():
     options = ("--backbone", "MobileNetV2", "--alpha", 0.35, "--weights", MOBILENET)
@@ -88,6 +90,7 @@ def test_real_photos_reach_the_quality_of_a_plain_script():
     assert (result["n_gallery"], result["n_queries"]) == (3068, 341)
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not CLOTHING.is_dir(), reason="the clothing photos are not beside the project")
 def test_the_bundled_network_is_as_good_on_real_photos_as_its_card_says():
     result, _ = run_quality("--data", CLOTHING, "--backbone", "VGG16Slim")

@@ -359,3 +359,25 @@ def test_a_catalogue_without_products_or_splits_is_told_so():
         rank(vectors, catalog.drop(columns="product_id"))
     with pytest.raises(ValueError, match="no column 'split'"):
         rank(vectors, catalog.drop(columns="split"), gallery_split="train", query_split="test")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e39])
+@pytest.mark.parametrize("splits", [{}, {"gallery_split": "train", "query_split": "test"}])
+def test_a_vector_that_is_not_finite_is_named_by_its_row_of_the_catalogue(bad, splits):
+    vectors, catalog = make_case()
+    vectors = vectors.astype(np.float64)
+    catalog.loc[3, "label"], vectors[3] = None, bad  # takes no part
+    rank(vectors, catalog, **splits)
+    for row in (31, 32):  # of the train and the test split
+        broken = vectors.copy()
+        broken[row, 2] = bad
+        with pytest.raises(ValueError, match=f"The vector in row {row} holds NaN or infinity"):
+            rank(broken, catalog, **splits)
+    with pytest.raises(ValueError, match="The vector in row 32 holds NaN or infinity"):
+        rank(vectors, catalog, asked=broken, **splits)
+
+
+@pytest.mark.parametrize("k", [2.5, "3", None, 10**12])
+def test_k_that_is_none_is_refused(k):
+    with pytest.raises(ValueError, match=f"k .*{k!r}"):
+        rank(*make_case(), k)

@@ -1,4 +1,6 @@
+import gc
 import re
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -417,7 +419,7 @@ def test_expansion_where_nothing_else_is_there_changes_nothing():
 
 
 def test_a_negative_expansion_is_refused_by_its_name():
-    with pytest.raises(ValueError, match="expand must be 0 or more, not -1"):
+    with pytest.raises(ValueError, match="expand must be a whole number, 0 or more, not -1"):
         recommend(random_store(0), "a", expand=-1)
 
 
@@ -463,3 +465,49 @@ def test_recommend_all_of_a_single_product_is_empty_but_has_its_columns():
     assert table.empty
     names = ["image_id", "rank", "score", "recommended_image_id", "recommended_product_id"]
     assert list(table.columns) == names
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [10**12, np.int8(100)])
+def test_more_than_there_are_is_all_that_there_are(metric, k):
+    store = random_store(0)
+    for options in ({}, {"diversity": 0.4}, {"expand": k}, {"disliked": ["b"], "expand": 10**12}):
+        few = {name: 50 if name == "expand" else value for name, value in options.items()}
+        pd.testing.assert_frame_equal(
+            recommend(store, "a", k, metric=metric, **options), recommend(store, "a", 50, metric=metric, **few)
+        )
+    pd.testing.assert_frame_equal(recommend_all(store, k, metric=metric), recommend_all(store, 50, metric=metric))
+
+
+@pytest.mark.parametrize("bad", [2.5, "3", None, True, np.nan])
+def test_numbers_that_are_not_whole_are_refused_by_their_name(bad):
+    for ask in (recommend, lambda store, _, k: recommend_all(store, k)):
+        with pytest.raises(ValueError, match="k must be a whole number, not "):
+            ask(random_store(0), "a", bad)
+    if bad is not True:
+        with pytest.raises(ValueError, match="expand must be a whole number, 0 or more, not "):
+            recommend(random_store(0), "a", expand=bad)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_weight_that_is_no_number_is_refused_by_its_name(bad):
+    with pytest.raises(ValueError, match=f"dislike_weight must be a number, not {bad}"):
+        recommend(random_store(0), "a", disliked=["b"], dislike_weight=bad)
+
+
+def test_the_mean_of_large_vectors_is_not_infinite():
+    store = make_store([(3e38, 0), (3e38, 1e38), (3e38, 2e38), (-3e38, 0)])
+    for options in ({}, {"expand": 2}, {"diversity": 0.5}):
+        table = recommend(store, ["a", "b"], 2, metric="euclidean", **options)
+        assert list(table["image_id"]) == ["c", "d"]
+        assert np.isfinite(table["score"]).all()
+
+
+def test_what_was_measured_of_a_store_goes_with_it():
+    store = random_store(0)
+    recommend(store, "a")
+    recommend_all(store, metric="euclidean")
+    gone = weakref.ref(store.vectors)
+    del store
+    gc.collect()
+    assert gone() is None

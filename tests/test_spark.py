@@ -206,6 +206,7 @@ def waited_for(condition, what):
     return found
 
 
+@pytest.mark.soak
 def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(encoder, tmp_path, spark):
     catalog = repeating_catalog(tmp_path)
     tracker, ended = spark.sparkContext.statusTracker(), []
@@ -249,6 +250,7 @@ embed_with_spark(spark_session(), encoder, catalog, sys.argv[2], fit="crop", bat
 """
 
 
+@pytest.mark.soak
 def test_a_driver_killed_in_the_middle_leaves_the_old_store_and_the_next_run_finishes(encoder, tmp_path, spark):
     catalog = repeating_catalog(tmp_path)
     old = embed_catalog(encoder, catalog, tmp_path / "store")

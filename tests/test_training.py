@@ -1,9 +1,9 @@
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 
 import keras
@@ -18,6 +18,7 @@ from lookalike.fingerprints import encoder_fingerprint
 from lookalike.images import load_image
 from lookalike.saving import load_model, save_model
 from lookalike.training import TooFewLabelsError, label_names, train
+from test_folders import killed
 
 COLUMNS = ["epoch", "accuracy", "loss", "val_accuracy", "val_loss", "seconds"]
 
@@ -224,45 +225,53 @@ def test_other_labels_and_other_weights_start_anew(colours, tmp_path):
     assert len(set(identities)) == 4
 
 
-RUN = """
+OPTIONS = {"epochs": 20, "batch_size": 2, "unfreeze_after": "block5_conv2", "patience": 20}
+RUN = f"""
 import sys
 import pandas as pd
 from lookalike.backbones import build_classifier, build_encoder
+from lookalike.saving import save_model
 from lookalike.training import train
 catalog, folder, cached = pd.read_csv(sys.argv[1]), sys.argv[2], sys.argv[3] == "True"
 classifier = build_classifier(build_encoder("VGG16Slim", image_size=32), 2, dim=32)
-train(classifier, catalog, folder, epochs=20, batch_size=2, unfreeze_after="block5_conv2", cached=cached, patience=20)
+print("ready", flush=True)
+train(classifier, catalog, folder, cached=cached, **{OPTIONS})
+while True:  # the same model again and again, with a card that tells which
+    for number in range(1000):
+        save_model(classifier, folder + ".keras", {{"number": number}})
 """
 
 
-@pytest.mark.parametrize("cached", [True, False])
-def test_a_killed_training_goes_on_and_ends_as_if_nothing_had_happened(tmp_path, cached):
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+@pytest.mark.parametrize(
+    ("cached", "kills"),
+    [(True, 2), pytest.param(True, 10, marks=pytest.mark.soak), pytest.param(False, 10, marks=pytest.mark.soak)],
+)
+def test_a_training_killed_at_any_moment_goes_on_and_ends_as_if_nothing_had_happened(tmp_path, cached, kills):
+    """It goes on after the last epoch that was finished; the model that was saved before it opens all the time."""
     (tmp_path / "photos").mkdir()
     catalog = write_colours(tmp_path / "photos", 28, held_out=8)
     catalog.to_csv(tmp_path / "catalog.csv", index=False)
-    folder = tmp_path / "model"
-    command = [sys.executable, "-c", RUN, str(tmp_path / "catalog.csv"), str(folder), str(cached)]
-    with open(tmp_path / "output", "wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + 120
-    while not (folder / "history.csv").is_file() or len(read_history(folder)) < 2:
-        assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "output").read_text()
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    killed = read_history(folder)
-    assert 2 <= len(killed) < 20
+    folder, draw, done = tmp_path / "model", random.Random(4), pd.DataFrame(columns=COLUMNS)
+    save_model(fresh(seed=1), tmp_path / "model.keras", {"number": -1})
+    for number in range(kills):
+        after = draw.uniform(0, 12 if number == kills - 1 else 4)
+        assert killed(RUN, tmp_path / "catalog.csv", folder, cached, after=after)
+        _, card = load_model(tmp_path / "model.keras")
+        if (folder / "history.csv").is_file():
+            history = read_history(folder)
+            pd.testing.assert_frame_equal(history.iloc[: len(done)], done) if len(done) else None
+            done = history
+        assert (card["number"] == -1) == (card["fingerprint"] == encoder_fingerprint(fresh(seed=1)))
+        assert card["number"] == -1 or len(done) == 20
     whole, resumed = fresh(), fresh()
-    options = {"epochs": 20, "batch_size": 2, "unfreeze_after": "block5_conv2", "cached": cached, "patience": 20}
-    train(resumed, catalog, folder, **options)
-    history = read_history(folder)
-    assert history["epoch"].tolist() == list(range(1, 21))
-    pd.testing.assert_frame_equal(history.iloc[: len(killed)], killed)
-    expected = train(whole, catalog, tmp_path / "whole", **options)
+    history = train(resumed, catalog, folder, cached=cached, **OPTIONS)
+    pd.testing.assert_frame_equal(read_history(folder).iloc[: len(done)], done) if len(done) else None
+    expected = train(whole, catalog, tmp_path / "whole", cached=cached, **OPTIONS)
     assert equal(whole, resumed)
     pd.testing.assert_frame_equal(history[COLUMNS[:-1]], expected[COLUMNS[:-1]], rtol=1e-12)
-    left = sorted(path.name for path in folder.iterdir())
-    assert left == ["history.csv", "state.npz"]  # nothing of what the killed run computed
+    assert history["epoch"].tolist() == list(range(1, 21))
+    assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "state.npz"]  # nothing of the killed runs
 
 
 # --- What cannot be learned ----------------------------------------------------------------------------------------
@@ -289,6 +298,13 @@ def test_too_few_labels_are_refused_with_what_to_do(colours, tmp_path):
 def test_a_classifier_for_another_number_of_labels_is_refused(colours, tmp_path):
     with pytest.raises(ValueError, match=re.escape("3 outputs; the labels are ['blue', 'red']")):
         train(fresh(3), colours, tmp_path)
+
+
+@pytest.mark.parametrize("wrong", ["Balanced", "none", "", {"red": 2}, True], ids=str)
+def test_an_unknown_weight_of_labels_is_refused_before_anything_is_written(colours, tmp_path, wrong):
+    with pytest.raises(ValueError, match=re.escape(f"class_weight is 'auto', 'balanced' or None, not {wrong!r}.")):
+        train(fresh(), colours, tmp_path / "model", class_weight=wrong)
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_layer_that_is_not_there_is_refused(colours, tmp_path):
@@ -395,6 +411,32 @@ def test_a_card_that_cannot_be_written_leaves_the_old_model(tmp_path):
         save_model(fresh(seed=1), file, {"seed": object()})
     assert Counter({path.name: path.read_bytes() for path in tmp_path.iterdir()}) == before
     assert load_model(file)[1]["seed"] == 0
+
+
+@pytest.mark.parametrize("renames", range(3))
+def test_a_model_that_replaces_another_is_one_of_the_two_at_any_moment(tmp_path, monkeypatch, renames):
+    """Its files take their names one after the other; between any two of them the process may be killed."""
+    file, replace, left = tmp_path / "classifier.keras", os.replace, [None] * renames
+    save_model(fresh(), file, {"seed": 0})
+
+    class Killed(BaseException):
+        pass
+
+    def killing(*names):
+        if not left:
+            raise Killed
+        left.pop()
+        replace(*names)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(os, "replace", killing)
+        save_model(fresh(seed=1), file, {"seed": 1})
+    model, card = load_model(file)
+    assert card["seed"] == (renames == 2)
+    assert equal(model, fresh(seed=card["seed"]))
+    save_model(fresh(seed=2), file, {"seed": 2})
+    assert load_model(file)[1]["seed"] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["classifier.json", "classifier.keras"]
 
 
 def test_a_split_without_photos_is_told_before_training():

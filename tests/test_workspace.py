@@ -108,6 +108,39 @@ def test_written_aside_appears_whole_or_not_at_all(tmp_path):
     assert file_hash(file) == "a7937b64b8caa58f03721bb6bacf5c78cb235febe0e70b1b84cd99541461a08e"
 
 
+def test_two_threads_that_write_one_file_both_write_it_whole(tmp_path):
+    file = tmp_path / "file.txt"
+    opened = threading.Barrier(2)
+
+    def write(text):
+        with written_aside(file) as aside:
+            aside.write_text(text[:3])
+            opened.wait()  # both have begun
+            aside.write_text(text)
+        return text
+
+    texts = ["first" * 9, "second" * 9]
+    assert list(parallel_map(write, texts, workers=2)) == texts
+    assert file.read_text() in texts
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_a_killed_process_has_left_beside_a_file_is_cleared_and_nothing_else(tmp_path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    folder = tmp_path / f".net_{gone.pid}-1.partial"  # where a store called so is made
+    folder.mkdir()
+    named = {tmp_path / f".store_0.{gone.pid}.partial", tmp_path / f"photo.{gone.pid}-1.partial"}
+    alive, left = (tmp_path / f".photo.jpg.{pid}-77.partial" for pid in (os.getpid(), gone.pid))
+    for file in (*named, alive, left):
+        file.touch()
+    (tmp_path / f".a.{gone.pid}-1.partial").mkdir()
+    with written_aside(tmp_path / "other.jpg") as aside:
+        aside.touch()
+    stay = {*named, alive, folder, tmp_path / f".a.{gone.pid}-1.partial", tmp_path / "other.jpg"}
+    assert set(tmp_path.iterdir()) == stay
+
+
 def test_native_noise_is_kept_off_and_standard_error_comes_back(capfd):
     with quiet_stderr():
         workspace.os.write(2, b"noise")
@@ -169,12 +202,13 @@ def test_photos_are_unpacked_below_the_root_but_never_on_a_drive(tmp_path, monke
     assert open_workspace().embeddings == drive / "embeddings"
 
 
-def test_drive_is_mounted_on_colab_alone_and_where_a_path_needs_it(tmp_path):
+def test_on_colab_alone_drive_is_mounted_where_a_path_needs_it_and_photos_come_from_kaggle(tmp_path):
     code = """
 import os, sys
 from pathlib import Path
 mount = Path(os.environ["MOUNT"])
-from lookalike.workspace import mount_drive, on_colab
+from lookalike.workspace import choose_source, describe_machine, mount_drive, on_colab
+print(choose_source("auto").value)
 mount_drive(mount / "MyDrive" / "photos.zip")
 print(on_colab(), mount.exists())
 import google.colab
@@ -184,31 +218,19 @@ print(on_colab(), mount.exists())
 mount_drive("", str(mount / "MyDrive" / "photos" / "MyDrive" / "shoes.zip"), "elsewhere")
 print((mount / "MyDrive").is_dir(), len(list(mount.rglob("*"))))
 mount_drive(mount / "MyDrive")
+for given in (["auto"], ["auto", "."], ["auto", "photos.zip"], ["sample"]):
+    print(choose_source(*given))
+print(describe_machine())
 """
-    assert run_beside_colab(code, tmp_path) == [
+    (tmp_path / "photos.zip").touch()
+    *told, machine = run_beside_colab(code, tmp_path)
+    assert told == [
+        "sample",
         "False False",
         "True False",
         f"Mounted at {tmp_path / 'content' / 'drive'}",
         "True 1",
         f"Mounted at {tmp_path / 'content' / 'drive'}",
-    ]
-
-
-def test_on_colab_the_photos_come_from_kaggle_unless_a_path_is_given(tmp_path):
-    code = """
-from lookalike.workspace import choose_source, describe_machine
-print(choose_source("auto").value)
-import google.colab
-print(choose_source("auto"))
-print(choose_source("auto", "."))
-print(choose_source("auto", "photos.zip"))
-print(choose_source("sample"))
-print(describe_machine())
-"""
-    (tmp_path / "photos.zip").touch()
-    *choices, machine = run_beside_colab(code, tmp_path)
-    assert choices == [
-        "sample",
         "source = caltech256: photographs from Kaggle, as this is Colab",
         "source = folder: there is a path",
         "source = zip: there is a path",

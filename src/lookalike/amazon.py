@@ -18,6 +18,7 @@ from lookalike.folders import PHOTO_SUFFIXES
 from lookalike.workspace import progress
 
 LIMIT = 1000
+MAX_LINE = 5_000_000  # bytes; a few kilobytes are usual
 COLUMNS = ("image_id", "product_id", "label", "split", "title", "categories", "url")
 
 
@@ -73,9 +74,12 @@ def _read(metadata: Path, labels: Sequence[str], limit: int) -> tuple[pd.DataFra
         for number, line in enumerate(_lines(metadata), start=1):
             if not line.strip():
                 continue
+            if len(rejected) > 100_000 + 10 * limit:
+                raise ValueError(f"{metadata}: {len(rejected):,} of {number:,} lines are no product with an image.")
             record = _parse(line)
             if record is None:
-                rejected.append((f"line {number}", "neither JSON nor a Python dictionary"))
+                long = f"longer than {MAX_LINE:,} bytes" if len(line) > MAX_LINE else ""
+                rejected.append((f"line {number}", long or "neither JSON nor a Python dictionary"))
                 continue
             categories = _categories(record)
             fitting = [wanted[name.casefold()] for name in categories if name.casefold() in wanted]
@@ -107,12 +111,18 @@ def _lines(metadata: Path) -> Iterator[bytes]:
         packed = start.read(2) == b"\x1f\x8b"
     try:
         with gzip.open(metadata) if packed else open(metadata, "rb") as stream:
-            yield from stream
+            while line := stream.readline(MAX_LINE + 1):
+                rest = line
+                while len(rest) > MAX_LINE and not rest.endswith(b"\n"):  # read by pieces, it takes no memory
+                    rest = stream.readline(MAX_LINE + 1)
+                yield line
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{metadata} is cut off or damaged ({error}); download it again.") from None
 
 
 def _parse(line: bytes) -> dict | None:
+    if len(line) > MAX_LINE:
+        return None
     for parse in (json.loads, ast.literal_eval):  # the files of 2014 hold Python dictionaries
         try:
             record = parse(line.decode("utf-8-sig"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 
 import keras
 
@@ -23,6 +22,8 @@ from lookalike.uploads import MAX_BYTES
 WAITING = 100  # questions, beside those that are being answered
 # A number field that is being typed into is empty, or out of range; Gradio would answer that with a trace.
 IN_RANGE = f"(photo, k, ...others) => [photo, Math.min(Math.max(Math.round(k) || 12, 1), {MOST}), ...others]"
+# What was clicked, as panel.js keeps it: Gradio tells an event that had to wait of the click before it.
+WHICH, VOTES = "(panel, photo) => [lookalike.why, photo]", "() => [lookalike.votes]"
 # On a phone what was found lies below what was asked with.
 TO_RESULTS = "() => { if (innerWidth < 700) document.querySelector('.lk-results .lk-gallery')?.scrollIntoView(); }"
 # Where a map is shown, which may be out of sight, the view and the keyboard's focus go.
@@ -99,17 +100,6 @@ def _heading(store: EmbeddingStore) -> str:
     )
 
 
-def _clicked(handler: Callable, *first: str) -> Callable:
-    """A handler that is given the id of what was clicked, after `first` and before its other inputs."""
-
-    def handle(event: gr.EventData, *values):
-        data = event._data if isinstance(event._data, dict) else {}
-        return handler(*first, str(data.get("id", "")), *values)
-
-    handle.__name__ = handler.__name__  # by which the event is called
-    return handle
-
-
 def _find_similar(desk: Desk) -> None:
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
@@ -118,7 +108,7 @@ def _find_similar(desk: Desk) -> None:
             metric = gr.Radio([*METRICS], value=METRICS[0], label="Nearness by")
             labels = [("any", ""), *((label, label) for label in desk.service.labels)]
             label = gr.Dropdown(labels, value="", label="Category", visible=len(labels) > 1)
-            starts = _panel(desk.pages.starts())
+            _panel(desk.pages.starts())
         with gr.Column(scale=2, min_width=300):
             results = _panel(desk.pages.parts.empty(NO_QUERY), elem_classes="lk-results")
             why = _panel()
@@ -131,21 +121,19 @@ def _find_similar(desk: Desk) -> None:
         "trigger_mode": "always_last",
     }
     photo.photo(desk.accept, photo, photo).then(**asked).then(None, js=TO_RESULTS)
-    for panel in (starts, results):
-        chosen = panel.search(_clicked(desk.choose), None, photo, show_progress="hidden")
-        chosen.then(**asked).then(None, js=TO_RESULTS)
     for control in (k.change, metric.change, label.change):  # `release` does not tell of the keyboard
         control(**asked)
-    results.why(_clicked(desk.why), photo, why).then(None, js=TO_MAP)
+    asked_why = results.why(desk.why, [results, photo], why, js=WHICH, trigger_mode="always_last")
+    asked_why.then(None, js=TO_MAP)
 
 
 def _compare(desk: Desk) -> None:
     with gr.Row():
-        photos, panels = [], []
+        photos = []
         for which in ("first", "second"):
             with gr.Column(scale=1, min_width=300):
                 photos.append(_photo_field(f"Choose the {which} photo"))
-                panels.append(_panel(desk.pages.starts()))
+                _panel(desk.pages.starts())
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             score = _panel(desk.pages.parts.empty(NO_PAIR))
@@ -153,21 +141,19 @@ def _compare(desk: Desk) -> None:
             why = _panel()
     asked = {"fn": desk.compare, "inputs": photos, "outputs": [score, why], "show_progress_on": score}
     asked["trigger_mode"] = "always_last"
-    for photo, starts in zip(photos, panels, strict=True):
+    for photo in photos:
         photo.photo(desk.accept, photo, photo).then(**asked)
-        starts.search(_clicked(desk.choose), None, photo, show_progress="hidden").then(**asked)
 
 
 def _taste(desk: Desk) -> None:
+    choices, taste = desk.vote([])
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
-            choices = _panel(desk.pages.choices(0, (), ()))
+            choices = _panel(choices)
         with gr.Column(scale=1, min_width=300):
-            taste = _panel(desk.taste({}), template="${value.html}", elem_id="lk-taste")
-    for panel, hows in ((choices, ("like", "dislike", "more")), (taste, ("like", "dislike", "forget"))):
-        for how in hows:
-            event = getattr(panel, how)
-            event(_clicked(desk.vote, how), taste, [choices, taste], show_progress_on=taste, trigger_mode="always_last")
+            taste = _panel(taste, template="${value.html}", elem_id="lk-taste")
+    for panel in (choices, taste):
+        panel.vote(desk.vote, taste, [choices, taste], show_progress_on=taste, js=VOTES, trigger_mode="always_last")
 
 
 def _check(desk: Desk) -> None:

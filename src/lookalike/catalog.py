@@ -117,12 +117,16 @@ def _path(root: Path, image_id: str) -> str:
 
 
 def save_catalog(catalog: pd.DataFrame, file: str | Path) -> None:
-    """Write a catalogue as CSV, whole or not at all; paths are relative to it, so that folders can move together."""
+    """Write a catalogue as CSV, whole or not at all; paths are relative to it, so that folders can move together.
+
+    What `read_catalog` would refuse is not written: ValueError.
+    """
     file = Path(file).absolute()
     paths = [Path(os.path.relpath(path, file.parent)).as_posix() for path in catalog["path"]]
     with written_aside(file) as aside:
         # With this line end, a carriage return inside a title is quoted too.
         catalog.assign(path=paths).to_csv(aside, index=False, encoding="utf-8", lineterminator="\r\n")
+        read_catalog(aside)
 
 
 def read_catalog(file: str | Path) -> pd.DataFrame:
@@ -131,7 +135,7 @@ def read_catalog(file: str | Path) -> pd.DataFrame:
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is no such file, or it lacks a column of the contract.
+        If there is no such file, or it lacks a column of the contract, or says what cannot be.
     """
     file = Path(file).absolute()
     if not file.is_file():
@@ -139,8 +143,14 @@ def read_catalog(file: str | Path) -> pd.DataFrame:
     rows = read_csv(file, BASE_COLUMNS)
     if rows["path"].isna().any():
         raise ValueError(f"{file}: image {rows['image_id'][rows['path'].isna()].iloc[0]!r} has no path.")
+    nul = rows["image_id"].str.contains("\0", regex=False) | rows["path"].str.contains("\0", regex=False)
+    if nul.any():
+        raise ValueError(f"{file}: image {rows['image_id'][nul].iloc[0]!r} or its path holds a zero byte.")
     rows["path"] = [os.path.normpath(file.parent / path) for path in rows["path"]]
-    return rows.astype({name: int for name in PIXEL_COLUMNS if name in rows})
+    try:
+        return rows.astype({name: int for name in PIXEL_COLUMNS if name in rows})
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{file}: pixel_width and pixel_height must be whole numbers ({error}).") from None
 
 
 def attribute_columns(catalog: pd.DataFrame, *, at_most: int = 30) -> list[str]:

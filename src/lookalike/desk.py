@@ -18,6 +18,7 @@ NO_QUERY = "Choose a photo, or start from one of the catalogue's: what looks lik
 NO_PAIR = "Choose two photos: how alike they are, and where, appears here."
 NO_CHOICE = "This choice is not there (any more). Load the page anew."
 NO_UPLOAD = "Choose a photo: whether the catalogue has it already appears here."
+UNCHANGED = {"__type__": "update"}  # Gradio's word for it
 log = logging.getLogger(__name__)
 
 
@@ -79,11 +80,6 @@ class Desk:
         photo = self._photo(self._upload(value))
         return None if photo is None else self.pages.photo(photo)
 
-    @answered(lambda desk, told, *values: {"html": told})
-    def choose(self, image_id: str) -> dict:
-        """An image of the catalogue, put into a photo field."""
-        return self.pages.photo(image_id)
-
     @answered(lambda desk, told, *values: (told, ""))
     def find(self, value: object, k: float, metric: str, label: str | None) -> tuple[str, str]:
         """The gallery of what is most alike, and nothing yet on why."""
@@ -96,11 +92,12 @@ class Desk:
         return self.pages.results(self.service.find(photo, k=k, metric=metric, label=label or ""), metric), ""
 
     @answered(lambda desk, told, *values: told)
-    def why(self, image_id: str, value: object) -> str:
+    def why(self, image_id: object, value: object) -> str:
         """Where the likeness of the photo and one of its results comes from."""
         photo = self._photo(value)
         if photo is None:
             return ""
+        image_id = str(image_id)  # a list cannot be looked up
         own = self.pages.card(photo)["name"] if isinstance(photo, str) else "Your photo"
         names = (own, self.pages.card(image_id)["name"])
         return self.pages.why(self.service.why(photo, image_id), names)
@@ -123,33 +120,25 @@ class Desk:
         data = upload_bytes(value["data"])
         return self.pages.photo(self.service.prepare(data)), self.pages.copies(self.service.check(data))
 
-    def taste(self, state: object) -> dict:
-        """The state of a taste, with its HTML: `liked`, `disliked`, and the `page` of choices that is shown."""
-        known = self.service.rows
-        state = state if isinstance(state, dict) else {}
-        liked, disliked = (
-            list(dict.fromkeys(one for one in named if isinstance(one, str) and one in known))[:MANY]
-            for named in (value if isinstance(value, list) else [] for value in map(state.get, ("liked", "disliked")))
-        )
-        page = state.get("page") if isinstance(state.get("page"), int) else 0
+    @answered(lambda desk, told, votes: (told, UNCHANGED))
+    def vote(self, votes: object) -> tuple[str, dict]:
+        """The choices and the taste after all votes of a visit, which the browser keeps.
+
+        A vote is "like" or "dislike" (each again takes it back), "forget", or "more", for other choices; and an `id`.
+        """
+        votes, chosen, page = votes if isinstance(votes, list) else [], {}, 0
+        for vote in votes:
+            match vote:
+                case ["more", _]:
+                    page += 1
+                case [how, str(image_id)] if image_id in self.service.rows:
+                    had = chosen.pop(image_id, None)
+                    if how in ("like", "dislike") and how != had:
+                        chosen[image_id] = how
+        liked, disliked = ([one for one in chosen if chosen[one] == how][-MANY:] for how in ("like", "dislike"))
         try:
             table, sentence = self.service.taste(liked, disliked), "You have chosen them all: no other product is left."
         except UploadError as error:
             table, sentence = None, str(error)
         html = self.pages.taste(table, liked, disliked, sentence)
-        return {"liked": liked, "disliked": disliked, "page": page % 10_000, "html": html}
-
-    @answered(lambda desk, told, how, image_id, state: (told, state))
-    def vote(self, how: str, image_id: str, state: object) -> tuple[str, dict]:
-        """The choices and the taste after a vote: "like", "dislike" (each again takes it back), "forget" or "more"."""
-        state = self.taste(state)
-        if how == "more":
-            state["page"] += 1
-        elif image_id in self.service.rows:
-            for name, own in (("liked", "like"), ("disliked", "dislike")):
-                had = image_id in state[name]
-                state[name] = [one for one in state[name] if one != image_id]
-                if how == own and not had:
-                    state[name] = [*state[name], image_id]
-            state = self.taste(state)
-        return self.pages.choices(state["page"], state["liked"], state["disliked"]), state
+        return self.pages.choices(page, liked, disliked), {"html": html, "count": len(votes)}

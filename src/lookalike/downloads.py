@@ -28,6 +28,10 @@ class RefusedError(ValueError):
     """An answer that no further attempt would better."""
 
 
+class UnwritableError(OSError):
+    """A folder that takes no more images, whatever the addresses."""
+
+
 def download_images(
     urls: Sequence[str],
     files: Sequence[str | Path],
@@ -58,6 +62,11 @@ def download_images(
     Returns
     -------
     n reasons why there is no image; empty where there is one.
+
+    Raises
+    ------
+    OSError
+        If a folder is full, or must not be written to; what has arrived stays.
     """
     pool = urllib3.PoolManager(num_pools=4 * workers, maxsize=workers, headers={"User-Agent": AGENT})
     guard = _Guard(public_only)
@@ -65,10 +74,6 @@ def download_images(
         "http": _pool_of(urllib3.HTTPConnectionPool, guard),
         "https": _pool_of(urllib3.HTTPSConnectionPool, guard),
     }
-
-    for folder in {Path(file).parent for file in files}:
-        for left in folder.glob(".*.partial"):  # by a process that was killed
-            left.unlink(missing_ok=True)
 
     def fetch(pair: tuple[str, str | Path]) -> str:
         return _fetch(pool, guard, pair[0], Path(pair[1]), seconds, max_bytes, retries)
@@ -106,6 +111,8 @@ def _fetch(
             return error.reason
         except ValueError as error:  # refused, or an address that cannot be one
             return str(error)
+        except UnwritableError:
+            raise
         except (HTTPError, OSError) as error:
             if time.monotonic() >= guard.deadline:
                 return f"not there within {seconds:g} s"
@@ -146,17 +153,21 @@ def _keep(answer: urllib3.BaseHTTPResponse, file: Path, deadline: float, max_byt
         raise HTTPError(f"HTTP {answer.status}")
     if answer.status != 200:
         raise RefusedError(f"HTTP {answer.status}")
-    with written_aside(file) as aside:
-        with open(aside, "wb") as stream:
-            size = 0
-            while block := answer.read1(1 << 16):
-                size += len(block)
-                if size > max_bytes:
-                    raise RefusedError(f"more than {max_bytes:,} bytes")
-                stream.write(block)
-        if time.monotonic() > deadline:  # a connection that the watch has ended looks like a body's end
-            raise TimeoutError
-        image_size(aside)
+    try:
+        with written_aside(file) as aside:
+            with open(aside, "wb") as stream:
+                size = 0
+                while block := answer.read1(1 << 16):
+                    size += len(block)
+                    if size > max_bytes:
+                        raise RefusedError(f"more than {max_bytes:,} bytes")
+                    stream.write(block)
+            if time.monotonic() > deadline:  # a connection that the watch has ended looks like a body's end
+                raise HTTPError
+            image_size(aside)
+    except OSError as error:
+        said = f"No image can be written ({error.strerror}). Make room, or choose another folder, and run this again"
+        raise UnwritableError(error.errno, said, str(file.parent)) from None
 
 
 def _short(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -28,21 +29,20 @@ from lookalike.stores import (
     open_store,
     partial_folder,
     previous_folder,
+    read_manifest,
     store_folder,
 )
-from lookalike.workspace import Choice, file_hash, parallel_map, progress, written_aside
+from lookalike.workspace import Choice, file_hash, parallel_map, progress, sole_writer, written_aside
 
 PLAN = "plan.json"
-BEFORE_ENGINES = {"engine": "tensorflow"}  # what the first stores did not say
+BEFORE_ENGINES = {"precision": "float32", "engine": "tensorflow"}  # what the first stores did not say
 
 
 @functools.lru_cache(maxsize=2)
 def _compiled(encoder: keras.Model):
     """The encoder as one graph, traced once for any batch size; two are kept, so that none is traced at every query."""
-    signature = tf.TensorSpec([None, *encoder.input_shape[1:]], tf.float32)
-    graph = tf.function(
-        lambda pixels: tf.cast(encoder(pixels, training=False), tf.float32), input_signature=[signature]
-    )
+    pixels = tf.TensorSpec([None, *encoder.input_shape[1:]], tf.float32)
+    graph = tf.function(lambda batch: tf.cast(encoder(batch, training=False), tf.float32), input_signature=[pixels])
     return graph.get_concrete_function()
 
 
@@ -104,28 +104,29 @@ def embed_catalog(
     ------
     ImageError
         If a file of the catalogue cannot be read (any more); `load_catalog` sorts those out.
-    FileExistsError
-        If `folder` holds something else than a store.
+    FileExistsError, OSError
+        If `folder` holds something else than a store, or may not be written, or the disk has no room for the vectors.
     ValueError
         If the catalogue is empty, or an option unknown.
     """
-    folder, recipe = prepare_store(encoder, catalog, folder, fit=fit)
-    recipe |= _way(encoder, catalog, folder, recipe, precision=precision, engine=engine)
-    bar = progress(catalog["path"], total=len(catalog), description="Reading files")
-    hashes = list(parallel_map(content_hash, bar))
-    known = known_vectors(folder, recipe)
-    missing = {key: path for key, path in zip(hashes, catalog["path"], strict=True) if key not in known}
-    if missing:
-        known |= _compute(encoder, missing, partial_folder(folder), recipe, batch_size=batch_size)
+    with sole_writer(store_folder(folder)):
+        folder, recipe = prepare_store(encoder, catalog, folder, fit=fit)
+        recipe |= _way(encoder, catalog, folder, recipe, precision=precision, engine=engine)
+        reading = progress(catalog["path"], total=len(catalog), description="Reading files")
+        hashes = list(parallel_map(content_hash, reading))
+        known = known_vectors(folder, recipe)
+        missing = {key: path for key, path in zip(hashes, catalog["path"], strict=True) if key not in known}
+        if missing:
+            known |= _compute(encoder, missing, partial_folder(folder), recipe, batch_size=batch_size, n=len(catalog))
 
-    def write(fresh: Path) -> list[str]:
-        array = np.lib.format.open_memmap(fresh / VECTORS, "w+", np.float32, (len(catalog), recipe["dim"]))
-        for row, key in enumerate(hashes):
-            array[row] = known[key]
-        array.flush()
-        return [VECTORS]
+        def write(fresh: Path) -> list[str]:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (len(catalog), recipe["dim"])}
+            with open(fresh / VECTORS, "wb") as stream:  # no map: on a full disk, writing to one kills the process
+                np.lib.format.write_array_header_1_0(stream, header)
+                stream.writelines(known[key] for key in hashes)
+            return [VECTORS]
 
-    return publish_store(folder, {"encoder": encoder.name, **recipe}, catalog, hashes, write)
+        return publish_store(folder, {"encoder": encoder.name, **recipe}, catalog, hashes, write)
 
 
 def prepare_store(encoder: keras.Model, catalog: pd.DataFrame, folder: str | Path, *, fit: str) -> tuple[Path, dict]:
@@ -137,6 +138,8 @@ def prepare_store(encoder: keras.Model, catalog: pd.DataFrame, folder: str | Pat
     folder = store_folder(folder)
     if not folder.exists() and previous_folder(folder).is_dir():
         os.replace(previous_folder(folder), folder)  # a run was killed between the two renames of `publish_store`
+    for leftover in (folder.with_name(f".{folder.name}.new"), previous_folder(folder)):  # of one that did not end well
+        shutil.rmtree(leftover, ignore_errors=True)
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise FileExistsError(f"{folder} is not empty and is no embedding store; choose another folder.")
     return folder, {
@@ -153,17 +156,16 @@ def _way(encoder, catalog, folder: Path, recipe: dict, *, precision: str, engine
     if "auto" not in (precision, engine):
         return {"precision": precision, "engine": engine}
     plan = partial_folder(folder) / PLAN
-    for file, found in ((folder / MANIFEST, lambda there: there), (plan, lambda there: there["recipe"])):
-        there = BEFORE_ENGINES | found(json.loads(file.read_text())) if file.is_file() else {}
-        way = {name: there.get(name) for name in ("precision", "engine")}
-        asked = {"precision": precision, "engine": engine}
+    found = [read_manifest(folder)] if (folder / MANIFEST).is_file() else []
+    found += [json.loads(plan.read_text())["recipe"]] if plan.is_file() else []
+    for there in (BEFORE_ENGINES | told for told in found):
+        way, asked = {name: there[name] for name in BEFORE_ENGINES}, {"precision": precision, "engine": engine}
         usable = way["engine"] != "openvino" or has_openvino()
         if usable and recipe.items() <= there.items() and all(asked[name] in ("auto", way[name]) for name in way):
             print(Choice("precision", " by ".join(way.values()), "as in the store that is there"))
             return way
-    size, fit = tuple(recipe["image_size"]), recipe["fit"]
     drawn = np.random.default_rng(0).permutation(len(catalog))[:32]  # of all kinds, in a catalogue sorted by kind
-    pixels = next(pixel_batches(catalog["path"].iloc[drawn], size, fit=fit))
+    pixels = next(pixel_batches(catalog["path"].iloc[drawn], tuple(recipe["image_size"]), fit=recipe["fit"]))
     precision, engine, choice = choose_engine(encoder, pixels, len(catalog), precision=precision, engine=engine)
     print(choice)
     return {"precision": precision, "engine": engine}
@@ -178,9 +180,9 @@ def known_vectors(folder: Path, recipe: dict) -> dict[str, np.ndarray]:
 
 
 def _compute(
-    encoder: keras.Model, missing: dict[str, str], partial: Path, recipe: dict, *, batch_size: int
+    encoder: keras.Model, missing: dict[str, str], partial: Path, recipe: dict, *, batch_size: int, n: int
 ) -> dict[str, np.ndarray]:
-    """Vectors of the missing images, by content hash; every batch is on disk in `partial` before the next one starts.
+    """Vectors of the missing images, by content hash; every batch is on disk before the next one starts.
 
     What an interrupted run has finished comes first and is kept, even if the catalogue has changed since. Batches
     start where they would have: the vectors do not tell of a restart.
@@ -194,14 +196,17 @@ def _compute(
         plan = {"recipe": recipe, "order": []}
     done = min(rows.stat().st_size // row_bytes, len(plan["order"])) if rows.is_file() else 0
     done = done if done == len(plan["order"]) else done - done % batch_size
-    finished = plan["order"][:done]
-    order = list(dict.fromkeys([*finished, *missing]))
-    with written_aside(plan_file) as aside:
-        aside.write_text(json.dumps({"recipe": recipe, "order": order}))
+    order = list(dict.fromkeys([*plan["order"][:done], *missing]))
+    need, disk = row_bytes * (len(order) - done + n) / 1e6, shutil.disk_usage(partial.parent)
+    if disk.total and need > disk.free / 1e6:  # some file systems do not tell
+        raise OSError(errno.ENOSPC, f"The vectors take {need:,.2f} MB, and {disk.free / 1e6:,.2f} MB are free")
     paths = [missing[key] for key in order[done:]]
     told = f"Embedding, {done} were done" if done else "Embedding"
+    partial.mkdir(exist_ok=True)
     with open(rows, "ab") as stream, progress(total=len(order), initial=done, description=told) as bar:
-        stream.truncate(done * row_bytes)
+        stream.truncate(done * row_bytes)  # before there is a plan in which the next rows are of other photos
+        with written_aside(plan_file) as aside:
+            aside.write_text(json.dumps({"recipe": recipe, "order": order}))
         for pixels in pixel_batches(paths, tuple(recipe["image_size"]), batch_size=batch_size, fit=recipe["fit"]):
             stream.write(forward(pixels).tobytes())
             stream.flush()
@@ -222,8 +227,7 @@ def publish_store(
     `write` puts files into the folder it is given and names them; `versions` are of packages that others do not need.
     """
     fresh = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
+    fresh.mkdir()
     if folder.exists():  # what else somebody keeps there moves along, be it another store
         ours = {str(folder): (VECTORS, PARTS, CATALOG, MANIFEST)}
         shutil.copytree(folder, fresh, symlinks=True, ignore=lambda at, _: ours.get(at, ()), dirs_exist_ok=True)
@@ -238,7 +242,6 @@ def publish_store(
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__, **versions},
     }
     (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    shutil.rmtree(previous_folder(folder), ignore_errors=True)
     if folder.exists():
         os.replace(folder, previous_folder(folder))
     os.replace(fresh, folder)

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from lookalike.engines import Forward
 from lookalike.fingerprints import encoder_fingerprint
-from lookalike.workspace import quiet_stderr, require
+from lookalike.workspace import quiet_stderr, require, sole_writer
 
 CARD, STEM = "card.json", "model"
 SMALLER = {"optimizations": [tf.lite.Optimize.DEFAULT]}
@@ -106,25 +106,28 @@ def export_model(
     told |= {name: version(name) for name in ("tensorflow", "keras")}
     text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
     fresh, old = (folder.with_name(f".{folder.name}.{one}") for one in ("new", "old"))
-    for leftover in (fresh, old):  # of a run that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
-        sys.modules.setdefault("openvino_telemetry", None)  # imported, it would report to its makers
-        model(np.zeros((1, *model.input_shape[1:]), np.float32), training=False)  # Keras wants it called once for ONNX
-        with _quietly():
-            model.export(str(fresh / f"{STEM}{ending}"), format=kind, verbose=False, **options)
-        if kind == "onnx":
-            _drop_unused_inputs(fresh / f"{STEM}{ending}")
-        (fresh / CARD).write_text(text, encoding="utf-8")
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(fresh, folder)
-    finally:
-        if old.exists() and not folder.exists():
+    with sole_writer(folder):
+        if old.exists() and not folder.exists():  # a run was killed between the two renames
             os.replace(old, folder)
-        for leftover in (fresh, old):
+        for leftover in (fresh, old):  # of a run that was killed
             shutil.rmtree(leftover, ignore_errors=True)
+        fresh.mkdir()
+        try:
+            sys.modules.setdefault("openvino_telemetry", None)  # imported, it would report to its makers
+            model(np.zeros((1, *model.input_shape[1:]), np.float32), training=False)  # as Keras wants it for ONNX
+            with _quietly():
+                model.export(str(fresh / f"{STEM}{ending}"), format=kind, verbose=False, **options)
+            if kind == "onnx":
+                _drop_unused_inputs(fresh / f"{STEM}{ending}")
+            (fresh / CARD).write_text(text, encoding="utf-8")
+            if folder.exists():
+                os.replace(folder, old)
+            os.replace(fresh, folder)
+        finally:
+            if old.exists() and not folder.exists():
+                os.replace(old, folder)
+            for leftover in (fresh, old):
+                shutil.rmtree(leftover, ignore_errors=True)
     return folder
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import stat
+import struct
 import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
+import psutil
 
 from lookalike.workspace import file_hash, progress
 
 CATALOG_FILE = "catalog.csv"
 PIXEL_COLUMNS = ("pixel_width", "pixel_height")
+MAX_HEADER = 50_000  # bytes
 SPLITS = ("train", "validation", "test")
 SPLIT_FOLDERS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_FOLDERS |= dict.fromkeys(("validation", "valid", "val"), "validation")
@@ -26,6 +32,8 @@ PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".ti
 MAX_UNZIPPED_BYTES = 50_000_000_000
 MAX_ZIP_RATIO = 200  # photos hardly shrink when zipped; what grows two hundredfold is an attack,
 MAX_PLAIN_BYTES = 100_000_000  # unless it is small: a white bitmap is no bomb
+MAX_FILES, MAX_DEPTH = 1_000_000, 50  # in a zip
+YOURSELF = "unpack it yourself and use source='folder'."
 
 
 def inner_folder(root: Path) -> Path:
@@ -79,12 +87,8 @@ def rows_from_names(root: Path) -> pd.DataFrame:
 
 
 def rows_from_csv(file: Path) -> pd.DataFrame:
-    """What a catalogue's own CSV says of each image; its ids must be paths inside the folder that it lies in."""
+    """What a catalogue's own CSV says of each image."""
     rows = read_csv(file)
-    names = [PurePosixPath(name) for name in rows["image_id"]]
-    outside = [str(name) for name in names if name.is_absolute() or ".." in name.parts]
-    if outside:
-        raise ValueError(f"{file}: image_id {outside[0]!r} leaves the folder; ids are paths inside it.")
     for name in ("product_id", "label", "split"):
         rows[name] = rows[name].astype(object).where(rows[name].notna(), None) if name in rows else None
     unknown = set(rows["split"].dropna()) - set(SPLITS)
@@ -94,7 +98,10 @@ def rows_from_csv(file: Path) -> pd.DataFrame:
 
 
 def read_csv(file: Path, columns: Sequence[str] = ("image_id",)) -> pd.DataFrame:
-    """Read a CSV as text, refused if it is broken, lacks one of `columns`, or names an image twice."""
+    """Read a CSV as text, refused if it is broken, lacks one of `columns`, names an image twice, or one elsewhere."""
+    with open(file, "rb") as stream:
+        if len(b"".join(stream.read(MAX_HEADER + 1).splitlines()[:1])) > MAX_HEADER:
+            raise ValueError(f"{file} begins with a line of more than {MAX_HEADER:,} bytes; no catalogue does.")
     options = {"keep_default_na": False, "na_values": [""], "encoding": "utf-8", "index_col": False}
     try:
         with warnings.catch_warnings():
@@ -109,6 +116,9 @@ def read_csv(file: Path, columns: Sequence[str] = ("image_id",)) -> pd.DataFrame
     repeated = rows["image_id"][rows["image_id"].duplicated() | rows["image_id"].isna()]
     if len(repeated):
         raise ValueError(f"{file}: image_id must be given and unique; {repeated.iloc[0]!r} is not.")
+    names = map(PurePosixPath, rows["image_id"])
+    if outside := [str(name) for name in names if name.is_absolute() or ".." in name.parts]:
+        raise ValueError(f"{file}: image_id {outside[0]!r} leaves the folder; ids are paths inside it.")
     return rows
 
 
@@ -118,7 +128,9 @@ def unzip(file: str | Path, folder: str | Path) -> Path:
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is no zip there, or it holds absolute or climbing names, links, encrypted files, or a bomb.
+        If there is no zip there, or it is damaged, encrypted, a bomb, or holds links, or names that clash or climb.
+    OSError
+        If the folder is full, or must not be written to.
     """
     file = Path(file)
     if not zipfile.is_zipfile(file):
@@ -126,42 +138,83 @@ def unzip(file: str | Path, folder: str | Path) -> Path:
     target = Path(folder) / f"{file.stem}-{file_hash(file)[:12]}"
     if target.is_dir():
         return target
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
+        if not psutil.pid_exists(int(left.name.split(".")[-2])):  # its process was killed
+            shutil.rmtree(left, ignore_errors=True)
     aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
-        with zipfile.ZipFile(file) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
-            _refuse_unsafe(file, members)
+        with _opened(file) as archive:
+            members = _safe_members(file, archive)
             for member in progress(members, total=len(members), description="Unpacking", unit="files"):
-                try:
-                    archive.extract(member, aside)
-                except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # a method unknown, too
-                    raise ValueError(f"{file}: {member.filename!r} is damaged ({error}); copy the zip again.") from None
-                except OSError as error:
-                    raise ValueError(f"{file}: {member.filename!r} cannot be written ({error}).") from None
-        os.replace(aside, target)
+                _extract(file, archive, member, aside)
+        try:
+            os.replace(aside, target)
+        except OSError:
+            if not target.is_dir():  # else another process was faster
+                raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return target
 
 
-def _refuse_unsafe(file: Path, members: list[zipfile.ZipInfo]) -> None:
-    for member in members:
+def _opened(file: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(file)
+    except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError) as error:
+        raise ValueError(f"{file} cannot be read as a zip ({error}); copy it again.") from None
+
+
+def _extract(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
+    name = member.filename
+    try:
+        if os.path.lexists(folder / name):
+            raise FileExistsError
+        archive.extract(member, folder)
+    except (FileExistsError, NotADirectoryError):  # as this disk compares names
+        raise ValueError(f"{file} holds {name!r} twice, or as a file and a folder; {YOURSELF}") from None
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{file}: {name!r} is damaged ({error}); copy the zip again.") from None
+    except OSError as error:
+        said = f"{name!r} of {file} cannot be written ({error.strerror}). Make room, or {YOURSELF}"
+        raise OSError(error.errno, said, str(folder.parent)) from None
+
+
+def _safe_members(file: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """The files of an archive, their names as they will be written; it is refused if one of them may do harm."""
+    for member in archive.infolist():
         written = member.filename
+        if not written.isascii() and not member.flag_bits & 0x800:
+            with suppress(UnicodeError):  # macOS writes UTF-8 and does not say so
+                member.filename = written.encode("cp437").decode("utf-8")
+            if "\\" in member.filename:  # it may as well be half of a Chinese or Japanese letter
+                raise ValueError(f"{file}: {written!r} is in an alphabet that the zip does not tell; {YOURSELF}")
         member.filename = member.filename.replace("\\", "/")  # as old Windows programs wrote it
-        name = PurePosixPath(member.filename)
-        if not name.parts or name.is_absolute() or ".." in name.parts or name.parts[0][1:2] == ":":
-            raise ValueError(f"{file}: {written!r} would be written outside its folder; the archive is refused.")
-        if stat.S_ISLNK(member.external_attr >> 16):
-            raise ValueError(f"{file}: {written!r} is a link; the archive is refused.")
-        if member.flag_bits & 0x1:
-            raise ValueError(f"{file}: {written!r} is encrypted; unpack it yourself and use source='folder'.")
-        if member.file_size > max(MAX_PLAIN_BYTES, MAX_ZIP_RATIO * member.compress_size):
-            raise ValueError(
-                f"{file}: {written!r} unpacks to {member.file_size:,} bytes; the archive is refused as a bomb."
-            )
-    if sum(member.file_size for member in members) > MAX_UNZIPPED_BYTES:
-        raise ValueError(
-            f"{file} unpacks to more than {MAX_UNZIPPED_BYTES:,} bytes; unpack it yourself and use source='folder'."
-        )
+        if not member.filename.endswith("/") and (harm := _harm(member)):
+            raise ValueError(f"{file}: {written!r} {harm}")
+    for member, after in pairwise(sorted(archive.infolist(), key=lambda member: member.header_offset)):
+        if member.header_offset + 30 + member.compress_size > after.header_offset:
+            raise ValueError(f"{file}: {member.filename!r} overlaps another; the archive is refused as a bomb.")
+    members = [member for member in archive.infolist() if not member.is_dir()]
+    if len(members) > MAX_FILES or sum(member.file_size for member in members) > MAX_UNZIPPED_BYTES:
+        raise ValueError(f"{file} unpacks to more than {MAX_FILES:,} files or {MAX_UNZIPPED_BYTES:,} bytes; {YOURSELF}")
+    return members
+
+
+def _harm(member: zipfile.ZipInfo) -> str:
+    """Why a member must not be unpacked, or ""."""
+    name = PurePosixPath(member.filename)
+    if not name.parts or name.is_absolute() or ".." in name.parts or name.parts[0][1:2] == ":":
+        return "would be written outside its folder; the archive is refused."
+    if len(name.parts) > MAX_DEPTH:
+        return f"lies more than {MAX_DEPTH} folders deep; the archive is refused."
+    if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
+        return "is a link or another special file; the archive is refused."
+    if member.flag_bits & 0x1:
+        return f"is encrypted; {YOURSELF}"
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack beyond what was asked
+        return f"is packed by method {member.compress_type}, which is not read; {YOURSELF}"
+    if member.file_size > max(MAX_PLAIN_BYTES, MAX_ZIP_RATIO * member.compress_size):
+        return f"unpacks to {member.file_size:,} bytes; the archive is refused as a bomb."
+    return ""

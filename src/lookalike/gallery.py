@@ -13,7 +13,9 @@ MAPPED = 1 << 26  # bytes of a mapped file that one search keeps in memory
 
 
 def as_float32(rows: np.ndarray) -> np.ndarray:
-    """Rows as float32 in C order, copied only if they are not."""
+    """Rows as float32 in C order, copied only if they are not; what is no real number is refused."""
+    if (kind := np.asarray(rows).dtype).kind not in "fiubO":  # of complex numbers a half would be lost
+        raise ValueError(f"Vectors must be real numbers, not {kind}.")
     with np.errstate(over="ignore"):  # what becomes infinite is refused by its row
         return np.ascontiguousarray(rows, np.float32)
 

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import os
+import re
 import stat
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance, ImageOps, TiffImagePlugin
 
 from lookalike.workspace import parallel_map
 
 MAX_PIXELS = 80_000_000  # an 80-megapixel photo takes 240 MB as RGB; what is larger is refused before it is decoded
 MAX_BYTES = 200_000_000
+MAX_PASSES, MAX_PARTS = 100, 2_000  # of a JPEG; libtiff allows as many passes, and photos have ten
+MAX_PIECES = 10_000  # that a header is read in; over one of millions hours go by
+MARKER, END, PASS = re.compile(rb"\xff+([\x02-\xcf\xd9-\xfe])"), b"\xd9", b"\xda"  # the markers that have a length
 File = str | os.PathLike | bytes  # the path of one, or what is in it
 FITS = ("resize", "letterbox", "crop")
 
 # Only formats that Pillow decodes by itself: no EPS or PDF, which would start another program on an untrusted file.
 Image.init()
-FORMATS = tuple(
-    name for name in ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "ICO") if name in Image.OPEN
-)
+FORMATS = tuple(sorted({"JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "ICO"} & set(Image.OPEN)))
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow only warns where we refuse
 
-# Pillow only warns where we refuse.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+TURNS = "FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"
+TURNS = {orientation: Image.Transpose[turn] for orientation, turn in enumerate(TURNS, 2)}  # upright, by EXIF
 
 
 class ImageError(ValueError):
@@ -40,21 +45,55 @@ class ImageError(ValueError):
 
 
 def read_bytes(path: File) -> bytes:
-    """The bytes of a regular file, `ImageError` if it is empty or larger than `MAX_BYTES`; bytes as they are given."""
+    """The bytes of a regular file, `ImageError` if it is empty, too large, or changing; bytes as they are given."""
+    if isinstance(path, bytes):
+        return path
+    at_once = getattr(os, "O_NONBLOCK", 0)  # else opening a pipe waits until someone writes into it
     try:
-        if isinstance(path, bytes):
-            return path
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError(path, "a folder, not a file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
-        if status.st_size > MAX_BYTES:
-            raise ImageError(path, f"{status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
-        data = Path(path).read_bytes()
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | at_once)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError(path, "not a regular file")
+            if status.st_size > MAX_BYTES:
+                raise ImageError(path, f"{status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
+            data = file.read(status.st_size + 1)
     except OSError as error:
-        raise ImageError(path, error.strerror or type(error).__name__) from None
-    if not data:
-        raise ImageError(path, "empty file")
+        folder = isinstance(error, IsADirectoryError) and "a folder, not a file"
+        raise ImageError(path, folder or error.strerror or type(error).__name__) from None
+    if not data or len(data) != status.st_size:
+        raise ImageError(path, "changed while it was read; try again when it is written" if data else "empty file")
     return data
+
+
+class _Bounded:
+    """A file for headers: read in `MAX_PIECES` pieces at most, and not the same bytes over and over."""
+
+    def __init__(self, file: io.BufferedIOBase):
+        place = file.tell()
+        self.file, self.pieces, self.bytes = file, MAX_PIECES, 4 * file.seek(0, os.SEEK_END)
+        self.seek, self.tell = file.seek, file.tell
+        file.seek(place)
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.file.read(size)
+        self.pieces, self.bytes = self.pieces - 1, self.bytes - len(data)
+        if min(self.pieces, self.bytes) < 0:
+            raise OSError("its header has too many parts")
+        return data
+
+
+# Pillow keeps the bytes of every tag, in TIFF and EXIF; ten thousand tags that name the whole file would fill memory.
+_load_tags = TiffImagePlugin.ImageFileDirectory_v2.load
+TiffImagePlugin.ImageFileDirectory_v2.load = lambda tags, file: _load_tags(tags, _Bounded(file))
+
+
+def endless(data: bytes) -> bool:
+    """Whether a JPEG has more passes, or parts, than any camera writes: each pass goes through all pixels again."""
+    place = n_parts = n_passes = 0
+    while (found := MARKER.search(data, place)) and found[1] != END and n_parts < MAX_PARTS and n_passes <= MAX_PASSES:
+        place = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+        n_parts, n_passes = n_parts + 1, n_passes + (found[1] == PASS)
+    return n_parts == MAX_PARTS or n_passes > MAX_PASSES
 
 
 def decode(data: bytes, path: File, target: int | None) -> tuple[Image.Image, tuple[int, int]]:
@@ -63,39 +102,30 @@ def decode(data: bytes, path: File, target: int | None) -> tuple[Image.Image, tu
     A JPEG is decoded at a half, quarter or eighth of its size where both sides stay at least `target` pixels.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if data.startswith(b"\xff\xd8") and endless(data):
+            raise ImageError(path, "a JPEG of more passes or parts than any camera writes")
+        file = _Bounded(io.BytesIO(data))
+        image = Image.open(file, formats=FORMATS)
+        file.read = file.file.read  # the pixels are read as they come
         width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise ImageError(path, f"{width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are decoded")
-        if target:
-            image.draft(image.mode, (target, target))
+        tags = getattr(image, "tag_v2", {})  # of a TIFF, whose tiles may be larger, and are decoded whole
+        columns, rows = max(width, tags.get(322, 0)), max(height, tags.get(323, 0))
+        most = MAX_PIXELS * 3 // 4 if image.format == "WEBP" else MAX_PIXELS  # a WebP is held four times at once
+        if columns * rows > most:
+            raise ImageError(path, f"{columns:,} x {rows:,} pixels; at most {most:,} are decoded")
+        image.draft(image.mode, (target, target) if target else image.size)
         image.load()
-        if _orientation(image) in (5, 6, 7, 8):  # the EXIF orientations that lay the photo on its side
-            width, height = height, width
-        return _to_rgb(_upright(image)), (width, height)
-    except ImageError:
-        raise
+        orientation = None
+        with suppress(Exception):  # a damaged EXIF block says nothing about the pixels
+            orientation = image.getexif().get(0x0112)
+        if orientation in TURNS:
+            image = image.transpose(TURNS[orientation])
+        return _to_rgb(image), (height, width) if orientation in (5, 6, 7, 8) else (width, height)
     except Image.UnidentifiedImageError:
-        raise ImageError(path, "not an image, or in a format that is not read") from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(path, f"decompression bomb: {error}") from None
+        heic = "HEIC, which is not read; save it as JPEG" if data[4:10] == b"ftyphe" else ""
+        raise ImageError(path, heic or "not an image, or in a format that is not read") from None
     except Exception as error:  # damaged files raise almost anything, and one file must not stop a run
-        raise ImageError(path, f"cannot be decoded: {error}") from None
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return image.getexif().get(0x0112, 1)
-    except Exception:  # a damaged EXIF block says nothing about the pixels
-        return 1
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Turn the photo as its EXIF orientation says."""
-    turns = "FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"
-    steps = {orientation: Image.Transpose[turn] for orientation, turn in enumerate(turns, 2)}
-    step = steps.get(_orientation(image))
-    return image if step is None else image.transpose(step)
+        raise error if isinstance(error, ImageError) else ImageError(path, f"cannot be decoded: {error}") from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -107,20 +137,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         grey = grey // 257 if image.mode != "I" or grey.max() > 255 else grey  # "I" has 32 bits, few of them used
         image = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image)
+        return white
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Open and decode a file once, as small as its format allows; its upright (width, height) in pixels.
-
-    Raises
-    ------
-    ImageError
-        If the file is missing, not an image, damaged, or too large.
-    """
+    """The upright (width, height) of a photo, which is decoded to its end; `ImageError` where that fails."""
     return decode(read_bytes(path), path, 32)[1]
 
 
@@ -130,7 +155,7 @@ def content_hash(path: str | Path) -> str:
 
 
 def load_image(path: File, size: int | tuple[int, int] | None = None, *, fit: str = "resize") -> np.ndarray:
-    """Read a photo as RGB pixels.
+    """Read a photo as RGB pixels; `ImageError` if it is missing, no image, damaged, or too large.
 
     Parameters
     ----------
@@ -145,23 +170,14 @@ def load_image(path: File, size: int | tuple[int, int] | None = None, *, fit: st
     Returns
     -------
     uint8 array [height, width, 3], upright as EXIF says, transparency laid on white.
-
-    Raises
-    ------
-    ImageError
-        If the file is missing, not an image, damaged, or too large.
     """
-    if size is None:
-        return np.asarray(decode(read_bytes(path), path, None)[0])
-    height, width = (size, size) if isinstance(size, int) else size
-    image, _ = decode(read_bytes(path), path, max(height, width))
-    return np.asarray(_fit(image, (width, height), fit))
+    image, _ = decode(read_bytes(path), path, size and int(np.max(size)))
+    return np.asarray(image if size is None else _fit(image, size, fit))
 
 
 def fit_pixels(pixels: np.ndarray, size: int | tuple[int, int], *, fit: str = "resize") -> np.ndarray:
     """Bring uint8 pixels [h, w, 3] to `size`, by the same resampling as `load_image`."""
-    height, width = (size, size) if isinstance(size, int) else size
-    return np.asarray(_fit(as_image(pixels), (width, height), fit))
+    return np.asarray(_fit(as_image(pixels), size, fit))
 
 
 def as_image(pixels: np.ndarray) -> Image.Image:
@@ -177,7 +193,8 @@ def fitted(image: File | np.ndarray, size: int | tuple[int, int], *, fit: str = 
     return (fit_pixels if isinstance(image, np.ndarray) else load_image)(image, size, fit=fit)
 
 
-def _fit(image: Image.Image, size: tuple[int, int], fit: str) -> Image.Image:
+def _fit(image: Image.Image, size: int | tuple[int, int], fit: str) -> Image.Image:
+    size = (size, size) if isinstance(size, int) else (size[1], size[0])  # as Pillow has it: width and height
     resample = Image.Resampling.BILINEAR  # antialiased when it shrinks, and the fastest that is
     if fit == "resize":
         return image.resize(size, resample)
@@ -195,13 +212,7 @@ def augment(pixels: np.ndarray, size: tuple[int, int], random: np.random.Generat
     """One random variant of a photo: mirrored or not, turned, zoomed and shifted a little, in another light.
 
     Up to 15 degrees, 80 to 110 % of its width, a tenth of its width aside, and 25 % of brightness, contrast and
-    saturation. What comes into sight beyond the edge is the photo reflected there.
-
-    Parameters
-    ----------
-    pixels : uint8 [h, w, 3], best a little larger than `size`
-    size
-        Height and width of the result.
+    saturation; beyond its edge the photo is reflected. `pixels`, uint8, are best a little larger than `size`.
     """
     height, width = pixels.shape[:2]
     margin = max(height, width) // 3 + 1
@@ -222,14 +233,9 @@ def pixel_batches(
     paths: Sequence[str | Path], size: int | tuple[int, int], *, batch_size: int = 32, fit: str = "resize"
 ) -> Iterator[np.ndarray]:
     """Decode photos in threads, ahead of the reader: uint8 batches [<= batch_size, height, width, 3], in order."""
-    batch = []
     # Two batches ahead, so that the threads find work for as long as the network takes for one.
-    for pixels in parallel_map(lambda path: load_image(path, size, fit=fit), paths, ahead=2 * batch_size):
-        batch.append(pixels)
-        if len(batch) == batch_size:
-            yield np.stack(batch)
-            batch = []
-    if batch:
+    photos = parallel_map(lambda path: load_image(path, size, fit=fit), paths, ahead=2 * batch_size)
+    while batch := list(itertools.islice(photos, batch_size)):
         yield np.stack(batch)
 
 
@@ -237,9 +243,8 @@ def image_batches(
     paths: Sequence[str | Path], size: int | tuple[int, int], *, batch_size: int = 32, fit: str = "resize"
 ) -> tf.data.Dataset:
     """Photos as Keras takes them: a prefetching dataset of float32 batches [<= batch_size, height, width, 3], 0-255."""
-    height, width = (size, size) if isinstance(size, int) else size
+    spec = tf.TensorSpec([None, *np.broadcast_to(size, 2), 3], tf.uint8)
     dataset = tf.data.Dataset.from_generator(
-        lambda: pixel_batches(paths, (height, width), batch_size=batch_size, fit=fit),
-        output_signature=tf.TensorSpec([None, height, width, 3], tf.uint8),
+        lambda: pixel_batches(paths, size, batch_size=batch_size, fit=fit), output_signature=spec
     )
     return dataset.map(lambda batch: tf.cast(batch, tf.float32)).prefetch(tf.data.AUTOTUNE)

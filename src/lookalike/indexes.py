@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lookalike.gallery import METRICS, Gallery, as_float32, vector_lengths
-from lookalike.search import exact_scores, top_k
+from lookalike.search import checked_k, exact_scores, top_k
 from lookalike.workspace import written_aside
 
 SCHEMA, FORMAT = 1, "lookalike index"
@@ -100,8 +100,7 @@ def checked_queries(queries, k: int, label, dim: int) -> tuple[np.ndarray, np.nd
     queries = np.atleast_2d(np.asarray(queries))
     if queries.ndim != 2 or queries.shape[1] != dim:
         raise ValueError(f"Queries must be [q, {dim}], not {list(queries.shape)}.")
-    if k < 1:
-        raise ValueError(f"k must be at least 1, not {k}.")
+    checked_k(k, len(queries))
     if not isinstance(label, str | None):
         raise ValueError(f"label must be text, not {label!r}.")
     queries = as_float32(queries)
@@ -189,9 +188,10 @@ class ExactIndex(InMemory):
 
     def add(self, ids, vectors, labels=None) -> None:
         ids, vectors, labels, _ = checked_rows(ids, vectors, labels, self.dim)
+        # What may fail for want of memory comes first.
+        vectors = np.concatenate([self.vectors, as_float32(vectors)]) if len(self.vectors) else vectors
         self._append(ids, labels)
-        self.vectors = np.concatenate([self.vectors, as_float32(vectors)]) if len(self.vectors) else vectors
-        self._gallery = None
+        self.vectors, self._gallery = vectors, None
 
     def search(self, queries, k, *, label=None):
         queries, _ = checked_queries(queries, k, label, self.dim)

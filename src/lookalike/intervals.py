@@ -80,9 +80,12 @@ def macro_interval(
 def _resampled_means(values, groups, n_resamples: int, random: np.random.Generator) -> tuple[np.ndarray, int]:
     """Means [n_resamples] of as many groups as there are, drawn with replacement; and how many there are."""
     values = np.asarray(values, np.float64)
+    groups = np.arange(len(values)) if groups is None else np.asarray(groups)
+    if values.ndim != 1 or groups.shape != values.shape or np.isinf(values).any() or n_resamples < 1:
+        told = f"values {list(values.shape)} and groups {list(groups.shape)}, drawn {n_resamples} times"
+        raise ValueError(f"Finite values or NaN, a group for each, and one draw or more, please; not {told}.")
     known = ~np.isnan(values)
-    groups = pd.factorize(np.arange(len(values)) if groups is None else np.asarray(groups))[0][known]
-    groups = pd.factorize(groups)[0]
+    groups = pd.factorize(pd.factorize(groups)[0][known])[0]
     sums, sizes = np.bincount(groups, values[known]), np.bincount(groups)
     if not len(sums):
         return np.full(n_resamples, np.nan), 0
@@ -99,6 +102,8 @@ def _draws(count: int, n_resamples: int, random: np.random.Generator) -> Iterato
 
 def _ends(means: np.ndarray, n_groups: float, level: float, widening: float | None = None) -> tuple[float, float]:
     """The ends, of a variance that is `widening` times that of the means: n / (n - 1) if it is of n groups."""
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, as 0.95, not {level}.")
     if n_groups < FEWEST:
         return float("nan"), float("nan")
     widening = n_groups / (n_groups - 1) if widening is None else widening

@@ -8,13 +8,15 @@ import sys
 import warnings
 import zipfile
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
 import requests
+from filelock import FileLock
 
-from lookalike.folders import rows_from_names
+from lookalike.folders import rows_from_names, unzip
 
 KAGGLE = {"caltech256": "jessicali9530/caltech256", "fashion-small": "paramaggarwal/fashion-product-images-small"}
 CALTECH_LABELS = {"watch-101": "watch", "mountain-bike": "bicycle", "touring-bike": "bicycle", "sneaker": "shoe"}
@@ -26,7 +28,7 @@ class SourceUnavailableError(RuntimeError):
     """Photos that should come from elsewhere cannot be had now; the message says what to do."""
 
 
-def kaggle_folder(source: str, *, client: str = "kagglehub", folder: str | Path = "") -> Path:
+def kaggle_folder(source: str, *, client: str = "kagglehub", folder: str | Path = "", seconds: float = 60) -> Path:
     """Download a data set from Kaggle; a public one needs no account.
 
     Parameters
@@ -34,8 +36,10 @@ def kaggle_folder(source: str, *, client: str = "kagglehub", folder: str | Path 
     source
         "caltech256" or "fashion-small".
     client
-        "kagglehub" downloads once and keeps the files in its own cache; "kaggle", the older client, unpacks them into
-        `folder` and wants a token (see `kaggle_token`).
+        "kagglehub" downloads once and keeps the files in its own cache; "kaggle", the older client, downloads a zip to
+        `folder`, where it is unpacked, and wants a token (see `kaggle_token`).
+    seconds
+        How long the server may be silent.
 
     Returns
     -------
@@ -52,7 +56,10 @@ def kaggle_folder(source: str, *, client: str = "kagglehub", folder: str | Path 
         from kagglehub.exceptions import DataCorruptionError
     handle = KAGGLE[source]
     try:
-        return Path(kagglehub.dataset_download(handle)) if client == "kagglehub" else _by_kaggle(handle, Path(folder))
+        with _alone(handle), _in_time(seconds):
+            if client == "kagglehub":
+                return Path(kagglehub.dataset_download(handle))
+            return _by_kaggle(handle, Path(folder))
     except requests.RequestException as error:
         status = None if error.response is None else error.response.status_code
         down = status is None or status == 429 or status >= 500
@@ -69,10 +76,39 @@ def kaggle_folder(source: str, *, client: str = "kagglehub", folder: str | Path 
         for archive in (*_cache(handle).glob("*.archive"), Path(folder, f"{handle.split('/')[1]}.zip")):
             archive.unlink(missing_ok=True)
         reason = f"{error}. What came was thrown away; run this again."
+    except OSError as error:
+        if error.errno is None:  # a token that others can read
+            raise
+        place = _cache(handle) if client == "kagglehub" else Path(folder)
+        reason = f"{place} cannot be written to ({error.strerror}). Make room, and run this again."
     raise SourceUnavailableError(
         f"{source} cannot be downloaded: {reason} Or download it elsewhere and give the folder or zip as the path. "
         "The sources 'sample', 'folder' and 'zip' need no network."
     )
+
+
+@contextmanager
+def _alone(handle: str) -> Iterator[None]:
+    """Let one process after the other download a data set, since the clients would write into one file together."""
+    lock = FileLock(_cache(handle) / ".lock")
+    with suppress(OSError, NotImplementedError):  # a cache that must not be written to may have all
+        _cache(handle).mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _in_time(seconds: float) -> Iterator[None]:
+    """Let no server be silent for ever, as the clients would: they ask without a time-out."""
+    send = requests.Session.send
+    requests.Session.send = lambda *given, **options: send(*given, **{**options, "timeout": seconds})
+    try:
+        yield
+    finally:
+        requests.Session.send = send
 
 
 def _cache(handle: str) -> Path:
@@ -102,8 +138,11 @@ def _by_kaggle(handle: str, folder: Path) -> Path:
             "Kaggle does not take this token; it may have expired. Make a new one: kaggle.com, Settings, API."
         ) from None
     folder.mkdir(parents=True, exist_ok=True)
-    kaggle.api.dataset_download_files(handle, path=str(folder), unzip=True, quiet=False)
-    return folder
+    kaggle.api.dataset_download_files(handle, path=str(folder), unzip=False, quiet=False)
+    archive = folder / f"{handle.split('/')[1]}.zip"
+    photos = unzip(archive, folder)  # the client's own way would leave half of them after a kill
+    archive.unlink()
+    return photos
 
 
 def kaggle_token() -> str:

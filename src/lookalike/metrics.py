@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 
 from lookalike.rankings import Ranking
+from lookalike.search import checked_k
 
 
 def precision_at_k(ranking: Ranking, k: int) -> np.ndarray:
@@ -54,9 +57,10 @@ def ndcg_at_k(ranking: Ranking, k: int) -> np.ndarray:
     Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", 2002; with this discount Burges
     and others, "Learning to Rank using Gradient Descent", ICML 2005.
     """
+    relevant = first_results(ranking, k)
     weights = 1 / np.log2(np.arange(2, k + 2))
     best = np.append(0, np.cumsum(weights))[np.minimum(ranking.n_relevant, k)]
-    return _share(first_results(ranking, k) @ weights, best)
+    return _share(relevant @ weights, best)
 
 
 def reciprocal_rank_at_k(ranking: Ranking, k: int) -> np.ndarray:
@@ -117,7 +121,7 @@ def chance_at_k(ranking: Ranking, k: int) -> np.ndarray:
 
     Where the gallery has fewer than k images, guessing misses the rest as any ranking does.
     """
-    return ranking.n_relevant / np.maximum(ranking.n_gallery, k)
+    return ranking.n_relevant / np.maximum(ranking.n_gallery, checked_k(k, 1, k))
 
 
 def check_same_queries(ranking: Ranking, other: Ranking) -> None:
@@ -129,8 +133,10 @@ def check_same_queries(ranking: Ranking, other: Ranking) -> None:
 
 def first_results(ranking: Ranking, k: int) -> np.ndarray:
     """Which of the first k results are relevant: bool [q, k]; ValueError if fewer were computed."""
-    if not 1 <= k <= ranking.relevant.shape[1]:
-        raise ValueError(f"k must be between 1 and {ranking.relevant.shape[1]}, the number of ranks computed, not {k}.")
+    if not (isinstance(k, Integral) and 1 <= k <= ranking.relevant.shape[1]):
+        raise ValueError(
+            f"k must be between 1 and {ranking.relevant.shape[1]}, the number of ranks computed, not {k!r}."
+        )
     return ranking.relevant[:, :k]
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lookalike.gallery import as_float32
+from lookalike.search import checked_k
 from lookalike.similarity import top_k
 
 LEFT_OUT = ("product", "image", "nothing")
@@ -78,8 +80,8 @@ def rank(
     Raises
     ------
     ValueError
-        If only one split is given, one of them is empty, no image has a value in `by`, a column is missing, or an
-        option is unknown.
+        If only one split is given, one of them is empty, no image has a value in `by`, a column is missing, an option
+        is unknown, or a vector holds NaN or infinity (its row is named).
     """
     asked = vectors if asked is None else asked
     if not len(vectors) == len(catalog) == len(asked):
@@ -105,10 +107,14 @@ def rank(
             f"Nothing to rank: {len(queries)} queries (split {query_split}) and {len(gallery)} gallery images "
             f"(split {gallery_split}) have a value in column {by!r}" + (f" and in {within!r}." if within else ".")
         )
+    for source, rows in ((vectors, gallery), (asked, queries)):
+        bad = rows[~np.isfinite(as_float32(source[rows])).all(axis=1)]
+        if len(bad):
+            raise ValueError(f"The vector in row {bad[0]} holds NaN or infinity; compute it again.")
     values, products = pd.factorize(catalog[by])[0], pd.factorize(catalog["product_id"])[0]
     groups = np.zeros(len(catalog), int) if within is None else pd.factorize(catalog[within])[0]
     own = {"product": products, "image": np.arange(len(catalog)), "nothing": None}[leave_out]
-    shape = len(queries), k
+    shape = len(queries), checked_k(k, len(queries), len(gallery))
     results, scores = np.full(shape, -1), np.empty(shape, np.float32)
     n_relevant, n_gallery = np.empty(len(queries), int), np.empty(len(queries), int)
     for group in np.unique(groups[queries]):

@@ -25,20 +25,31 @@ def save_model(model: keras.Model, file: str | Path, card: dict) -> None:
         bare.save(Path(scratch, file.name))
         card = {**card, "fingerprint": encoder_fingerprint(model), "input": list(model.input_shape[1:]), **versions}
         Path(scratch, "card.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(Path(scratch, "card.json"), _next_card(file))
         os.replace(Path(scratch, file.name), file)
-        os.replace(Path(scratch, "card.json"), file.with_suffix(".json"))
+        os.replace(_next_card(file), file.with_suffix(".json"))
+
+
+def _next_card(file: Path) -> Path:
+    """Where the card of a model waits until the model is there; a kill between the two leaves it there."""
+    return file.with_name(f".{file.stem}.json")
 
 
 def load_model(file: str | Path, *, after: str = "02_transfer_learning.ipynb") -> tuple[keras.Model, dict]:
     """Read a model and its card, in Keras' safe mode; FileNotFoundError names the notebook that writes them."""
     file = Path(file)
-    if not file.is_file() or not file.with_suffix(".json").is_file():
+    cards = [card for card in (file.with_suffix(".json"), _next_card(file)) if card.is_file()]
+    if not file.is_file() or not cards:
         raise FileNotFoundError(f"No model with its card at {file}. Run {after} first.")
-    card = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-    model = keras.models.load_model(file, safe_mode=True)
-    if encoder_fingerprint(model) != card["fingerprint"]:
-        raise ValueError(f"{file} and its card do not belong together. Run {after} again.")
-    return model, card
+    try:
+        model = keras.models.load_model(file, safe_mode=True)
+    except Exception as error:  # Keras raises all kinds
+        raise ValueError(f"{file} does not open in safe mode. Run {after} again. Keras says: {error}") from None
+    fingerprint = encoder_fingerprint(model)
+    for card in (json.loads(card.read_text(encoding="utf-8")) for card in cards):
+        if card["fingerprint"] == fingerprint:
+            return model, card
+    raise ValueError(f"{file} and its card do not belong together. Run {after} again.")
 
 
 def open_encoder(folder: str | Path, catalogue: str, backbone: str = "auto", **options) -> tuple[keras.Model, Choice]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +15,8 @@ QUERY_BLOCK, GALLERY_BLOCK, NUMBERS = 256, 1 << 16, 1 << 24  # rows at a time, a
 SCORES, PAIRS = 1 << 18, 1 << 18  # scores in a block; pairs that wait before they are scored exactly
 WIDTH = 32  # gallery rows that share one maximum
 MANY = 32  # queries from which on TensorFlow multiplies
-ROUNDING, LARGEST = np.finfo(np.float32).eps, 1e37
+ROUNDING, LARGEST, MOST = np.finfo(np.float32).eps, 1e37, np.finfo(np.float32).max
+FILLED = 1 << 27  # places of an answer that may be filled up with -1
 
 
 def top_k(
@@ -52,11 +54,10 @@ def top_k(
     Raises
     ------
     ValueError
-        If shapes do not fit, k < 1, the metric is unknown, or a row holds NaN or infinity (it is named).
+        If shapes do not fit, the metric is unknown, a row holds NaN or infinity (it is named), or k is no whole number,
+        below 1, or so far beyond the gallery that the answer would be mostly -1, by the gigabyte.
     """
     gallery = gallery if isinstance(gallery, Gallery) else Gallery(gallery, metric)
-    if k < 1:
-        raise ValueError(f"k must be at least 1, not {k}.")
     if gallery.metric != metric:
         raise ValueError(f"The gallery was made for {gallery.metric}; make another for {metric}.")
     queries = np.atleast_2d(np.asarray(queries))
@@ -68,14 +69,28 @@ def top_k(
         raise ValueError(f"exclude has {len(exclude)} entries for {len(queries)} queries; it needs one for each.")
     if any(np.size(rows) and np.asarray(rows).dtype.kind not in "iu" for rows in (() if exclude is None else exclude)):
         raise ValueError("exclude must hold the numbers of rows, not a mask or fractions; np.flatnonzero makes them.")
+    k = checked_k(k, len(queries), len(gallery.vectors))
+    there = slice(max(1, min(k, len(gallery.vectors))))
     indices = np.full((len(queries), k), -1, np.int64)
     scores = np.full((len(queries), k), WORST[metric], np.float32)
     for start in range(0, len(queries), QUERY_BLOCK):
         rows = slice(start, start + QUERY_BLOCK)
         block = as_float32(queries[rows])
         lengths = vector_lengths(block, "query", start)
-        _search(block, lengths, gallery, [] if exclude is None else exclude[rows], indices[rows], scores[rows])
+        left_out = [] if exclude is None else exclude[rows]
+        _search(block, lengths, gallery, left_out, indices[rows, there], scores[rows, there])
     return indices, scores
+
+
+def checked_k(k: int, n_queries: int = 1, n_rows: int = 0) -> int:
+    """How many neighbours are wanted, as an int; refused as `top_k` says."""
+    if not isinstance(k, Integral) or isinstance(k, bool):
+        raise ValueError(f"k must be a whole number, not {k!r}.")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}.")
+    if k > n_rows and int(k) * n_queries > FILLED:
+        raise ValueError(f"k = {k} for {n_queries} queries is an answer beyond what there is; ask for fewer.")
+    return int(k)
 
 
 class _Scorer:
@@ -96,7 +111,9 @@ class _Scorer:
         # Numbers below SMALLEST may count as 0: TensorFlow makes them so.
         self.doubt = self.terms * (ROUNDING * apart * (1 if self.cosine else self.shrink) + SMALLEST)
         # Distances that float32 cannot tell apart are ties: of a far query, more than the product can have mixed up.
-        self.ties = 0 if self.cosine else ROUNDING * apart**2 * self.shrink
+        # So are those that it cannot hold.
+        ties = np.where(apart + 2 * longest > MOST, 1e300, ROUNDING * apart**2 * self.shrink)
+        self.ties = 0 if self.cosine else ties
         self.queries = np.ascontiguousarray((moved * self.shrink).T, np.float32)
 
     def __call__(self, rows: slice, block: np.ndarray, values: np.ndarray, width: int) -> np.ndarray:
@@ -198,6 +215,7 @@ def exact_scores(queries: np.ndarray, vectors: np.ndarray, metric: str) -> np.nd
     """Scores in float64, pair by pair; each is summed in the same order, so that equal vectors score equally."""
     queries, vectors = queries.astype(np.float64), vectors.astype(np.float64)
     if metric == "euclidean":
-        return np.sqrt(((vectors - queries) ** 2).sum(axis=1))
+        distances = np.sqrt(((vectors - queries) ** 2).sum(axis=1))
+        return np.minimum(distances, MOST)  # infinite is what is not there
     lengths = np.sqrt((vectors**2).sum(axis=1) * (queries**2).sum(axis=1))
     return np.clip((vectors * queries).sum(axis=1) / np.where(lengths == 0, 1, lengths), -1, 1)

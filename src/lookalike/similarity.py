@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterable, Mapping
+from numbers import Integral
+from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 from lookalike.embeddings import embed_images
 from lookalike.explanations import explain
 from lookalike.gallery import METRICS, Gallery
-from lookalike.search import top_k
+from lookalike.search import checked_k, top_k
 from lookalike.stores import EmbeddingStore, check_encoder
 
 __all__ = ["METRICS", "Gallery", "explain", "recommend", "recommend_all", "top_k"]
@@ -21,6 +22,7 @@ __all__ = ["METRICS", "Gallery", "explain", "recommend", "recommend_all", "top_k
 Query = str | os.PathLike | np.ndarray
 EXPONENT = 3  # of the similarities that weigh the results in query expansion
 POOL = 10  # times k: how many candidates `diversity` chooses from
+_GALLERIES: WeakKeyDictionary[EmbeddingStore, dict[str, Gallery]] = WeakKeyDictionary()
 
 
 def recommend(
@@ -78,8 +80,12 @@ def recommend(
     """
     if not 0 <= diversity <= 1:
         raise ValueError(f"diversity must be between 0 and 1, not {diversity}.")
-    if expand < 0:
-        raise ValueError(f"expand must be 0 or more, not {expand}.")
+    if not isinstance(expand, Integral) or expand < 0:
+        raise ValueError(f"expand must be a whole number, 0 or more, not {expand!r}.")
+    if not np.isfinite(dislike_weight):
+        raise ValueError(f"dislike_weight must be a number, not {dislike_weight}.")
+    most = len(store.vectors)
+    k, expand = min(checked_k(k, 1, k), most), min(int(expand), most)
     liked, disliked = _listed(query), _listed(disliked)
     if not liked:
         raise ValueError("Nothing is liked: give at least one image_id, photo or vector as query.")
@@ -99,7 +105,7 @@ def recommend(
         near = _directions(np.asarray(store.vectors[indices[0][found]]), metric)
         vector = (_directions(vector[None], metric)[0] + weights @ near) / (1 + weights.sum())
     left_out = np.concatenate([own, np.flatnonzero(~_matching(store.catalog, where or {}))])
-    wanted = POOL * k if diversity else k
+    wanted = min(POOL * k, most) if diversity else k
     indices, scores = top_k(vector, gallery, wanted, metric=metric, exclude=[left_out])
     indices, scores = indices[0][indices[0] >= 0], scores[0][indices[0] >= 0]
     if diversity:
@@ -123,6 +129,7 @@ def recommend_all(store: EmbeddingStore, k: int = 5, *, metric: str = "cosine") 
     catalog = store.catalog
     same_product = catalog.groupby("product_id").indices
     exclude = [same_product[product] for product in catalog["product_id"]]
+    k = min(checked_k(k, 1, k), len(store.vectors))
     indices, scores = top_k(store.vectors, _gallery(store, metric), k, metric=metric, exclude=exclude)
     query, place = np.nonzero(indices >= 0)
     found = catalog.iloc[indices[query, place]]
@@ -136,10 +143,12 @@ def recommend_all(store: EmbeddingStore, k: int = 5, *, metric: str = "cosine") 
     return pd.DataFrame(columns)
 
 
-@functools.lru_cache(maxsize=4)
 def _gallery(store: EmbeddingStore, metric: str) -> Gallery:
-    """The vectors of an open store, measured once."""
-    return Gallery(store.vectors, metric)
+    """The vectors of an open store, measured once, and let go with it."""
+    measured = _GALLERIES.setdefault(store, {})
+    if metric not in measured:
+        measured[metric] = Gallery(store.vectors, metric)
+    return measured[metric]
 
 
 def _listed(queries: Query | Iterable[Query]) -> list[Query]:
@@ -178,9 +187,10 @@ def _find(store: EmbeddingStore, query: Query, encoder: keras.Model | None) -> t
 
 def _directions(vectors: np.ndarray, metric: str) -> np.ndarray:
     """Vectors of length 1 where only directions count, a zero vector as it is; else unchanged."""
+    vectors = vectors.astype(np.float64)  # in which sums of large numbers stay finite
     if metric != "cosine":
         return vectors
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)
 
 

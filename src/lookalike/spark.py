@@ -22,8 +22,8 @@ from lookalike import pooling  # noqa: F401, registers a layer that encoders hol
 from lookalike.embeddings import known_vectors, prepare_store, publish_store
 from lookalike.engines import compile_encoder
 from lookalike.images import ImageError, content_hash, fitted
-from lookalike.stores import PARTS, EmbeddingStore, partial_folder, read_parts, write_part
-from lookalike.workspace import parallel_map, progress, quiet_stderr
+from lookalike.stores import PARTS, EmbeddingStore, partial_folder, read_parts, store_folder, write_part
+from lookalike.workspace import parallel_map, progress, quiet_stderr, sole_writer
 
 UNREADABLE = "Lookalike cannot read "
 warnings.filterwarnings("ignore", category=FutureWarning, module="pyspark")  # of a pandas newer than it knows
@@ -114,39 +114,40 @@ def embed_with_spark(
     for name, number in (("batch_size", batch_size), ("partitions", partitions)):
         if number is not None and number < 1:
             raise ValueError(f"{name} must be at least 1, not {number}.")
-    folder, recipe = prepare_store(encoder, catalog, folder, fit=fit)
-    recipe |= {"precision": "float32", "engine": "tensorflow"}  # what `embed_catalog` does if not told otherwise
-    partitions = partitions or max(8 * spark.sparkContext.defaultParallelism, len(catalog) // 5000)
-    divide = functools.partial(_divided, spark, partitions=partitions, batch_size=batch_size)
-    hashes = _hash(spark, *divide(list(enumerate(catalog["path"])), "row: long, path: string"))
-    known, places = known_vectors(folder, recipe), {}
-    for row, (key, image_id) in enumerate(zip(hashes, catalog["image_id"], strict=True)):
-        places.setdefault(key, []).append((row, image_id))
-    paths = dict(zip(hashes, catalog["path"], strict=True))
-    missing = [(key, paths[key], places[key]) for key in places if key not in known]
-    parts = partial_folder(folder) / PARTS
-    shutil.rmtree(parts, ignore_errors=True)  # of a run that was killed
-    try:
-        if missing:
-            kinds = "content_hash: string, path: string, places: array<struct<row: long, image_id: string>>"
-            _embed(spark, *divide(missing, kinds), parts, encoder, recipe, batch_size)
-        if reused := [(*place, key, known[key]) for key in places if key in known for place in places[key]]:
-            write_part(reused, parts / "part-known.parquet")
-        files = sorted(parts.glob("part-*.parquet"))
-        read_parts(files, len(catalog), recipe["dim"])  # all are there, once, or the old store stays
+    with sole_writer(store_folder(folder)):
+        folder, recipe = prepare_store(encoder, catalog, folder, fit=fit)
+        recipe |= {"precision": "float32", "engine": "tensorflow"}  # what `embed_catalog` does if not told otherwise
+        partitions = partitions or max(8 * spark.sparkContext.defaultParallelism, len(catalog) // 5000)
+        divide = functools.partial(_divided, spark, partitions=partitions, batch_size=batch_size)
+        hashes = _hash(spark, *divide(list(enumerate(catalog["path"])), "row: long, path: string"))
+        known, places = known_vectors(folder, recipe), {}
+        for row, (key, image_id) in enumerate(zip(hashes, catalog["image_id"], strict=True)):
+            places.setdefault(key, []).append((row, image_id))
+        paths = dict(zip(hashes, catalog["path"], strict=True))
+        missing = [(key, paths[key], places[key]) for key in places if key not in known]
+        parts = partial_folder(folder) / PARTS
+        shutil.rmtree(parts, ignore_errors=True)  # of a run that was killed
+        try:
+            if missing:
+                kinds = "content_hash: string, path: string, places: array<struct<row: long, image_id: string>>"
+                _embed(spark, *divide(missing, kinds), parts, encoder, recipe, batch_size)
+            if reused := [(*place, key, known[key]) for key in places if key in known for place in places[key]]:
+                write_part(reused, parts / "part-known.parquet")
+            files = sorted(parts.glob("part-*.parquet"))
+            read_parts(files, len(catalog), recipe["dim"])  # all are there, once, or the old store stays
 
-        def move(fresh: Path) -> list[str]:
-            (fresh / PARTS).mkdir()
-            for file in files:
-                os.replace(file, fresh / PARTS / file.name)
-            return [f"{PARTS}/{file.name}" for file in files]
+            def move(fresh: Path) -> list[str]:
+                (fresh / PARTS).mkdir()
+                for file in files:
+                    os.replace(file, fresh / PARTS / file.name)
+                return [f"{PARTS}/{file.name}" for file in files]
 
-        named = {"encoder": encoder.name, **recipe}
-        return publish_store(folder, named, catalog, hashes, move, pyspark=spark.version)
-    finally:
-        shutil.rmtree(parts, ignore_errors=True)
-        with suppress(OSError):  # an `embed_catalog` that was interrupted goes on from what else is there
-            parts.parent.rmdir()
+            named = {"encoder": encoder.name, **recipe}
+            return publish_store(folder, named, catalog, hashes, move, pyspark=spark.version)
+        finally:
+            shutil.rmtree(parts, ignore_errors=True)
+            with suppress(OSError):  # an `embed_catalog` that was interrupted goes on from what else is there
+                parts.parent.rmdir()
 
 
 def _divided(spark, rows: list[tuple], kinds: str, *, partitions: int, batch_size: int) -> tuple:

@@ -84,8 +84,10 @@ def train(
     Raises
     ------
     ValueError
-        If there are too few photos or labels to learn from, or the classifier has another number of labels.
+        If there are too few photos or labels to learn from, the classifier has others, or `class_weight` is unknown.
     """
+    if class_weight not in (None, "auto", "balanced"):
+        raise ValueError(f"class_weight is 'auto', 'balanced' or None, not {class_weight!r}.")
     labels = label_names(catalog)
     rows = {split: catalog[(catalog["split"] == split) & catalog["label"].isin(labels)] for split in SIDES}
     _check(classifier, rows["train"], labels)
@@ -193,11 +195,10 @@ class _State(keras.callbacks.Callback):
     def __init__(self, folder: Path, identity: str, patience: int):
         super().__init__()
         folder.mkdir(parents=True, exist_ok=True)
-        for left in (*folder.glob(f"{SCRATCH}*"), *folder.glob(".*.partial")):  # by a run that was killed
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for left in folder.glob(f"{SCRATCH}*"):  # by a run that was killed
+            shutil.rmtree(left)
         self.file, self.identity, self.patience = folder / "state.npz", identity, patience
-        self.history: list[dict] = []
-        self.best: list[np.ndarray] = []
+        self.history, self.best = [], []
 
     def restore(self, model: keras.Model) -> int:
         """Take up what an earlier run of the same training left; tell how many epochs it has done."""
@@ -227,9 +228,8 @@ class _State(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = round(time.monotonic() - self.start, 3)
-        self.history.append(
-            {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}, "seconds": seconds}
-        )
+        measured = {name: float(value) for name, value in logs.items()}
+        self.history.append({"epoch": epoch + 1, **measured, "seconds": seconds})
         if self._waited() == 0:
             self.best = self.model.get_weights()
         arrays = {f"variable-{number}": variable.numpy() for number, variable in enumerate(self.variables)}

@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import re
 from collections.abc import Callable
 from typing import TypeVar
 
 from PIL import Image
 
-from lookalike.images import FORMATS, ImageError
+from lookalike.images import FORMATS, ImageError, endless
 
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 40_000_000
@@ -19,8 +18,6 @@ MAX_GIF = 1_000_000  # of a larger one the comments alone may take minutes to re
 BOMB = 250  # pixels a byte, from which on a picture that is too large was made to be; flat PNGs reach 1,000, photos 20
 ALLOWED = tuple(name for name in FORMATS if name != "ICO")  # an icon may hold a picture larger than it says
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # the pages of a TIFF and the previews in an MPO are no animation
-MAX_PASSES, MAX_PARTS = 100, 2_000  # of a JPEG; libtiff allows as many passes, and photos have ten
-MARKER, END, PASS = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])"), b"\xd9", b"\xda"
 
 Answer = TypeVar("Answer")
 
@@ -67,7 +64,7 @@ def check_upload(data: bytes) -> None:
     refuse_large(len(data))
     if not data:
         raise UploadError("This file is empty. Choose another.")
-    if data.startswith(b"\xff\xd8") and _endless(data):
+    if data.startswith(b"\xff\xd8") and endless(data):
         raise UploadError(DAMAGED)
     if data.startswith(b"GIF8") and len(data) > MAX_GIF:
         told = f"This GIF has {len(data):,} bytes; at most {MAX_GIF:,} are read, since large ones are animations."
@@ -97,18 +94,6 @@ def check_upload(data: bytes) -> None:
         )
     if animated:
         raise UploadError("This is an animation. Save one of its pictures, and send that.")
-
-
-def _endless(data: bytes) -> bool:
-    """Whether a JPEG has more passes, or parts, than any camera writes: each pass goes through all pixels again."""
-    place, n_parts, n_passes = 2, 0, 0
-    while (found := MARKER.search(data, place)) and found[1] != END:
-        place, n_parts, n_passes = found.end(), n_parts + 1, n_passes + (found[1] == PASS)
-        if n_parts > MAX_PARTS or n_passes > MAX_PASSES:
-            return True
-        if found[1] not in b"\x01\xd8":  # which have no length
-            place += int.from_bytes(data[place : place + 2], "big")
-    return False
 
 
 DAMAGED = "This photo is damaged: it cannot be read to its end. Save or copy it anew, or choose another."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,9 @@ def feature_views(lower: keras.Model, take: Take, count: int, views: int, file: 
     shape = (views, count, *lower.output_shape[1:])
     large = 2 * np.prod(shape, dtype=float) > IN_MEMORY
     store = np.lib.format.open_memmap(file, "w+", np.float16, shape) if large else np.empty(shape, np.float16)
+    if large and hasattr(os, "posix_fallocate"):  # else a disk that becomes full kills the process that writes to a map
+        with open(file, "r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, store.offset + store.nbytes)
     compute = tf.function(lambda pixels: lower(tf.cast(pixels, tf.float32), training=False), reduce_retracing=True)
     with progress(total=views * count, description="Computing the frozen half", unit="views") as bar:
         for start in range(0, count, 64):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import hashlib
 import importlib.util
 import os
@@ -9,16 +11,21 @@ import platform
 import re
 import shlex
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import psutil
+from filelock import FileLock, Timeout
 from tqdm import tqdm
+
+ADVICE = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "What was computed is kept: free some space")
+ADVICE |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Choose a folder that you may write to")
 
 
 @dataclass(frozen=True)
@@ -27,17 +34,9 @@ class Workspace:
 
     root: Path
 
-    @property
-    def data(self) -> Path:
-        return self.root / "data"
-
-    @property
-    def embeddings(self) -> Path:
-        return self.root / "embeddings"
-
-    @property
-    def models(self) -> Path:
-        return self.root / "models"
+    data = property(lambda self: self.root / "data")
+    embeddings = property(lambda self: self.root / "embeddings")
+    models = property(lambda self: self.root / "models")
 
     @property
     def downloads(self) -> Path:
@@ -95,9 +94,7 @@ def open_workspace(root: str | Path = "") -> Workspace:
     if chosen.parent.is_dir() and not chosen.exists():
         chosen.mkdir()
     if not chosen.is_dir():
-        raise FileNotFoundError(
-            f"No folder at {chosen}. Make it first; on Colab, mount Drive before naming a folder on it."
-        )
+        raise FileNotFoundError(f"No folder at {chosen}. Make it first; on Colab, mount Drive before that.")
     workspace = Workspace(chosen)
     for folder in (workspace.data, workspace.embeddings, workspace.models):
         folder.mkdir(exist_ok=True)
@@ -133,17 +130,11 @@ def describe_machine() -> str:
 
 
 def require(*packages: str) -> None:
-    """Refuse to begin, with an `ImportError` that has the line which installs them, if packages are missing.
-
-    They are given as for pip, e.g. "onnx<1.23"; whether a version is right is not asked.
-    """
+    """If packages, named as for pip, are missing, raise an `ImportError` that has the line which installs them."""
     modules = {"faiss-cpu": "faiss"}  # else the package's name tells
     names = {package: re.match(r"[\w-]+", package)[0] for package in packages}
-    missing = [
-        package
-        for package, name in names.items()
-        if importlib.util.find_spec(modules.get(name, name.replace("-", "_"))) is None
-    ]
+    find = importlib.util.find_spec
+    missing = [one for one, name in names.items() if find(modules.get(name, name.replace("-", "_"))) is None]
     if missing:
         line = f"pip install {' '.join(map(shlex.quote, missing))}"
         raise ImportError(f"{' and '.join(names[package] for package in missing)} not installed; run: {line}")
@@ -176,27 +167,23 @@ def progress(
     )
 
 
-def parallel_map(
-    function: Callable, items: Iterable, *, workers: int | None = None, ahead: int | None = None
-) -> Iterator:
+def parallel_map(function: Callable, items: Iterable, *, workers: int = 0, ahead: int = 0) -> Iterator:
     """Apply `function` to `items` in threads; results come in order, with a bounded number under way.
 
     Unlike `Executor.map`, it never holds more than `ahead` items, or four a worker, so a million files cost no memory.
     """
     workers = workers or min(32, 2 * (os.cpu_count() or 1))
-    ahead = ahead or 4 * workers
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque = deque()
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) >= ahead:
+                if len(waiting) >= (ahead or 4 * workers):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            for future in waiting:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)
 
 
 def file_hash(path: str | Path) -> str:
@@ -210,14 +197,54 @@ def file_hash(path: str | Path) -> str:
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; on success it is renamed to `path`, on failure it is removed.
-
-    So a reader never meets half a file, and a failed write leaves the previous file as it was.
-    """
+    """Give a temporary name beside `path`; on success it is renamed to `path`, on failure it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    _clear(path.parent)
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.partial")
     try:
         yield aside
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@functools.cache
+def _clear(folder: Path) -> None:
+    """Remove what killed processes have left; once, as it takes a while to list a folder of a million photos."""
+    for left in folder.glob(".*.partial"):
+        writer = re.search(r"\.(\d+)-\d+\.partial$", left.name)
+        if writer and not psutil.pid_exists(int(writer[1])):
+            with suppress(OSError):  # somebody else's, or a folder of such a name
+                left.unlink()
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Let one process at a time write `path`; another waits, and says so. What a killed one has locked is free.
+
+    A file system without locks lets all in. A full disk or a folder of others is an `OSError` that says what to do.
+    """
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            print(f"Another process writes {path}; waiting for it to remove {lock.lock_file} ...", flush=True)
+            lock.acquire()
+        except (NotImplementedError, OSError) as error:
+            if getattr(error, "errno", None) in ADVICE:
+                raise
+            Path(lock.lock_file).unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in ADVICE:
+            raise
+        raise OSError(
+            error.errno, f"{error.strerror}; {path} is as before. {ADVICE[error.errno]}; run again."
+        ) from error
+    finally:
+        if lock.is_locked:
+            with suppress(OSError):  # while held: who waits for a file that was removed notices it, and takes the next
+                os.unlink(lock.lock_file)
+        lock.release()

@@ -87,7 +87,11 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("paths", WAYS.values(), ids=WAYS)
+def ways():
+    return [pytest.param(paths, id=way, marks=pytest.mark.soak if paths[1:] else ()) for way, paths in WAYS.items()]
+
+
+@pytest.mark.parametrize("paths", ways())
 def test_notebooks_run_on_colab_with_their_photos_and_results_on_drive(paths, colab):
     for path in paths:
         skip_without_engines(path.stem)

@@ -69,7 +69,10 @@ def test_committed_notebook_is_rendered_whole_and_tells_nothing_of_the_machine(p
     assert path.stat().st_size < 1_500_000
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["by label", "flat"])
+FLAT = pytest.param(False, id="flat", marks=pytest.mark.soak)
+
+
+@pytest.fixture(scope="module", params=[pytest.param(True, id="by label"), FLAT])
 def series(request, photos, tmp_path_factory):
     """All notebooks in order, in their quick form, on one folder; each reads what the one before wrote."""
     home = tmp_path_factory.mktemp("home")
@@ -154,6 +157,7 @@ def run_beyond(series, name, *settings):
     return text_of(notebook), home
 
 
+@pytest.mark.soak
 @LABELLED
 def test_an_encoder_leaves_the_notebook_and_stays_the_same(series):
     text, home = run_beyond(series, "09_export")
@@ -162,6 +166,7 @@ def test_an_encoder_leaves_the_notebook_and_stays_the_same(series):
     assert "photos get the same name" in text
 
 
+@pytest.mark.soak
 @LABELLED
 def test_search_and_embedding_leave_the_machine(series):
     text, home = run_beyond(series, "10_scaling_out", "--set", "largest=2000")
@@ -275,7 +280,7 @@ def test_the_data_notebook_reports_copies_and_small_images_and_keeps_copies_on_o
     assert rejected.to_numpy().tolist() == [["test/cup/dot.png", "smaller than 20 pixels"]]
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_quickstart_runs_on_next_to_nothing(count, tmp_path):
     for number in range(count):
         write_photo(tmp_path / "a few $ photos" / f"cup {number}" / "a.png", number)

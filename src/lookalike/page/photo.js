@@ -80,6 +80,8 @@ element.addEventListener('change', (event) => {
   event.target.value = '';  // so that the same file can be chosen again
 });
 
+element.addEventListener('take', (event) => give(event.detail));
+
 // Another photo is there, and the picture of the camera is hidden: it must not go on filming.
 watch('value', () => {
   stop();
