@@ -60,7 +60,7 @@ test: lint ## lint, unit tests, notebook tests, and tests in a browser where Chr
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 soak: setup ## the tests that take long: 20 kills, 5,000 damaged photos, 20 rounds in one process, every notebook as on Colab
-	@$(BIN)/python -m pytest -m soak $(PYTEST)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m soak $(PYTEST)
 
 audit: setup ## known vulnerabilities of the versions in constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit]'

@@ -67,7 +67,7 @@ def watched(folder, watcher):
 
 
 # A child imports TensorFlow once and then does what it is told, a line a job. It can be told to be slow, and to kill
-# itself, as kill -9 does, before the so-maniest step that it takes with the files of the store.
+# itself, as kill -9 does, before a given one of the steps that it takes with the files of the store.
 CHILD = f"""
 import json, os, signal, sys, time
 from contextlib import contextmanager
