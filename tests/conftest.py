@@ -38,6 +38,11 @@ def skip_without_engines(notebook):
         pytest.skip("Spark needs Java, which is not installed")
 
 
+def quick(names, *chosen):
+    """Values of a parameter: those that are chosen in every run, the others in `make soak`."""
+    return [name if name in chosen else pytest.param(name, marks=pytest.mark.soak) for name in names]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 
+from conftest import quick
 from lookalike import backbones
 from lookalike.backbones import (
     BACKBONES,
@@ -264,7 +265,7 @@ def same_weights(weights, expected):
     return {id(weight) for weight in weights} == {id(weight) for weight in expected}
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", quick(BACKBONES, "VGG16Slim", "MobileNetV2"))
 def test_two_halves_are_the_whole_and_what_the_upper_one_learns_the_whole_knows(name, tmp_path):
     options = {"alpha": 0.35} if name == "MobileNetV2" else {}
     classifier = build_classifier(build_encoder(name, weights=None, image_size=64, **options), 3, dim=16)

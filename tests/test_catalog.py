@@ -1075,6 +1075,7 @@ def photos_of(catalog):
     return Counter((content_hash(path), row["label"], row["split"]) for path, row in rows)
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not CLOTHING.is_dir(), reason="the clothing photos are not beside the project")
 def test_the_clothing_reads_alike_in_four_layouts(tmp_path):
     catalog, rejected = load_catalog("folder", CLOTHING)

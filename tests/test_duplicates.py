@@ -211,6 +211,7 @@ def test_blank_files_are_copies_where_they_are_the_same_file(tmp_path):
     assert set(found["step"]) == {"content"}
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not CLOTHING.is_dir(), reason="the clothing photos are not beside the project")
 def test_one_photo_in_two_folders_of_the_clothing_is_found():
     catalog, _ = load_catalog("folder", CLOTHING)

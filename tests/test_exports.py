@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import EXTRAS, MOBILENET, skip_without
+from conftest import EXTRAS, MOBILENET, quick, skip_without
 from lookalike.backbones import build_classifier, build_encoder, inner_backbone
 from lookalike.catalog import load_catalog
 from lookalike.evaluation import compare
@@ -76,13 +76,17 @@ def normalize_as_trained(encoder, pixels):
         layer.trainable = False
 
 
-BIG = {"VGG16Slim": {"image_size": 128}, "MobileNetV2": {"alpha": 0.35, "weights": None, "image_size": 64}}
+BIG = {
+    "VGG16Slim": {"image_size": 128},
+    "MobileNetV2": {"alpha": 0.35, "weights": None, "image_size": 64},
+    "ResNet50": {"weights": None, "image_size": 32},
+}
 
 
-@pytest.fixture(scope="module", params=[*BIG, pytest.param("ResNet50", marks=pytest.mark.soak)])
+@pytest.fixture(scope="module", params=quick(BIG, "VGG16Slim"))
 def network(request, sample):
     """An encoder, all photos of the sample in its size, and what Keras makes of them."""
-    options = dict(BIG.get(request.param, {"weights": None, "image_size": 32}))
+    options = dict(BIG[request.param])
     if request.param == "MobileNetV2" and MOBILENET.is_file():
         options |= {"weights": MOBILENET, "image_size": 96}
     encoder = build_encoder(request.param, **options)

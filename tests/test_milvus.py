@@ -166,6 +166,7 @@ print([process for process in (subprocess.Popen([sys.argv[1]], **start).wait() f
 """
 
 
+@pytest.mark.soak
 def test_other_processes_can_be_started_beside_it():
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
     command = [sys.executable, "-c", FORKING, shutil.which("true")]

@@ -45,6 +45,7 @@ def test_the_relation_of_equal_features_costs_nothing_and_of_others_something(sc
     assert float(script.relation_loss(other, target, sharpness)) > 0.1
 
 
+@pytest.mark.soak
 def test_drawn_pictures_move_the_classifier_nowhere(script, photos):
     """Their labels are all zero: they must not push on it, or nothing else learns beside them."""
     pictures, labels, _ = script.load_pictures(photos / "photos", [photos / "drawn"])
@@ -84,6 +85,7 @@ def test_equalised_features_vary_equally_and_keep_their_order(script, photos):
     np.testing.assert_allclose(after[:, alive], before[:, alive] / before[:, alive].std(axis=0), rtol=1e-3)
 
 
+@pytest.mark.soak
 def test_a_short_run_ends_in_weights_that_the_encoder_loads(script, photos, monkeypatch, capsys):
     monkeypatch.setattr(script, "BATCH", 8)
     monkeypatch.setattr(script, "SIZES", ((1, 64),))

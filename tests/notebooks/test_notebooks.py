@@ -14,7 +14,7 @@ import pandas as pd
 import papermill
 import pytest
 
-from conftest import EXTRAS, PROJECT, skip_without_engines, write_photo
+from conftest import EXTRAS, PROJECT, quick, skip_without_engines, write_photo
 from lookalike.catalog import read_catalog
 from lookalike.exports import FORMATS
 from lookalike.saving import load_model
@@ -178,7 +178,7 @@ def test_search_and_embedding_leave_the_machine(series):
     assert open_store(sparks).vectors == pytest.approx(np.array(ours.vectors), abs=1e-5)
 
 
-@pytest.mark.parametrize("name", EXTRAS)
+@pytest.mark.parametrize("name", quick(EXTRAS, "10_scaling_out"))
 def test_without_the_engines_a_notebook_tells_at_once_how_to_install_them(name, photos, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "from importlib.machinery import PathFinder\n"
