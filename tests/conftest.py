@@ -4,7 +4,10 @@ import gc
 import importlib.util
 import os
 import shutil
+import subprocess
+import sys
 import tracemalloc
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +44,31 @@ def skip_without_engines(notebook):
 def quick(names, *chosen):
     """Values of a parameter: those that are chosen in every run, the others in `make soak`."""
     return [name if name in chosen else pytest.param(name, marks=pytest.mark.soak) for name in names]
+
+
+@contextmanager
+def small_disk(folder, size):
+    """A disk of so many bytes, mounted at a folder."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if sys.platform != "linux" or os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk, on Linux and outside of most containers")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextmanager
+def closable(folder):
+    """A new folder, and what closes it to all that would write; for root, whom modes do not stop, it is a disk."""
+    if os.geteuid():
+        folder.mkdir()
+        yield folder, lambda: folder.chmod(0o555)
+        folder.chmod(0o755)
+    else:
+        with small_disk(folder, "1m"):
+            yield folder, lambda: subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
 
 
 @pytest.hookimpl(wrapper=True)

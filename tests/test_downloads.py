@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from conftest import closable, small_disk
 from lookalike import downloads
 from lookalike.downloads import download_images
-from test_folders import closed, small_disk
 
 
 def photo(kind, image=None):
@@ -495,7 +495,8 @@ def test_a_folder_that_cannot_be_one_is_told_once(site, tmp_path):
 
 
 def test_a_folder_that_must_not_be_written_to_is_told_once(site, tmp_path):
-    with closed(tmp_path / "images") as folder:
+    with closable(tmp_path / "images") as (folder, close):
+        close()
         said = r"No image can be written \((Permission denied|Read-only file system)\).*images"
         with pytest.raises(OSError, match=said):
             fetch(site, folder, *["good.jpg"] * 50, retries=0)

@@ -9,14 +9,13 @@ import tempfile
 import time
 import zipfile
 import zlib
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import PROJECT, peak_of
+from conftest import PROJECT, closable, peak_of, small_disk
 from lookalike import folders
 from lookalike.catalog import load_catalog
 from lookalike.folders import unzip
@@ -77,32 +76,6 @@ def killed(code, *arguments, after, **options):
         assert said == b"ready\n", errors.read().decode()
         assert process.wait() in (0, -9), errors.read().decode()
     return process.returncode == -9
-
-
-@contextmanager
-def small_disk(folder, size):
-    """A disk of so many bytes, mounted at a folder."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    if sys.platform != "linux" or os.geteuid() or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("only root may mount a small disk, on Linux and outside of most containers")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-@contextmanager
-def closed(folder):
-    """A new folder that nobody can write to, not even root."""
-    if os.geteuid() == 0:
-        with small_disk(folder, "1m"):
-            subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
-            yield folder
-    else:
-        folder.mkdir(mode=0o500)
-        yield folder
-        folder.chmod(0o700)
 
 
 @pytest.fixture
@@ -563,7 +536,8 @@ def test_a_full_disk_is_named_and_left_empty(many, tmp_path):
 
 def test_a_folder_that_must_not_be_written_to_is_named(tmp_path):
     file = write_zip(tmp_path / "photos.zip", {"1.png": b"one"})
-    with closed(tmp_path / "data") as folder:
+    with closable(tmp_path / "data") as (folder, close):
+        close()
         with pytest.raises(OSError, match=r"(Permission denied|Read-only file system): .*data/\.photos"):
             unzip(file, folder)
         assert list(folder.iterdir()) == []

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import PROJECT, make_catalog, write_photo
+from conftest import PROJECT, closable, make_catalog, small_disk, write_photo
 from lookalike import embeddings
 from lookalike.backbones import build_encoder
 from lookalike.catalog import read_catalog, save_catalog
@@ -316,22 +316,6 @@ def test_a_reader_meets_the_old_or_the_new_store_at_whatever_step_they_are_excha
 # --- Disks ---------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def mounted(folder, size):
-    """A real, small disk."""
-    if os.geteuid() or shutil.which("mount") is None:
-        pytest.skip("only root can mount a disk to fill it")
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "lookalike", folder]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no disk can be mounted: {done.stderr}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
 def fill(disk, *, leave=0):
     with open(disk / "filler", "ab", buffering=0) as stream:
         try:
@@ -342,7 +326,7 @@ def fill(disk, *, leave=0):
 
 
 def test_at_whatever_step_the_disk_becomes_full_nothing_is_lost_and_the_next_run_finishes(scene):
-    with mounted(scene.folder / "disk", "1m") as disk:
+    with small_disk(scene.folder / "disk", "1m") as disk:
         folder, failed = disk / "store", 0
         shutil.copytree(scene.folder / "old" / "store", folder)
         with watched(folder, lambda now: None) as steps:
@@ -375,7 +359,7 @@ def test_vectors_that_will_not_fit_are_refused_before_one_is_computed(catalog, t
         return lambda pixels: computed.append(len(pixels)) or forward(pixels)
 
     monkeypatch.setattr(embeddings, "compile_encoder", counting)
-    with mounted(tmp_path / "disk", "3m") as disk:
+    with small_disk(tmp_path / "disk", "3m") as disk:
         fill(disk, leave=1_000_000)
         with pytest.raises(OSError, match=r"take 1\.18 MB, and 1\.00 MB are free; .*free some space; run again"):
             embed_catalog(WIDE, catalog, disk / "store")
@@ -402,20 +386,8 @@ def test_a_file_that_may_not_grow_is_an_error_and_the_old_store_stays(catalog, t
     assert (tmp_path / "store" / "vectors.npy").read_bytes() == (tmp_path / "fresh" / "vectors.npy").read_bytes()
 
 
-@contextmanager
-def read_only(folder):
-    """A folder of others; for root, whom that does not keep from writing, a disk that takes none."""
-    if os.geteuid():
-        folder.mkdir()
-        yield folder, lambda: os.chmod(folder, 0o555)
-        os.chmod(folder, 0o755)
-    else:
-        with mounted(folder, "1m"):
-            yield folder, lambda: subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
-
-
 def test_a_folder_that_may_not_be_written_is_named_and_its_store_still_opens(scene, tmp_path):
-    with read_only(tmp_path / "disk") as (folder, close):
+    with closable(tmp_path / "disk") as (folder, close):
         shutil.copytree(scene.folder / "old" / "store", folder / "store")
         close()
         for name in ("store", "other"):
@@ -430,7 +402,7 @@ def test_a_folder_that_may_not_be_written_is_named_and_its_store_still_opens(sce
 
 def test_a_catalogue_or_model_that_finds_no_room_leaves_the_one_before(scene, tmp_path):
     model = build_encoder("VGG16Slim", weights=None, image_size=32)
-    with mounted(tmp_path / "disk", "4m") as disk:
+    with small_disk(tmp_path / "disk", "4m") as disk:
         save_catalog(scene.old, disk / "catalog.csv")
         save_model(TINY, disk / "model.keras", {"kind": "first"})
         fill(disk)

@@ -23,12 +23,12 @@ import requests
 from kagglesdk import kaggle_env
 from PIL import Image
 
-from conftest import PROJECT
+from conftest import PROJECT, small_disk
 from lookalike.catalog import load_catalog
 from lookalike.folders import PIXEL_COLUMNS
 from lookalike.images import load_image
 from lookalike.kaggle_sets import KAGGLE, SourceUnavailableError, kaggle_folder, kaggle_token
-from test_folders import LIGHT, contents, killed, small_disk
+from test_folders import LIGHT, contents, killed
 
 TEST_PORT = 7777  # where the clients look for Kaggle under KAGGLE_API_ENVIRONMENT=TEST
 NOWHERE = "http://127.0.0.1:9"

@@ -162,7 +162,7 @@ def unzip(file: str | Path, folder: str | Path) -> Path:
 def _opened(file: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, struct.error, ValueError, RuntimeError) as error:
         raise ValueError(f"{file} cannot be read as a zip ({error}); copy it again.") from None
 
 
