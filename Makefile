@@ -12,8 +12,12 @@ PORT =
 LARGEST =
 SET = --set 'source=$(SOURCE)' --set 'path=$(DATA)' --set 'backbone=$(BACKBONE)' --set 'weights=$(WEIGHTS)' --set 'alpha=$(ALPHA)'
 
+# Colab's Python is 3.13; where there is none, the versions of its packages still are Colab's.
+COLAB := .venv-colab
+COLAB_PYTHON = $(or $(shell python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null),$(PYTHON))
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run run-all extras render lab app picture test soak lint audit bench clean
+.PHONY: help setup run run-all colab extras render book site lab app picture test soak lint audit bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -35,6 +39,21 @@ run-all: run extras ## those, then 09 and 10, with their engines; LARGEST= is th
 	@$(BIN)/python notebooks/run.py $(SET) 09
 	@$(BIN)/python notebooks/run.py $(SET) --set 'largest=$(LARGEST)' 10
 
+colab: $(COLAB)/.installed ## run notebooks 00 to 05 on the sample into build/colab with the versions that Colab has
+	@rm -rf build/colab && mkdir -p build/colab
+	@$(COLAB)/bin/python notebooks/run.py --set source=sample --set backbone=VGG16Slim --set root=build/colab \
+		--output build/colab 00 01 02 03 04 05
+	@$(COLAB)/bin/python .ci/colab.py
+
+$(COLAB)/.installed: requirements.txt constraints-colab.txt
+	@test -x $(COLAB)/bin/python || $(COLAB_PYTHON) -m venv $(COLAB)
+	@$(COLAB)/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { rm -rf $(COLAB); \
+		echo "Colab's versions need Python 3.11 or newer; try: make colab COLAB_PYTHON=python3.13"; exit 1; }
+	@echo "Installing what Colab has into $(COLAB), on $$($(COLAB)/bin/python --version) (some minutes, the first time) ..."
+	@$(COLAB)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-colab.txt -r requirements.txt \
+		ipykernel nbconvert nbformat papermill
+	@touch $@
+
 extras: $(VENV)/.extras ## install the engines of notebooks 09 and 10; Spark also needs Java 17 or newer
 
 $(VENV)/.extras: $(VENV)/.installed
@@ -45,6 +64,13 @@ $(VENV)/.extras: $(VENV)/.installed
 render: extras ## run the notebooks on the sample and keep their outputs in notebooks/
 	@$(BIN)/python notebooks/run.py --render
 	@$(BIN)/ruff format --quiet notebooks
+	@$(BIN)/python notebooks/book.py
+
+book: setup ## bring titles, links and set-up of the notebooks and the README's table up to date with series.toml
+	@$(BIN)/python notebooks/book.py
+
+site: setup ## the series as static pages in build/site/
+	@$(BIN)/python notebooks/web.py
 
 lab: setup ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab notebooks
@@ -75,4 +101,4 @@ bench: setup ## Precision@K and images/s on the sample, or on DATA=path
 		--weights '$(or $(WEIGHTS),auto)' $(if $(ALPHA),--alpha $(ALPHA))
 
 clean: ## remove what was built; downloads, stores and models stay
-	rm -rf build $(VENV) .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf build $(VENV) $(COLAB) .pytest_cache .ruff_cache .hypothesis src/*.egg-info

@@ -35,7 +35,7 @@ from lookalike.backbones import build_encoder, vgg16_slim
 from lookalike.catalog import load_catalog
 from lookalike.embeddings import embed_images
 from lookalike.evaluation import precision_at_k, rank
-from lookalike.images import image_batches, pixel_batches
+from lookalike.images import pixel_batches
 
 STORED_SIZE = 224  # photos wait in memory at this side, as uint8
 STUDENT_SIZE = 128  # side of a view
@@ -282,7 +282,8 @@ def validation_catalog(gallery: Path, queries: Path) -> pd.DataFrame:
 
 def measure(encoder: keras.Model, catalog: pd.DataFrame) -> float:
     """Mean Precision@10 of photos that were never trained on, searching among those that were."""
-    vectors = np.concatenate([encoder(batch) for batch in image_batches(catalog["path"], STUDENT_SIZE)])
+    batches = pixel_batches(catalog["path"], STUDENT_SIZE)
+    vectors = np.concatenate([encoder(batch.astype(np.float32)) for batch in batches])
     return float(precision_at_k(rank(vectors, catalog, gallery_split="train", query_split="validation"), 10).mean())
 
 

@@ -1,6 +1,6 @@
-"""Take the picture of the page that README.md and 08_interactive_app show; `make picture` calls this.
+"""Make the pictures that README.md and 08_interactive_app show: gallery, way and page; `make picture` calls this.
 
-It needs Chromium. The page is served on the bundled sample, with the bundled encoder.
+It needs Chromium. All are made on the bundled sample, with the bundled encoder.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from PIL import Image, ImageEnhance
 from playwright.sync_api import sync_playwright
 
@@ -18,18 +19,45 @@ from lookalike.app import build_app
 from lookalike.backbones import build_encoder
 from lookalike.catalog import load_catalog
 from lookalike.embeddings import embed_catalog
+from lookalike.plots import show_gallery
+from lookalike.similarity import recommend
+from lookalike.stores import EmbeddingStore
+from lookalike.way import show_way
 
-FIGURE = Path(__file__).resolve().parent / "figures" / "page.jpg"
+FIGURES = Path(__file__).resolve().parent / "figures"
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 
 
+def gallery(store: EmbeddingStore) -> None:
+    """One query of each kind with its nearest, other views of itself left out."""
+    queries = store.catalog.sample(frac=1, random_state=0).drop_duplicates("label").sort_values("label")
+    results = [recommend(store, query, 6, other_products=True) for query in queries["image_id"]]
+    keep("gallery.jpg", figure_to_image(show_gallery(queries, results)))
+
+
+def figure_to_image(figure: Figure) -> Image.Image:
+    """A figure as pixels, as a notebook would show it."""
+    figure.savefig(written := io.BytesIO(), bbox_inches="tight")
+    return Image.open(written).convert("RGB")
+
+
+def keep(name: str, picture: Image.Image) -> None:
+    """Write one picture beside the notebooks, and say so."""
+    FIGURES.mkdir(exist_ok=True)
+    picture.save(FIGURES / name, quality=82, optimize=True)
+    print(f"{name}: {picture.width} x {picture.height}, {(FIGURES / name).stat().st_size:,} bytes")
+
+
 def main() -> None:
-    """Search with an edited photo, ask why, and keep what is seen."""
+    """Draw the gallery and the way; then search with an edited photo on the page, ask why, and keep what is seen."""
     browser_path = shutil.which("chromium") or sys.exit("Chromium is needed: apt-get install chromium")
     catalog, _ = load_catalog("sample")
     encoder = build_encoder("VGG16Slim")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        page = build_app(embed_catalog(encoder, catalog, Path(folder, "store")), encoder)
+        store = embed_catalog(encoder, catalog, Path(folder, "store"))
+        gallery(store)
+        keep("way.png", figure_to_image(show_way("00")))
+        page = build_app(store, encoder)
         _, address, _ = page.launch(prevent_thread_lock=True, quiet=True)
         asked = Image.open(catalog[catalog["label"] == "shoe"]["path"].iloc[-1])
         asked = ImageEnhance.Brightness(asked.crop((20, 20, asked.width, asked.height - 20))).enhance(1.2)
@@ -42,12 +70,9 @@ def main() -> None:
         tab.locator(".lk-heat img").first.wait_for()
         tab.mouse.move(5, 5)
         tab.wait_for_timeout(500)
-        seen = Image.open(io.BytesIO(tab.screenshot(full_page=True))).convert("RGB")
+        keep("page.jpg", Image.open(io.BytesIO(tab.screenshot(full_page=True))).convert("RGB"))
         browser.close()
         page.close()
-    FIGURE.parent.mkdir(exist_ok=True)
-    seen.save(FIGURE, quality=82, optimize=True)
-    print(f"{FIGURE.name}: {seen.width} x {seen.height}, {FIGURE.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -11,24 +11,26 @@ import argparse
 import ast
 import base64
 import io
+import os
+import re
 import sys
 import time
 from pathlib import Path
 
 import nbformat
 import papermill
-from nbconvert import HTMLExporter
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from papermill.exceptions import PapermillExecutionError
 from PIL import Image
-from traitlets.config import Config
+from web import GLOSSARY, write_page
 
 NOTEBOOKS = Path(__file__).resolve().parent
 BUILD = NOTEBOOKS.parent / "build"
-KEPT_METADATA = ("kernelspec", "language_info")
+KEPT_METADATA = ("kernelspec", "language_info", "lookalike")
 PATHS = ("path", "photo", "root")
 NOTHING_TO_LEARN = "TooFewLabelsError"  # photos without labels: the stages that need none still run
 LARGE_FIGURE = 150_000  # characters of base64
+SOLUTION = re.compile(r"<details>.*?^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def find_notebooks(names: list[str]) -> list[Path]:
@@ -72,12 +74,20 @@ def convert(name: str, value: str, default: object) -> object:
         sys.exit(f"{name} is a number, not {value!r}.")
 
 
-def execute(path: Path, target: Path, parameters: dict[str, object]) -> None:
-    """Run one notebook into `target`, and write the page beside it that a browser shows."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+def with_solutions(path: Path, target: Path) -> Path:
+    """A copy of the notebook at `target`, with the solutions of its exercises as cells at the end."""
+    notebook = nbformat.read(path, 4)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    notebook.cells += [nbformat.v4.new_code_cell(code.rstrip()) for code in SOLUTION.findall(text)]
+    nbformat.write(notebook, target)
+    return target
+
+
+def execute(path: Path, target: Path, parameters: dict[str, object], *, solutions: bool = False) -> None:
+    """Run one notebook into `target`."""
     try:
         papermill.execute_notebook(
-            str(path),
+            str(with_solutions(path, target) if solutions else path),
             str(target),
             parameters,
             kernel_name="python3",
@@ -89,9 +99,6 @@ def execute(path: Path, target: Path, parameters: dict[str, object]) -> None:
         if target.is_file():
             notebook, _ = CoalesceStreamsPreprocessor().preprocess(nbformat.read(target, 4), {})
             nbformat.write(notebook, target)
-    hidden = Config({"TagRemovePreprocessor": {"enabled": True, "remove_input_tags": {"hide-input"}}})
-    page, _ = HTMLExporter(hidden, exclude_input_prompt=True, exclude_output_prompt=True).from_notebook_node(notebook)
-    target.with_suffix(".html").write_text(page, encoding="utf-8")
 
 
 def ready_to_commit(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -102,6 +109,7 @@ def ready_to_commit(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         for output in cell.get("outputs", []):
             if len(output.get("data", {}).get("image/png", "")) > LARGE_FIGURE:
                 output.data["image/jpeg"] = jpeg(output.data.pop("image/png"))
+                output.metadata["image/jpeg"] = output.metadata.pop("image/png", {})
     return notebook
 
 
@@ -119,22 +127,30 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the notebooks")
     parser.add_argument("--output", type=Path, default=BUILD, help="folder for the executed notebooks")
     parser.add_argument("--render", action="store_true", help="write outputs back into the committed notebooks")
+    parser.add_argument("--solutions", action="store_true", help="run the solutions of the exercises too")
     options = parser.parse_args()
     paths = find_notebooks(options.names)
     parameters = parse_parameters(options.set, paths)
+    options.output.mkdir(parents=True, exist_ok=True)
+    pages = {path.stem for path in [*paths, *options.output.glob("*.html"), GLOSSARY]}
+    write_page(GLOSSARY, options.output, pages)
     for number, path in enumerate(paths, start=1):
         print(f"[{number}/{len(paths)}] {path.stem} ", end="", flush=True)
         start = time.monotonic()
         try:
-            execute(path, options.output / path.name, parameters)
+            execute(path, options.output / path.name, parameters, solutions=options.solutions)
+            write_page(options.output / path.name, options.output, pages, origin=NOTEBOOKS)
         except PapermillExecutionError as error:
             if error.ename == NOTHING_TO_LEARN:
                 print(f"left out: {error.evalue}", flush=True)
                 continue
             sys.exit(f"failed in cell {error.exec_count}:\n{error.source}\n\n{error.ename}: {error.evalue}")
-        print(f"{time.monotonic() - start:.0f} s", flush=True)
+        seconds = time.monotonic() - start
+        print(f"{seconds:.0f} s", flush=True)
         if options.render:
-            nbformat.write(ready_to_commit(nbformat.read(options.output / path.name, 4)), path)
+            notebook = ready_to_commit(nbformat.read(options.output / path.name, 4))
+            notebook.metadata["lookalike"] = {"seconds": round(seconds), "machine": f"{os.cpu_count()} CPU cores"}
+            nbformat.write(notebook, path)
     print(f"\nExecuted notebooks, and the same as pages for a browser: {options.output}")
     print(f"Vectors and recommendations: {Path(str(parameters.get('root', NOTEBOOKS.parent))) / 'embeddings'}")
 

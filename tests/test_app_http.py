@@ -24,8 +24,8 @@ from PIL import Image
 from conftest import PROJECT
 from lookalike.app import Page
 from lookalike.embeddings import embed_images
-from lookalike.guard import HEADERS, MAX_BODY, Guard
 from lookalike.images import fitted
+from lookalike.serving import HEADERS, MAX_BODY, Guard
 from lookalike.similarity import recommend
 
 SECRET = "what only the owner of the machine may read"

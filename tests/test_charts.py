@@ -37,6 +37,7 @@ def test_history_puts_the_phases_one_after_the_other():
         assert borders == [0.5, 3.5]
         assert [text.get_text() for text in axes.texts] == ["head", "fine-tuning"]
         assert axes.get_xlim() == (0.5, 5.5)
+    assert figure.get_suptitle() == "validation accuracy 0.40 after the first epoch, 0.80 at the end"
     accuracy, loss = figure.axes
     np.testing.assert_allclose(curves(accuracy)[1].get_ydata(), [0.4, 0.6, 0.8])
     np.testing.assert_allclose(curves(loss)[2].get_ydata(), [2, 1])
@@ -44,6 +45,7 @@ def test_history_puts_the_phases_one_after_the_other():
 
 def test_history_without_validation_has_one_curve():
     figure = show_history({"head": history_of(1, held_out=False)})
+    assert figure.get_suptitle() == "training accuracy 0.50 after the first epoch, 0.50 at the end"
     for axes in figure.axes:
         assert len(curves(axes)) == 1
         assert [text.get_text() for text in axes.get_legend().get_texts()] == ["train"]

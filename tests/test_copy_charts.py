@@ -3,7 +3,7 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from conftest import make_catalog
-from lookalike.copy_charts import show_groups, show_precision_recall, show_recall_by_kind, show_scores
+from lookalike.copy_charts import show_groups, show_pair_scores, show_precision_recall, show_recall_by_kind, show_scores
 from lookalike.plots import NEUTRAL, RIGHT, WRONG
 
 
@@ -210,3 +210,13 @@ def test_recall_by_kind_is_a_table_in_shades_without_the_false_pairs(tmp_path):
     assert axes.get_xlabel() == "two kinds"
     figure.savefig(tmp_path / "figure.png")
     assert "false" in table  # the table itself stays as it is
+
+
+def test_the_scores_of_pairs_are_a_hill_a_kind_with_a_line_at_the_score_of_two_photos():
+    pairs = {"same product": np.array([0.8, 0.9]), "other": np.array([0.1, 0.2, 0.2])}
+    axes = show_pair_scores(pairs, 0.95, title="t").axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["same product", "other", "these two photos"]
+    hills = [patch.get_path().vertices for patch in axes.patches]
+    assert [(hill[:, 0].min(), hill[:, 0].max()) for hill in hills] == [(0.8, 0.9), (0.1, 0.2)]
+    assert axes.lines[0].get_xdata() == [0.95, 0.95]
+    assert axes.get_title() == "t"

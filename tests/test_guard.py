@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lookalike.guard import ALLOWED, HEADERS, MAX_BODY, POLICY, Guard, forged
+from lookalike.serving import ALLOWED, HEADERS, MAX_BODY, POLICY, Guard, forged
 from lookalike.uploads import MAX_BYTES
 
 NEEDED = ("/", "/config", "/config/", "/theme.css", "/favicon.ico", "/assets/index-BQ_3.js", "/static/img/logo.svg")

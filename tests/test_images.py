@@ -11,7 +11,6 @@ from lookalike.images import (
     content_hash,
     decode,
     fit_pixels,
-    image_batches,
     image_size,
     load_image,
     pixel_batches,
@@ -199,19 +198,6 @@ def test_a_broken_photo_in_a_batch_is_named(photos, tmp_path):
     (tmp_path / "broken.jpg").write_text("no photo")
     with pytest.raises(ImageError, match=r"broken\.jpg"):
         list(pixel_batches([*photos, tmp_path / "broken.jpg"], 8))
-
-
-def test_image_batches_are_float_pixels_from_0_to_255(photos, tmp_path):
-    paths = [*photos, write_photo(tmp_path / "white.png", WHITE)]
-    dataset = image_batches(paths, (16, 24), batch_size=3, fit="letterbox")
-    assert dataset.element_spec.shape.as_list() == [None, 16, 24, 3]
-    for _ in range(2):  # a dataset can be read again
-        batches = [batch.numpy() for batch in dataset]
-        assert [batch.shape for batch in batches] == [(3, 16, 24, 3), (3, 16, 24, 3), (2, 16, 24, 3)]
-        assert {batch.dtype for batch in batches} == {np.dtype(np.float32)}
-        expected = np.concatenate(list(pixel_batches(paths, (16, 24), batch_size=3, fit="letterbox")))
-        np.testing.assert_array_equal(np.concatenate(batches), expected.astype(np.float32))
-        assert batches[-1].max() == 255
 
 
 # --- Augmented views -----------------------------------------------------------------------------------------------

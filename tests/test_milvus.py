@@ -1,6 +1,5 @@
 """What is Milvus's own; what all engines share is in test_scale.py. On Milvus Lite, really."""
 
-import builtins
 import os
 import shutil
 import subprocess
@@ -134,16 +133,14 @@ def test_misuse_is_refused(index):
 
 
 def test_without_milvus_the_user_is_told_what_to_install(monkeypatch, tmp_path):
-    real = builtins.__import__
-
-    def without(name, *rest, **named):
-        if name in ("pymilvus", "milvus_lite"):
-            raise ImportError(name)
-        return real(name, *rest, **named)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match="pip install pymilvus milvus-lite"):
+    monkeypatch.setitem(sys.modules, "milvus_lite", None)  # as if it were not installed
+    with pytest.raises(ImportError, match=r"^milvus-lite not installed; run: pip install milvus-lite$"):
         MilvusIndex(tmp_path / "some.db", dim=3)
+    monkeypatch.setitem(sys.modules, "pymilvus", None)
+    with pytest.raises(ImportError, match=r"pip install pymilvus milvus-lite$"):
+        MilvusIndex(tmp_path / "some.db", dim=3)
+    with pytest.raises(ImportError, match=r"pip install pymilvus$"):  # a server needs no more
+        MilvusIndex("http://localhost:1", dim=3)
 
 
 def test_what_is_saved_has_its_graph(tmp_path):

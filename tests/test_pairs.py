@@ -215,7 +215,7 @@ def test_the_best_of_rows_are_those_of_a_loop(drawn, per_row):
     distinct = {(min(a, b), max(a, b)): score for a, b, score in drawn if a != b}
     pairs = np.array(list(distinct), np.int64).reshape(-1, 2)
     scores = np.array(list(distinct.values()), np.float32) / 4
-    kept = best_of_rows(pairs, scores, per_row)
+    kept, _, _ = best_of_rows(pairs, scores, per_row)
     assert kept.dtype == bool
     np.testing.assert_array_equal(kept, best_by_loop(pairs, scores, per_row))
 
@@ -223,9 +223,9 @@ def test_the_best_of_rows_are_those_of_a_loop(drawn, per_row):
 def test_the_best_of_rows_by_hand():
     pairs = np.array([[0, 1], [0, 2], [0, 3], [1, 2]])
     scores = np.array([0.5, 0.9, 0.5, 0.7], np.float32)
-    np.testing.assert_array_equal(best_of_rows(pairs, scores, 1), [False, True, True, True])
-    np.testing.assert_array_equal(best_of_rows(pairs, np.ones(4), 1), [True, True, True, False])
-    assert best_of_rows(pairs[:0], scores[:0], 3).shape == (0,)
+    np.testing.assert_array_equal(best_of_rows(pairs, scores, 1)[0], [False, True, True, True])
+    np.testing.assert_array_equal(best_of_rows(pairs, np.ones(4), 1)[0], [True, True, True, False])
+    assert best_of_rows(pairs[:0], scores[:0], 3)[0].shape == (0,)
 
 
 # --- Limits ------------------------------------------------------------------------------------------------------

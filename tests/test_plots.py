@@ -3,7 +3,7 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from conftest import make_catalog
-from lookalike.charts import show_comparison, show_counts, show_precision, show_sizes
+from lookalike.charts import show_comparison, show_counts, show_precision, show_probabilities, show_sizes
 from lookalike.explanations import Explanation
 from lookalike.images import load_image
 from lookalike.plots import (
@@ -15,7 +15,6 @@ from lookalike.plots import (
     show_map,
     show_pairs,
     show_photos,
-    show_probabilities,
     show_vectors,
 )
 

@@ -18,7 +18,7 @@ ORDER += ("saving", "views", "training", "engines", "exports", "stores", "embedd
 ORDER += ("explanations", "similarity", "spark", "indexes", "faiss_indexes", "milvus", "scale", "looks")
 ORDER += ("pairs", "alignment", "duplicates", "copies", "groups", "calibration", "rankings", "metrics")
 ORDER += ("intervals", "evaluation", "variants", "studies", "parity", "plots", "charts", "copy_charts")
-ORDER += ("scale_charts", "uploads", "service", "pages", "desk", "guard", "serving", "app")
+ORDER += ("scale_charts", "way", "uploads", "service", "pages", "desk", "serving", "app")
 MODULES = sorted((PROJECT / "src" / "lookalike").glob("[a-z]*.py"))
 
 
@@ -70,7 +70,7 @@ def requirements():
 
 
 def test_the_readme_names_the_licence_of_every_package_that_is_asked_for():
-    table = (PROJECT / "README.md").read_text().split("## Data and licences")[1]
+    table = (PROJECT / "README.md").read_text().split("## Data, weights and licences")[1]
     rows = re.findall(r"^\| (.*?) \| (`.*) \|$", table, re.MULTILINE)
     told = {name: licence for licence, names in rows for name in re.findall(r"`([\w.-]+)`", names)}
     assert sorted(told) == requirements()

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lookalike.scale_charts import _apart, show_growth, show_tradeoff
+from lookalike.scale_charts import _apart, show_growth, show_times, show_tradeoff
 
 TABLE = pd.DataFrame(
     {"ms": [4.0, 1.0, 2.0], "overlap": [1.0, 0.9, 1.0], "MB": [np.nan, 1.0, 4.0]}, index=["keras", "small", "large"]
@@ -52,3 +52,11 @@ def test_growth_has_a_panel_a_column_and_a_line_a_kind():
     assert shown[1].lines[0].get_ydata().tolist() == [1, 0.8]
     assert shown[1].get_ylim()[0] < 0.8  # the worst is seen too
     assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b"]
+
+
+def test_times_are_bars_in_the_given_order_from_the_top_with_their_numbers():
+    axes = show_times({"decode": 2.0, "search": 0.5}, title="t").axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [2.0, 0.5]
+    assert [text.get_text() for text in axes.texts] == ["2.0", "0.5"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["decode", "search"]
+    assert axes.yaxis_inverted()

@@ -539,6 +539,7 @@ ALLOWED = {
     ("src/lookalike/exports.py", "saved_model.load"),  # of an export, which is as much to be trusted as a program
     ("tests/test_embeddings.py", "pickle"),  # reads what was written for others
     ("tests/test_stores.py", "pickle"),  # writes what attacks
+    ("tests/test_text.py", "yaml"),  # reads our own workflow, by safe_load
 }
 
 

@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.preprocessing import normalize
 
 from conftest import make_catalog
 from lookalike.backbones import build_encoder
@@ -11,7 +12,7 @@ from lookalike.embeddings import embed_images
 from lookalike.evaluation import chance_at_k, confidence_interval, overlap_at_k, precision_at_k, rank
 from lookalike.images import load_image
 from lookalike.studies import embed_quickly, measure_robustness, measure_stages, try_variants
-from lookalike.variants import project, unit_length
+from lookalike.variants import project
 
 SPLITS = {"gallery_split": "train", "query_split": "validation"}
 
@@ -290,7 +291,7 @@ def test_ways_that_come_to_the_same_find_the_same(variants):
 
 def test_expansion_asks_with_the_mean_of_query_and_first_results(variants):
     shop, found = variants
-    unit = unit_length(embed_quickly(build(pooling="gem"), shop["path"]))
+    unit = normalize(embed_quickly(build(pooling="gem"), shop["path"]))
     asked = unit.copy()
     for query, results in zip(np.arange(16, 24), found["generalized mean"].results, strict=True):
         asked[query] = unit[[query, *results[:3]]].mean(axis=0)

@@ -14,7 +14,7 @@ from lookalike.fingerprints import encoder_fingerprint
 from lookalike.images import load_image
 from lookalike.rankings import Ranking
 from lookalike.saving import load_model, save_model
-from lookalike.variants import expanded, mirrored, project, unit_length
+from lookalike.variants import expanded, mirrored, project
 
 
 def some_vectors(n, dim, seed=0):
@@ -29,23 +29,6 @@ def found(results, queries):
     nothing = np.zeros(len(results), int)
     relevant = np.zeros(results.shape, bool)
     return Ranking(np.array(queries), results, relevant * 1.0, relevant, nothing, nothing, nothing, nothing)
-
-
-def test_unit_length_divides_by_the_length_and_leaves_zero_vectors():
-    vectors = np.array([[3, 4], [0, 0], [-0.5, 0]], np.float32)
-    result = unit_length(vectors)
-    np.testing.assert_allclose(result, [[0.6, 0.8], [0, 0], [-1, 0]], rtol=1e-6)
-    assert result.dtype == np.float32
-    np.testing.assert_array_equal(vectors[0], [3, 4])
-    np.testing.assert_allclose(unit_length(np.array([[3, 4]])), [[0.6, 0.8]])
-    assert unit_length(np.empty((0, 5), np.float32)).shape == (0, 5)
-
-
-@settings(max_examples=40, deadline=None)
-@given(n=st.integers(1, 9), dim=st.integers(1, 9), seed=st.integers(0, 999), factor=st.sampled_from([1e-3, 1, 1e9]))
-def test_unit_length_is_the_normalisation_of_scikit_learn(n, dim, seed, factor):
-    vectors = some_vectors(n, dim, seed) * np.float32(factor)
-    np.testing.assert_allclose(unit_length(vectors), normalize(vectors), rtol=1e-5)
 
 
 def test_a_mirrored_encoder_cannot_tell_a_photo_from_its_mirror_image(encoder, catalog):

@@ -127,7 +127,7 @@ def agreement_of(first: Details, other: Details) -> float:
 
 
 def laid(photo: Details, other: Details, placement: Placement) -> np.ndarray:
-    """The pixels of a photo where it lies on another, in the other's frame, with the other, pale, around it: uint8."""
+    """A photo where it lies on another, in the other's frame, the other pale around it: uint8 [height, width, 3]."""
     pixels = np.ascontiguousarray(photo.pixels[:, ::-1]) if placement.mirrored else photo.pixels
     pale = 255 - (255 - other.pixels) // 4
     size = other.pixels.shape[1::-1]

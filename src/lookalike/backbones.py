@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,10 +22,6 @@ class WeightsUnavailableError(RuntimeError):
     """Pretrained weights are neither in Keras' cache nor to be downloaded; the message says what to do."""
 
 
-def _unchanged(pixels):
-    return pixels
-
-
 @dataclass(frozen=True)
 class Backbone:
     """One row of the table: how to build a network, feed it, how large, and behind which layer fine-tuning begins."""
@@ -43,7 +38,7 @@ BACKBONES = {
     "ResNet50": Backbone(_apps.ResNet50, _apps.resnet50.preprocess_input, 224, "conv4_block6_out"),
     "MobileNetV2": Backbone(_apps.MobileNetV2, _apps.mobilenet_v2.preprocess_input, 224, "block_5_add"),
     # EfficientNetV2 rescales inside; VGG16Slim takes its pixels as VGG16 does.
-    "EfficientNetV2B0": Backbone(_apps.EfficientNetV2B0, _unchanged, 224, "block5e_add"),
+    "EfficientNetV2B0": Backbone(_apps.EfficientNetV2B0, _apps.efficientnet_v2.preprocess_input, 224, "block5e_add"),
     "VGG16Slim": Backbone(vgg16_slim, _apps.vgg16.preprocess_input, 128, "block4_pool"),
 }
 
@@ -58,7 +53,7 @@ def choose_backbone(backbone: str) -> Choice:
         return Choice("backbone", "VGG16", "its ImageNet weights are in Keras' cache")
     try:
         urllib.request.urlopen(urllib.request.Request(VGG16_ADDRESS, method="HEAD"), timeout=5).close()
-    except (urllib.error.URLError, OSError) as error:
+    except OSError as error:
         why = getattr(error, "reason", error)
         return Choice("backbone", "VGG16Slim", f"bundled; the ImageNet weights of VGG16 cannot be reached ({why})")
     return Choice("backbone", "VGG16", "its ImageNet weights can be downloaded")

@@ -104,7 +104,7 @@ def choose_threshold(scores: pd.DataFrame, step: str, precision: float = 0.999) 
     if not 0 < precision <= 1:
         raise ValueError(f"precision must be above 0 and at most 1, not {precision}.")
     part = scores[scores["step"] == step]
-    curve = precision_recall(part, max(len(part), 1)) if len(part) else pd.DataFrame({"precision": [], "threshold": []})
+    curve = precision_recall(part, max(len(part), 1))
     enough = curve[curve["precision"] >= precision]
     if enough.empty:
         best = curve["precision"].max() if len(curve) else 0

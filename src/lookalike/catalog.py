@@ -172,11 +172,7 @@ def open_catalog(source: str, path: str | Path = "", *, workspace: Workspace) ->
     catalog = read_catalog(catalog_folder(source, path, workspace=workspace) / "catalog.csv")
     if not all(map(os.path.exists, catalog["path"])):
         find_photos(source, path, workspace=workspace)
-    gone = [
-        image_id
-        for image_id, file in zip(catalog["image_id"], catalog["path"], strict=True)
-        if not os.path.exists(file)
-    ]
+    gone = [image_id for image_id, file in catalog[["image_id", "path"]].to_numpy() if not os.path.exists(file)]
     if gone:
         raise FileNotFoundError(
             f"{len(gone)} photos of the catalogue are gone, such as {gone[0]}. Run 01_data.ipynb again."

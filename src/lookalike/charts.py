@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lookalike.plots import NEUTRAL, RIGHT, STYLE, WRONG
+from lookalike.plots import NEUTRAL, RIGHT, WRONG, show_photo, styled
 
 SPLIT_COLOURS = {"train": RIGHT, "validation": "#E69F00", "test": "#009E73", "no split yet": NEUTRAL}
 
 
+@styled
 def show_counts(catalog: pd.DataFrame, *, by: str = "label", max_rows: int = 25, title: str = "") -> Figure:
     """Images a label as bars, largest first; in the colours of the splits where the catalogue has them."""
     labels = catalog[by].fillna("no label")
@@ -21,159 +22,172 @@ def show_counts(catalog: pd.DataFrame, *, by: str = "label", max_rows: int = 25,
     counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
     counts = counts[[name for name in SPLIT_COLOURS if name in counts]]
     total, shown = counts.sum(axis=1), counts.head(max_rows)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7, 0.32 * len(shown) + 1.2), layout="constrained")
-        left = np.zeros(len(shown))
-        for split in counts:
-            axes.barh(shown.index, shown[split], left=left, color=SPLIT_COLOURS[split], label=split)
-            left += shown[split].to_numpy()
-        axes.bar_label(axes.containers[-1], labels=[f"{count:,}" for count in total.head(max_rows)], padding=3)
-        axes.invert_yaxis()
-        axes.set(xlabel="images", xlim=(0, 1.12 * left.max()))
-        if len(counts.columns) > 1:
-            figure.legend(loc="outside right upper")
-        more = f" ({len(counts) - len(shown)} more labels not shown)" if len(counts) > len(shown) else ""
-        finding = f"the largest label has {total.max() / total.min():.1f} times the images of the smallest"
-        finding = finding if total.max() > total.min() else f"{total.max():,} images of each label"
-        axes.set_title((title or finding) + more)
-        axes.spines[["top", "right"]].set_visible(False)
-    plt.close(figure)
+    figure, axes = plt.subplots(figsize=(7, 0.32 * len(shown) + 1.2), layout="constrained")
+    left = np.zeros(len(shown))
+    for split in counts:
+        axes.barh(shown.index, shown[split], left=left, color=SPLIT_COLOURS[split], label=split)
+        left += shown[split].to_numpy()
+    axes.bar_label(axes.containers[-1], labels=[f"{count:,}" for count in total.head(max_rows)], padding=3)
+    axes.invert_yaxis()
+    axes.set(xlabel="images", xlim=(0, 1.12 * left.max()))
+    if len(counts.columns) > 1:
+        figure.legend(loc="outside right upper")
+    more = f" ({len(counts) - len(shown)} more labels not shown)" if len(counts) > len(shown) else ""
+    finding = f"the largest label has {total.max() / total.min():.1f} times the images of the smallest"
+    finding = finding if total.max() > total.min() else f"{total.max():,} images of each label"
+    axes.set_title((title or finding) + more)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
+@styled
 def show_sizes(catalog: pd.DataFrame, *, min_side: int) -> Figure:
     """Two histograms: the shorter side of each image with the least that is accepted, and width divided by height."""
     sides = catalog[["pixel_width", "pixel_height"]]
     shorter, shape = sides.min(axis=1), catalog["pixel_width"] / catalog["pixel_height"]
     small = int((shorter < min_side).sum())
-    with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
-        ends = min(shorter.min(), min_side) / 1.2, max(shorter.max(), min_side) * 1.2
-        left.hist(shorter, bins=np.geomspace(*ends, 30), color=RIGHT)
-        left.axvline(min_side, color=WRONG, linestyle="--", label=f"{min_side} pixels")
-        left.set(xscale="log", xlabel="shorter side in pixels", ylabel="images")
-        left.set_title(f"{small} of {len(catalog):,} images are smaller than {min_side} pixels")
-        left.set_xticks(sizes := 2 ** np.arange(np.floor(np.log2(ends[0])), np.ceil(np.log2(ends[1])) + 1))
-        left.set_xticklabels([f"{size:g}" for size in sizes])
-        left.minorticks_off()
-        left.legend()
-        far = max(2.0, *np.abs(np.log2(shape.clip(1 / 16, 16)))) if len(shape) else 2.0
-        right.hist(np.log2(shape.clip(1 / 16, 16)), bins=np.linspace(-far, far, 31), color=RIGHT)
-        ticks = np.arange(-np.floor(far), far + 0.5)
-        right.set_xticks(ticks, [f"1:{2**-tick:g}" if tick < 0 else f"{2**tick:g}:1" for tick in ticks])
-        right.set(xlabel="width : height", ylabel="images")
-        right.set_title(f"{(shape - 1).abs().lt(0.1).mean():.0%} are square, or nearly")
-        for axes in (left, right):
-            axes.spines[["top", "right"]].set_visible(False)
-    plt.close(figure)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
+    ends = min(shorter.min(), min_side) / 1.2, max(shorter.max(), min_side) * 1.2
+    left.hist(shorter, bins=np.geomspace(*ends, 30), color=RIGHT)
+    left.axvline(min_side, color=WRONG, linestyle="--", label=f"{min_side} pixels")
+    left.set(xscale="log", xlabel="shorter side in pixels", ylabel="images")
+    left.set_title(f"{small} of {len(catalog):,} images are smaller than {min_side} pixels")
+    left.set_xticks(sizes := 2 ** np.arange(np.floor(np.log2(ends[0])), np.ceil(np.log2(ends[1])) + 1))
+    left.set_xticklabels([f"{size:g}" for size in sizes])
+    left.minorticks_off()
+    left.legend()
+    far = max(2.0, *np.abs(np.log2(shape.clip(1 / 16, 16)))) if len(shape) else 2.0
+    right.hist(np.log2(shape.clip(1 / 16, 16)), bins=np.linspace(-far, far, 31), color=RIGHT)
+    ticks = np.arange(-np.floor(far), far + 0.5)
+    right.set_xticks(ticks, [f"1:{2**-tick:g}" if tick < 0 else f"{2**tick:g}:1" for tick in ticks])
+    right.set(xlabel="width : height", ylabel="images")
+    right.set_title(f"{(shape - 1).abs().lt(0.1).mean():.0%} are square, or nearly")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
+@styled
 def show_comparison(trials: pd.DataFrame, *, x: str, hue: str, y: str, title: str = "") -> Figure:
     """Means of repeated measurements as dots, one colour and marker for each `hue`, with their standard deviation."""
     places = {name: place for place, name in enumerate(dict.fromkeys(trials[x]))}
     hues = list(dict.fromkeys(trials[hue]))
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(max(4.5, 2.1 * len(places)), 3), layout="constrained")
-        for number, name in enumerate(hues):
-            values = trials[trials[hue] == name].groupby(x, sort=False)[y].agg(["mean", "std"])
-            at = [places[place] + 0.24 * (number - (len(hues) - 1) / 2) for place in values.index]
-            colour, marker = (WRONG, RIGHT, NEUTRAL)[number % 3], "osD"[number % 3]
-            axes.errorbar(at, values["mean"], values["std"], fmt=marker, color=colour, capsize=4, label=name)
-            for place, value in zip(at, values["mean"], strict=True):
-                axes.annotate(f"{value:.2f}", (place, value), (8, 0), textcoords="offset points", va="center")
-        axes.set_xticks(range(len(places)), places)
-        axes.set(ylabel=y, ylim=(0, 1.05), xlim=(-0.5, len(places) - 0.3), title=title)
-        axes.legend(loc="upper right")
-        axes.spines[["top", "right"]].set_visible(False)
-    plt.close(figure)
+    figure, axes = plt.subplots(figsize=(max(4.5, 2.1 * len(places)), 3), layout="constrained")
+    for number, name in enumerate(hues):
+        values = trials[trials[hue] == name].groupby(x, sort=False)[y].agg(["mean", "std"])
+        at = [places[place] + 0.24 * (number - (len(hues) - 1) / 2) for place in values.index]
+        colour, marker = (WRONG, RIGHT, NEUTRAL)[number % 3], "osD"[number % 3]
+        axes.errorbar(at, values["mean"], values["std"], fmt=marker, color=colour, capsize=4, label=name)
+        for place, value, top in zip(at, values["mean"], values.fillna(0).sum(axis=1), strict=True):
+            axes.annotate(f"{value:.2f}", (place, top), (0, 4), textcoords="offset points", ha="center")
+    axes.set_xticks(range(len(places)), places)
+    axes.set(ylabel=y, ylim=(0, 1.12), xlim=(-0.5, len(places) - 0.5), title=title)
+    figure.legend(loc="outside lower center", ncols=len(hues), frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
+@styled
 def show_precision(scores: pd.DataFrame) -> Figure:
     """Precision@k of `evaluation.evaluate` as bars, with the level of guessing as a line across each."""
     k, best, chance = scores.index[-1], scores["Precision@k"].iloc[-1], scores["chance"].iloc[-1]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
-        places = np.arange(len(scores))
-        bars = axes.bar(places, scores["Precision@k"], color=RIGHT, width=0.6)
-        axes.bar_label(bars, fmt="%.2f", padding=2)
-        axes.hlines(scores["chance"], places - 0.4, places + 0.4, color=WRONG, linestyle="--", label="guessing")
-        axes.set(ylim=(0, 1.12), ylabel="Precision@k, from 0 to 1")
-        axes.set_xticks(places, [f"k = {k}" for k in scores.index])
-        axes.set_title(f"{best / chance:.1f} times as good as guessing at k = {k}" if chance else "nothing to find")
-        axes.legend(loc="upper right")
-        axes.spines[["top", "right"]].set_visible(False)
-    plt.close(figure)
+    figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
+    places = np.arange(len(scores))
+    bars = axes.bar(places, scores["Precision@k"], color=RIGHT, width=0.6)
+    axes.bar_label(bars, fmt="%.2f", padding=2)
+    axes.hlines(scores["chance"], places - 0.4, places + 0.4, color=WRONG, linestyle="--", label="guessing")
+    axes.set(ylim=(0, 1.12), ylabel="Precision@k, from 0 to 1")
+    axes.set_xticks(places, [f"k = {k}" for k in scores.index])
+    axes.set_title(f"{best / chance:.1f} times as good as guessing at k = {k}" if chance else "nothing to find")
+    figure.legend(loc="outside lower center", frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
+@styled
 def show_history(phases: Mapping[str, pd.DataFrame]) -> Figure:
     """Accuracy and loss of each epoch, of all phases of training one after the other on one axis."""
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-        for axes, name in zip(panels, ("accuracy", "loss"), strict=True):
-            begin = 0
-            for phase, history in phases.items():
-                epochs = begin + history["epoch"]
-                for column, colour, style in ((name, RIGHT, "-"), (f"val_{name}", WRONG, "--")):
-                    if column in history:
-                        label = "train" if column == name else "validation"
-                        axes.plot(
-                            epochs, history[column], style, color=colour, marker=".", label="" if begin else label
-                        )
-                axes.axvline(begin + 0.5, color=NEUTRAL, linewidth=0.8)
-                axes.text(begin + 0.7, 1.0, phase, transform=axes.get_xaxis_transform(), va="bottom", color=NEUTRAL)
-                begin += len(history)
-            axes.set(xlabel="epoch", ylabel=name, xlim=(0.5, begin + 0.5))
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.legend()
-            axes.spines[["top", "right"]].set_visible(False)
-    plt.close(figure)
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+    for axes, name in zip(panels, ("accuracy", "loss"), strict=True):
+        begin = 0
+        for phase, history in phases.items():
+            epochs = begin + history["epoch"]
+            for column, colour, style in ((name, RIGHT, "-"), (f"val_{name}", WRONG, "--")):
+                if column in history:
+                    label = "train" if column == name else "validation"
+                    axes.plot(epochs, history[column], style, color=colour, marker=".", label="" if begin else label)
+            axes.axvline(begin + 0.5, color=NEUTRAL, linewidth=0.8)
+            axes.text(begin + 0.7, 1.0, phase, transform=axes.get_xaxis_transform(), va="bottom", color=NEUTRAL)
+            begin += len(history)
+        axes.set(xlabel="epoch", ylabel=name, xlim=(0.5, begin + 0.5))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend()
+        axes.spines[["top", "right"]].set_visible(False)
+    epochs = pd.concat(phases.values())
+    held_out = epochs.get("val_accuracy", epochs["accuracy"])
+    whose = "validation" if "val_accuracy" in epochs else "training"
+    figure.suptitle(
+        f"{whose} accuracy {held_out.iloc[0]:.2f} after the first epoch, {held_out.iloc[-1]:.2f} at the end"
+    )
     return figure
 
 
+@styled
 def show_confusion(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> Figure:
     """A table of true against predicted labels, each row in shares of its label, with the counts written in."""
     counts = pd.crosstab(pd.Categorical(truth, labels), pd.Categorical(predicted, labels), dropna=False).to_numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with plt.rc_context(STYLE):
-        side = 0.5 * len(labels) + 2
-        figure, axes = plt.subplots(figsize=(side, side - 0.4), layout="constrained")
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for row, column in np.argwhere(counts):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, counts[row, column], ha="center", va="center", color=colour)
-        axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
-        axes.set_yticks(range(len(labels)), labels)
-        axes.set(xlabel="predicted", ylabel="true")
-        axes.set_title(f"{np.trace(counts)} of {counts.sum()} right")
-    plt.close(figure)
+    side = 0.5 * len(labels) + 2
+    figure, axes = plt.subplots(figsize=(side, side - 0.4), layout="constrained")
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.argwhere(counts):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, counts[row, column], ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.set_title(f"{np.trace(counts)} of {counts.sum()} right")
     return figure
 
 
+@styled
+def show_probabilities(photo: str, labels: Sequence[str], probabilities: np.ndarray) -> Figure:
+    """A photo beside the probabilities of its labels, as bars, the five most likely."""
+    order = np.argsort(-np.asarray(probabilities), kind="stable")[:5]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7, 2.4), width_ratios=(1, 2), layout="constrained")
+    show_photo(left, photo)
+    bars = right.barh([labels[index] for index in order], probabilities[order], color=RIGHT)
+    right.bar_label(bars, fmt="%.3f", padding=3)
+    right.invert_yaxis()
+    right.set(xlim=(0, 1.15), xlabel="probability")
+    right.set_title(f"{labels[order[0]]}, with probability {probabilities[order[0]]:.2f}")
+    right.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+@styled
 def show_intervals(scores: pd.DataFrame, *, xlabel: str, title: str, changes: bool = False) -> Figure:
     """A dot and its interval for each row of `value`, `low` and `high`; dashed its `chance`, or for changes 0."""
     places = np.arange(len(scores))
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7, 0.45 * len(scores) + 1.2), layout="constrained")
-        around = np.abs(scores[["low", "high"]].to_numpy().T - scores["value"].to_numpy())
-        axes.errorbar(scores["value"], places, xerr=around, fmt="o", color=RIGHT, capsize=4)
-        for place, value in zip(places, scores["value"], strict=True):
-            text = f"{value:+.3f}" if changes else f"{value:.3f}"
-            axes.annotate(text, (value, place), (0, 7), textcoords="offset points", ha="center")
-        if changes:
-            axes.axvline(0, color=WRONG, linestyle="--", label="no change")
-        else:
-            axes.vlines(scores["chance"], places - 0.4, places + 0.4, color=WRONG, linestyle="--", label="guessing")
-        axes.set_yticks(places, scores.index)
-        axes.set(xlabel=xlabel, xlim=None if changes else (0, 1.02), ylim=(len(scores) - 0.4, -0.8), title=title)
-        figure.legend(loc="outside lower center", frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
-    plt.close(figure)
+    figure, axes = plt.subplots(figsize=(7, 0.45 * len(scores) + 1.2), layout="constrained")
+    around = np.abs(scores[["low", "high"]].to_numpy().T - scores["value"].to_numpy())
+    axes.errorbar(scores["value"], places, xerr=around, fmt="o", color=RIGHT, capsize=4)
+    for place, value in zip(places, scores["value"], strict=True):
+        text = f"{value:+.3f}" if changes else f"{value:.3f}"
+        look = {"ha": "center", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
+        axes.annotate(text, (value, place), (0, 7), textcoords="offset points", **look)
+    if changes:
+        axes.axvline(0, color=WRONG, linestyle="--", label="no change")
+    else:
+        axes.vlines(scores["chance"], places - 0.4, places + 0.4, color=WRONG, linestyle="--", label="guessing")
+    axes.set_yticks(places, scores.index)
+    axes.set(xlabel=xlabel, xlim=None if changes else (0, 1.02), ylim=(len(scores) - 0.4, -0.8), title=title)
+    figure.legend(loc="outside lower center", frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
+@styled
 def show_panels(
     table: pd.DataFrame,
     *,
@@ -200,35 +214,33 @@ def show_panels(
     panels, lines = list(dict.fromkeys(table[panel])), list(dict.fromkeys(table[line]))
     columns = min(per_row, len(panels))
     n_rows = -(-len(panels) // columns)
-    with plt.rc_context(STYLE):
-        size = (3.1 * columns, 2.5 * n_rows + 0.7)
-        figure, grid = plt.subplots(n_rows, columns, figsize=size, squeeze=False, layout="constrained")
-        for axes in grid.flat[len(panels) :]:
-            axes.set_axis_off()
-        for axes, name in zip(grid.flat, panels, strict=False):
-            part = table[table[panel] == name]
-            one_chance = part.groupby(line)["chance"].mean().nunique() == 1
-            for number, which in enumerate(lines):
-                one = part[part[line] == which]
-                colour = (RIGHT, "#009E73", "#CC79A7")[number % 3]
-                axes.plot(one[x], one["value"], color=colour, marker="os^"[number % 3], markersize=4, label=which)
-                axes.fill_between(one[x], one["low"], one["high"], color=colour, alpha=0.18, linewidth=0)
-                if not one_chance:
-                    axes.axhline(one["chance"].mean(), color=colour, linestyle="--", label=f"{which}, guessing")
-            if one_chance:
-                axes.axhline(part["chance"].mean(), color=WRONG, linestyle="--", label="guessing")
-            for number, (what, heights) in enumerate((levels or {}).items()):
-                axes.axhline(heights[name], color=NEUTRAL, linestyle=(":", "-.")[number % 2], label=what)
-            axes.set_title(name)
-            axes.set(xlabel=part["unit"].iloc[0] if "unit" in part else "", ylim=(0, 1.05) if same_y else (0, None))
-            if not pd.api.types.is_numeric_dtype(part[x]):
-                axes.tick_params(axis="x", labelrotation=40)
-                plt.setp(axes.get_xticklabels(), ha="right", rotation_mode="anchor")
-            axes.spines[["top", "right"]].set_visible(False)
-        for axes in grid[:, 0]:
-            axes.set_ylabel(ylabel)
-        handles, names = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
-        figure.suptitle(title)
-    plt.close(figure)
+    size = (3.1 * columns, 2.5 * n_rows + 0.7)
+    figure, grid = plt.subplots(n_rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    for axes, name in zip(grid.flat, panels, strict=False):
+        part = table[table[panel] == name]
+        one_chance = part.groupby(line)["chance"].mean().nunique() == 1
+        for number, which in enumerate(lines):
+            one = part[part[line] == which]
+            colour = (RIGHT, "#009E73", "#CC79A7")[number % 3]
+            axes.plot(one[x], one["value"], color=colour, marker="os^"[number % 3], markersize=4, label=which)
+            axes.fill_between(one[x], one["low"], one["high"], color=colour, alpha=0.18, linewidth=0)
+            if not one_chance:
+                axes.axhline(one["chance"].mean(), color=colour, linestyle="--", label=f"{which}, guessing")
+        if one_chance:
+            axes.axhline(part["chance"].mean(), color=WRONG, linestyle="--", label="guessing")
+        for number, (what, heights) in enumerate((levels or {}).items()):
+            axes.axhline(heights[name], color=NEUTRAL, linestyle=(":", "-.")[number % 2], label=what)
+        axes.set_title(name)
+        axes.set(xlabel=part["unit"].iloc[0] if "unit" in part else "", ylim=(0, 1.05) if same_y else (0, None))
+        if not pd.api.types.is_numeric_dtype(part[x]):
+            axes.tick_params(axis="x", labelrotation=40)
+            plt.setp(axes.get_xticklabels(), ha="right", rotation_mode="anchor")
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(ylabel)
+    handles, names = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
+    figure.suptitle(title)
     return figure

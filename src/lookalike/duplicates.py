@@ -13,10 +13,10 @@ import pandas as pd
 
 from lookalike.alignment import agreement_of, find_details
 from lookalike.embeddings import embed_images
-from lookalike.gallery import Gallery
 from lookalike.looks import SIDE, VARIANTS, look_at, thumbnail_correlation
 from lookalike.pairs import best_of_rows, pairs_above
 from lookalike.search import exact_scores, top_k
+from lookalike.similarity import store_gallery
 from lookalike.stores import EmbeddingStore, check_encoder
 from lookalike.workspace import parallel_map, progress
 
@@ -36,8 +36,6 @@ def find_near_duplicates(photos: pd.DataFrame | EmbeddingStore, **options) -> pd
     photos
         A catalogue, for the first two steps, which see copies that were resized, saved anew or made brighter; or an
         embedding store, for all three, which also see what was cropped, turned, mirrored, framed or turned grey.
-    options
-        Of `CopyIndex`.
 
     Returns
     -------
@@ -47,8 +45,8 @@ def find_near_duplicates(photos: pd.DataFrame | EmbeddingStore, **options) -> pd
 
     Raises
     ------
-    ImageError
-        If a file cannot be read (any more).
+    ImageError, ValueError
+        As `CopyIndex` does.
     """
     return CopyIndex(photos, **options).pairs()
 
@@ -65,8 +63,6 @@ class CopyIndex:
 
     Parameters
     ----------
-    photos
-        A catalogue, or an embedding store.
     max_distance
         Most bits, of 64, in which the hashes of two copies differ.
     min_correlation
@@ -111,11 +107,6 @@ class CopyIndex:
             self.hashes[row], self.thumbnails[row] = look.hashes, look.thumbnail
             self.contents.setdefault(look.content, []).append(row)
         self.details = functools.lru_cache(HELD)(lambda row: find_details(self.paths[row]))
-
-    @functools.cached_property
-    def gallery(self) -> Gallery:
-        """The vectors of the store, measured once."""
-        return Gallery(self.store.vectors)
 
     def look_up(self, photo: str | os.PathLike | np.ndarray, encoder: keras.Model | None = None) -> pd.DataFrame:
         """What a new photo, as at an upload, is a copy of.
@@ -164,7 +155,7 @@ class CopyIndex:
         if vector is not None and self.store is not None:
             distances = np.min(bits, axis=0)
             by_hash = np.argsort(distances, kind="stable")[: self.n_candidates]
-            nearest, similarities = (one[0] for one in top_k(vector, self.gallery, self.n_candidates))
+            nearest, similarities = (one[0] for one in top_k(vector, store_gallery(self.store), self.n_candidates))
             nearest = nearest[(nearest >= 0) & (similarities >= self.min_similarity)]
             likely = np.union1d(nearest, by_hash[distances[by_hash] <= self.max_distance])
             similarities = exact_scores(vector[None], self.store.vectors[likely], "cosine")
@@ -198,8 +189,8 @@ class CopyIndex:
                 at = np.argwhere((bits <= self.max_distance) & upper)
                 pairs = np.column_stack([rows[at[:, 0]], columns[at[:, 1]], bits[at[:, 0], at[:, 1]]]).astype(np.int64)
                 if number == 0:
-                    scores = [self._correlation(part) for part in np.array_split(pairs, len(pairs) // BLOCK + 1)]
-                    scores = np.concatenate(scores)
+                    parts = [self.thumbnails[part] for part in np.array_split(pairs[:, :2], len(pairs) // BLOCK + 1)]
+                    scores = np.concatenate([thumbnail_correlation(*part.swapaxes(0, 1)) for part in parts])
                     kept = scores >= self.min_correlation
                     found += zip(repeat("perceptual hash"), -scores[kept], *pairs[kept, :2].T, strict=False)
                     upper[tuple(at[kept].T)] = False  # done
@@ -207,23 +198,20 @@ class CopyIndex:
                 likely = np.concatenate([likely, pairs])
             likely = likely[np.argsort(likely[:, 2], kind="stable")]
             likely = likely[np.unique(likely[:, :2], axis=0, return_index=True)[1]]  # each by the fewest bits
-            likely = likely[best_of_rows(likely[:, :2], -likely[:, 2], self.n_candidates)]
+            likely = likely[best_of_rows(likely[:, :2], -likely[:, 2], self.n_candidates)[0]]
         return found, likely[:, :2]
-
-    def _correlation(self, pairs: np.ndarray) -> np.ndarray:
-        """Of the thumbnails of each pair of rows."""
-        return thumbnail_correlation(self.thumbnails[pairs[:, 0]], self.thumbnails[pairs[:, 1]])
 
     def _by_alignment(self, unlike: np.ndarray, likely: np.ndarray, known: set[tuple[int, int]]) -> list[tuple]:
         """Candidates that are not known yet, then copies of copies: those that agree when laid on each other."""
         counts = np.bincount(np.array(list(known), int).reshape(-1, 2).ravel(), minlength=len(self.ids))
         per_row = self.n_candidates + min(int(counts.max(initial=0)), MANY)
-        vectors = self.gallery.vectors if len(unlike) == len(self.ids) else self.gallery.vectors[unlike]
+        vectors = store_gallery(self.store).vectors  # what is not finite is named by its row in the store
+        vectors = vectors if len(unlike) == len(self.ids) else vectors[unlike]
         pairs, similarities = pairs_above(vectors, self.min_similarity, per_row=per_row)
         pairs = unlike[pairs]
         new = np.array([tuple(pair) not in known for pair in pairs.tolist()], bool)
         pairs, similarities = pairs[new], similarities[new]
-        pairs = pairs[best_of_rows(pairs, similarities, self.n_candidates)]
+        pairs = pairs[best_of_rows(pairs, similarities, self.n_candidates)[0]]
         waiting = sorted({*map(tuple, pairs.tolist()), *map(tuple, likely.tolist())} - known)
         seen, copies, found = set(known), set(known), []
         while waiting:

@@ -15,6 +15,10 @@ LARGEST = 512  # pixels of the longer side, above which a photo is made smaller 
 Change = Callable[[Image.Image, float, np.random.Generator], Image.Image]
 
 
+def _enhanced(kind: type) -> Change:
+    return lambda image, factor, _: kind(image).enhance(factor)
+
+
 def _blur(image: Image.Image, strength: float, _: np.random.Generator) -> Image.Image:
     return image.filter(ImageFilter.GaussianBlur(strength / 100 * min(image.size)))
 
@@ -71,18 +75,8 @@ class Edit:
 
 
 EDITS = {
-    "brightness": Edit(
-        lambda image, factor, _: ImageEnhance.Brightness(image).enhance(factor),
-        (0.25, 0.5, 0.75, 1.25, 1.5, 2.0),
-        1,
-        "times as bright",
-    ),
-    "contrast": Edit(
-        lambda image, factor, _: ImageEnhance.Contrast(image).enhance(factor),
-        (0.25, 0.5, 0.75, 1.5, 2.0),
-        1,
-        "times the contrast",
-    ),
+    "brightness": Edit(_enhanced(ImageEnhance.Brightness), (0.25, 0.5, 0.75, 1.25, 1.5, 2.0), 1, "times as bright"),
+    "contrast": Edit(_enhanced(ImageEnhance.Contrast), (0.25, 0.5, 0.75, 1.5, 2.0), 1, "times the contrast"),
     "blur": Edit(_blur, (0.25, 0.5, 1, 2, 4), 0, "radius, % of the shorter side"),
     "noise": Edit(_noise, (5, 10, 20, 40, 80), 0, "standard deviation, of 255 levels"),
     "JPEG": Edit(_compress, (5, 10, 20, 40, 80), 100, "quality"),

@@ -26,9 +26,8 @@ from lookalike.stores import (
     PARTS,
     VECTORS,
     EmbeddingStore,
+    beside,
     open_store,
-    partial_folder,
-    previous_folder,
     read_manifest,
     store_folder,
 )
@@ -117,7 +116,7 @@ def embed_catalog(
         known = known_vectors(folder, recipe)
         missing = {key: path for key, path in zip(hashes, catalog["path"], strict=True) if key not in known}
         if missing:
-            known |= _compute(encoder, missing, partial_folder(folder), recipe, batch_size=batch_size, n=len(catalog))
+            known |= _compute(encoder, missing, folder, recipe, batch_size=batch_size, n=len(catalog))
 
         def write(fresh: Path) -> list[str]:
             header = {"descr": "<f4", "fortran_order": False, "shape": (len(catalog), recipe["dim"])}
@@ -136,9 +135,9 @@ def prepare_store(encoder: keras.Model, catalog: pd.DataFrame, folder: str | Pat
     if fit not in FITS:
         raise ValueError(f"fit must be one of {', '.join(FITS)}, not {fit!r}.")
     folder = store_folder(folder)
-    if not folder.exists() and previous_folder(folder).is_dir():
-        os.replace(previous_folder(folder), folder)  # a run was killed between the two renames of `publish_store`
-    for leftover in (folder.with_name(f".{folder.name}.new"), previous_folder(folder)):  # of one that did not end well
+    if not folder.exists() and beside(folder, "previous").is_dir():
+        os.replace(beside(folder, "previous"), folder)  # a run was killed between the two renames of `publish_store`
+    for leftover in (beside(folder, "new"), beside(folder, "previous")):  # of one that did not end well
         shutil.rmtree(leftover, ignore_errors=True)
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise FileExistsError(f"{folder} is not empty and is no embedding store; choose another folder.")
@@ -155,7 +154,7 @@ def _way(encoder, catalog, folder: Path, recipe: dict, *, precision: str, engine
     """Precision and engine: as asked, or for "auto" as in what is there, or the fastest."""
     if "auto" not in (precision, engine):
         return {"precision": precision, "engine": engine}
-    plan = partial_folder(folder) / PLAN
+    plan = beside(folder, "partial") / PLAN
     found = [read_manifest(folder)] if (folder / MANIFEST).is_file() else []
     found += [json.loads(plan.read_text())["recipe"]] if plan.is_file() else []
     for there in (BEFORE_ENGINES | told for told in found):
@@ -180,7 +179,7 @@ def known_vectors(folder: Path, recipe: dict) -> dict[str, np.ndarray]:
 
 
 def _compute(
-    encoder: keras.Model, missing: dict[str, str], partial: Path, recipe: dict, *, batch_size: int, n: int
+    encoder: keras.Model, missing: dict[str, str], folder: Path, recipe: dict, *, batch_size: int, n: int
 ) -> dict[str, np.ndarray]:
     """Vectors of the missing images, by content hash; every batch is on disk before the next one starts.
 
@@ -189,6 +188,7 @@ def _compute(
     """
     way = {name: recipe[name] for name in ("precision", "engine")}
     forward = compile_encoder(encoder, **way, batch_size=batch_size)  # first, as it may refuse
+    partial = beside(folder, "partial")
     rows, plan_file, row_bytes = partial / "rows.f32", partial / PLAN, 4 * recipe["dim"]
     plan = json.loads(plan_file.read_text()) if plan_file.is_file() else {}
     if plan.get("recipe") != recipe:
@@ -226,7 +226,7 @@ def publish_store(
 
     `write` puts files into the folder it is given and names them; `versions` are of packages that others do not need.
     """
-    fresh = folder.with_name(f".{folder.name}.new")
+    fresh = beside(folder, "new")
     fresh.mkdir()
     if folder.exists():  # what else somebody keeps there moves along, be it another store
         ours = {str(folder): (VECTORS, PARTS, CATALOG, MANIFEST)}
@@ -243,8 +243,8 @@ def publish_store(
     }
     (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1))
     if folder.exists():
-        os.replace(folder, previous_folder(folder))
+        os.replace(folder, beside(folder, "previous"))
     os.replace(fresh, folder)
-    for leftover in (previous_folder(folder), partial_folder(folder)):
+    for leftover in (beside(folder, "previous"), beside(folder, "partial")):
         shutil.rmtree(leftover, ignore_errors=True)
     return open_store(folder)

@@ -121,7 +121,7 @@ def choose_engine(
 
     Returns
     -------
-    Precision, engine, and the choice in words.
+    Precision, engine, and the choice in words. What is raised is that of `compile_encoder`.
     """
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
     precisions = ["float32", "float16" if on_gpu else "bfloat16"] if precision == "auto" else [precision]

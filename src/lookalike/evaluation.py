@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+# ruff: noqa: F401
+# What is not used here is for those who evaluate: all that it takes can be had from this module.
 from lookalike.intervals import confidence_interval, difference_interval, macro_interval
 from lookalike.metrics import (
     average_precision_at_k,
@@ -24,35 +26,13 @@ from lookalike.metrics import (
 )
 from lookalike.rankings import Ranking, rank
 
-__all__ = [
-    "Ranking",
-    "answers",
-    "as_text",
-    "average_precision_at_k",
-    "average_similarity_at_k",
-    "chance_at_k",
-    "compare",
-    "confidence_interval",
-    "confused_pairs",
-    "difference_interval",
-    "evaluate",
-    "evaluate_classes",
-    "hit_rate_at_k",
-    "ndcg_at_k",
-    "overlap_at_k",
-    "precision_at_k",
-    "r_precision",
-    "rank",
-    "recall_at_k",
-    "reciprocal_rank_at_k",
-]
 MACRO, MICRO = "macro average", "micro average"
 FINE = 10_000  # resamples where the ends of an interval lie far out
 ROUNDING = 1e-9  # changes that cancel out add up to less
 
 
 def evaluate(ranking: Ranking, ks: tuple[int, ...] = (1, 5, 10)) -> pd.DataFrame:
-    """One row a k: Precision@k beside its chance, and the other metrics, each meaned over queries.
+    """One row a k: Precision@k beside its chance, and the other metrics, each averaged over queries.
 
     Queries with nothing relevant count as 0 in Precision@k and hit rate, but not in recall, MAP, nDCG and MRR; "nothing
     relevant" says how many they are. "possible" is the Precision@k of a perfect ranking, below 1 where a query has

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from lookalike.gallery import as_float32
 from lookalike.indexes import ROWS, InMemory, checked_queries, checked_rows
 from lookalike.search import WORST
-from lookalike.workspace import progress
+from lookalike.workspace import progress, require
 
 KINDS = ("flat", "hnsw", "ivfpq")
 LINKS, EF_BUILD = 32, 200  # HNSW: neighbours of a vector in the graph, and candidates among which they are chosen
@@ -26,14 +27,6 @@ REBUILD = 4  # IVF-PQ that grew so many times over since it was trained is due
 DENSE = 0.5  # share of a graph that may be found, from which on it is followed; else all vectors are compared
 
 
-def _faiss():
-    try:
-        import faiss
-    except ImportError as error:
-        raise ImportError("FAISS is not installed; pip install faiss-cpu") from error
-    return faiss
-
-
 class FaissIndex(InMemory):
     """An index of FAISS (Douze et al., 2024, "The Faiss library").
 
@@ -42,8 +35,6 @@ class FaissIndex(InMemory):
 
     Parameters
     ----------
-    dim
-        Numbers in a vector.
     kind
         "flat": exact, 4 bytes a number. "hnsw": a graph of near vectors (Malkov & Yashunin, 2018), a little more
         memory. "ivfpq": vectors in lists, product-quantised (Jégou et al., 2011) and the best ranked anew in half
@@ -57,14 +48,17 @@ class FaissIndex(InMemory):
     ValueError
         If kind, dim or metric are none.
     ImportError
-        If FAISS is not installed.
+        If FAISS is not installed; the message has the line that installs it.
     """
 
     def __init__(self, dim: int, *, kind: str = "hnsw", metric: str = "cosine"):
         super().__init__(dim, metric=metric)
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}.")
-        self.kind, self.faiss, self.trained_on = kind, _faiss(), 0
+        require("faiss-cpu")
+        import faiss
+
+        self.kind, self.faiss, self.trained_on = kind, faiss, 0
         self.engine = None if kind == "ivfpq" else self._factory({"flat": "Flat", "hnsw": f"HNSW{LINKS}"}[kind])
         if kind == "hnsw":
             self.engine.hnsw.efConstruction = EF_BUILD
@@ -78,8 +72,7 @@ class FaissIndex(InMemory):
             written += len(block)
             return len(block)
 
-        if self.engine is not None:
-            self.faiss.write_index(self.engine, self.faiss.PyCallbackIOWriter(count))
+        self._write_engine(count)
         return written + self.ids.nbytes + self.codes.nbytes
 
     @property
@@ -124,13 +117,7 @@ class FaissIndex(InMemory):
         return indices, scores
 
     def save(self, path) -> None:
-        faiss = self.faiss
-
-        def write(stream) -> None:
-            if self.engine is not None:
-                faiss.write_index(self.engine, faiss.PyCallbackIOWriter(stream.write))
-
-        self._write(path, "engine.faiss", write)
+        self._write(path, "engine.faiss", lambda stream: self._write_engine(stream.write))
 
     def read_engine(self, stream, told: dict) -> None:
         """Take the engine from what `save` wrote."""
@@ -142,6 +129,10 @@ class FaissIndex(InMemory):
 
     def _told(self) -> dict:
         return {"trained_on": self.trained_on}
+
+    def _write_engine(self, write: Callable[[bytes], int]) -> None:
+        if self.engine is not None:
+            self.faiss.write_index(self.engine, self.faiss.PyCallbackIOWriter(write))
 
     def _factory(self, recipe: str):
         inner = self.metric == "cosine"  # of vectors of length 1

@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.cluster.hierarchy import DisjointSet
 
 from lookalike.images import load_image
 from lookalike.looks import inner_box
@@ -64,9 +63,13 @@ def group_copies(pairs: pd.DataFrame, catalog: pd.DataFrame) -> pd.DataFrame:
     paths = [catalog["path"].iloc[place[name]] for name in names]
     bar = progress(parallel_map(_quality, paths), total=len(names), description="Comparing copies") if names else ()
     quality = dict(zip(names, bar, strict=True))
+    clusters = DisjointSet(beside)  # what hangs together, be it by a chain: groups are made within these
+    for one in beside:
+        for other in beside[one]:
+            clusters.merge(one, other)
     kept: dict[str, str] = {}
     ranks: dict[str, tuple] = {}
-    for cluster in _clusters(beside):
+    for cluster in clusters.subsets():
         ranks |= {name: (*rank, place[name]) for name, rank in _ranks(cluster, quality).items()}
         for name in sorted(cluster, key=ranks.get):
             if name not in kept:
@@ -85,19 +88,7 @@ def group_copies(pairs: pd.DataFrame, catalog: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["keep", "drop", "step", "score", "why"])
 
 
-def _clusters(beside: dict[str, dict]) -> list[list[str]]:
-    """What hangs together, be it by a chain: groups are made within these."""
-    names = list(beside)
-    number = {name: row for row, name in enumerate(names)}
-    links = np.array([(number[one], number[other]) for one in names for other in beside[one]], int).reshape(-1, 2)
-    graph = coo_array((np.ones(len(links)), links.T), shape=(len(names), len(names)))
-    clusters = defaultdict(list)
-    for name, cluster in zip(names, connected_components(graph, directed=False)[1], strict=True):
-        clusters[cluster].append(name)
-    return list(clusters.values())
-
-
-def _ranks(names: list[str], quality: dict[str, tuple[float, float]]) -> dict[str, tuple[int, int]]:
+def _ranks(names: set[str], quality: dict[str, tuple[float, float]]) -> dict[str, tuple[int, int]]:
     """For each photo its rank by area and, among equals, by sharpness; 0 is best, and what is nearly equal is equal."""
     ranks: dict[str, list[int]] = {name: [] for name in names}
     for what in (0, 1):

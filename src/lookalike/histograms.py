@@ -22,8 +22,6 @@ def colour_histograms(paths: Sequence[str | Path], *, bins: int = 8) -> np.ndarr
 
     Parameters
     ----------
-    paths
-        Photos.
     bins
         Of hue, of saturation and of value each.
 

@@ -14,7 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps, TiffImagePlugin
 
 from lookalike.workspace import parallel_map
@@ -169,14 +168,14 @@ def load_image(path: File, size: int | tuple[int, int] | None = None, *, fit: st
 
     Returns
     -------
-    uint8 array [height, width, 3], upright as EXIF says, transparency laid on white.
+    uint8 array [height, width, 3], upright as EXIF says, transparency laid on white; `ValueError` for another `fit`.
     """
     image, _ = decode(read_bytes(path), path, size and int(np.max(size)))
     return np.asarray(image if size is None else _fit(image, size, fit))
 
 
 def fit_pixels(pixels: np.ndarray, size: int | tuple[int, int], *, fit: str = "resize") -> np.ndarray:
-    """Bring uint8 pixels [h, w, 3] to `size`, by the same resampling as `load_image`."""
+    """Bring uint8 pixels [h, w, 3] to `size` by the resampling of `load_image`; `ValueError` if they are none."""
     return np.asarray(_fit(as_image(pixels), size, fit))
 
 
@@ -232,19 +231,11 @@ def augment(pixels: np.ndarray, size: tuple[int, int], random: np.random.Generat
 def pixel_batches(
     paths: Sequence[str | Path], size: int | tuple[int, int], *, batch_size: int = 32, fit: str = "resize"
 ) -> Iterator[np.ndarray]:
-    """Decode photos in threads, ahead of the reader: uint8 batches [<= batch_size, height, width, 3], in order."""
+    """Decode photos in threads, ahead of the reader: uint8 batches [<= batch_size, height, width, 3], in order.
+
+    An `ImageError` names the first that cannot be read; a `ValueError` says which ways to `fit` there are.
+    """
     # Two batches ahead, so that the threads find work for as long as the network takes for one.
     photos = parallel_map(lambda path: load_image(path, size, fit=fit), paths, ahead=2 * batch_size)
     while batch := list(itertools.islice(photos, batch_size)):
         yield np.stack(batch)
-
-
-def image_batches(
-    paths: Sequence[str | Path], size: int | tuple[int, int], *, batch_size: int = 32, fit: str = "resize"
-) -> tf.data.Dataset:
-    """Photos as Keras takes them: a prefetching dataset of float32 batches [<= batch_size, height, width, 3], 0-255."""
-    spec = tf.TensorSpec([None, *np.broadcast_to(size, 2), 3], tf.uint8)
-    dataset = tf.data.Dataset.from_generator(
-        lambda: pixel_batches(paths, size, batch_size=batch_size, fit=fit), output_signature=spec
-    )
-    return dataset.map(lambda batch: tf.cast(batch, tf.float32)).prefetch(tf.data.AUTOTUNE)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 from scipy.stats import norm, t
@@ -33,6 +31,11 @@ def confidence_interval(
     The ends of the interval; both NaN of fewer than five groups, for which no resampling keeps what it promises.
     Where nearly all values are equal, as hit rates may be, or of few groups a mean near 0 or 1, it is too narrow: of n
     queries that are all right it has no width, but up to 3/n of the next may be wrong.
+
+    Raises
+    ------
+    ValueError
+        If a value is infinite, there is not one group for each, nothing is drawn, or `level` is not between 0 and 1.
     """
     means, n_groups = _resampled_means(values, groups, n_resamples, np.random.default_rng(seed))
     return _ends(means, n_groups, level)
@@ -89,15 +92,12 @@ def _resampled_means(values, groups, n_resamples: int, random: np.random.Generat
     sums, sizes = np.bincount(groups, values[known]), np.bincount(groups)
     if not len(sums):
         return np.full(n_resamples, np.nan), 0
-    means = [sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1) for drawn in _draws(len(sums), n_resamples, random)]
-    return np.concatenate(means), len(sums)
-
-
-def _draws(count: int, n_resamples: int, random: np.random.Generator) -> Iterator[np.ndarray]:
-    """Numbers below `count`, `count` of them in each of `n_resamples` rows, some rows at a time."""
-    rows = max(1, DRAWN // count)
+    means, rows = np.empty(n_resamples), max(1, DRAWN // len(sums))
     for start in range(0, n_resamples, rows):
-        yield random.integers(count, size=(min(rows, n_resamples - start), count))
+        part = means[start : start + rows]
+        drawn = random.integers(len(sums), size=(len(part), len(sums)))
+        part[:] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    return means, len(sums)
 
 
 def _ends(means: np.ndarray, n_groups: float, level: float, widening: float | None = None) -> tuple[float, float]:

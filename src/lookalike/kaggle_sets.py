@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import sys
 import warnings
 import zipfile
 import zlib
@@ -17,6 +16,7 @@ import requests
 from filelock import FileLock
 
 from lookalike.folders import rows_from_names, unzip
+from lookalike.workspace import on_colab
 
 KAGGLE = {"caltech256": "jessicali9530/caltech256", "fashion-small": "paramaggarwal/fashion-product-images-small"}
 CALTECH_LABELS = {"watch-101": "watch", "mountain-bike": "bicycle", "touring-bike": "bicycle", "sneaker": "shoe"}
@@ -155,7 +155,7 @@ def kaggle_token() -> str:
     PermissionError
         If `kaggle.json` can be read by others.
     """
-    if "google.colab" in sys.modules and "KAGGLE_API_TOKEN" not in os.environ:
+    if on_colab() and "KAGGLE_API_TOKEN" not in os.environ:
         from google.colab import userdata
 
         with suppress(userdata.SecretNotFoundError, userdata.NotebookAccessError):

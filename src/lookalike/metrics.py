@@ -1,4 +1,7 @@
-"""Retrieval metrics, one number a query: how good what it found is."""
+"""Retrieval metrics, float [q], one number a query: how good what it found is.
+
+All raise `ValueError` if k is below 1 or more than the ranks that were computed.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from lookalike.faiss_indexes import EF_BUILD, LINKS
 from lookalike.gallery import as_float32
 from lookalike.indexes import checked_ids, checked_queries, checked_rows, checked_space
 from lookalike.search import WORST
-from lookalike.workspace import progress
+from lookalike.workspace import progress, require
 
 METRICS = {"cosine": "COSINE", "euclidean": "L2"}
 EF_SEARCH = 400  # candidates of a search in the graph, as FAISS takes among a million
@@ -50,7 +50,7 @@ class MilvusIndex:
     ValueError
         If the collection is another's, or of another dim or metric.
     ImportError
-        If pymilvus or, for a file, milvus-lite is not installed.
+        If pymilvus or, for a file, milvus-lite is not installed; the message has the line that installs it.
     """
 
     kind, rebuild_due = "milvus", ""
@@ -67,13 +67,9 @@ class MilvusIndex:
     ):
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # Milvus Lite is pinged more often than its server likes
         os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # else of 40 processes started beside it, one aborts
-        try:
-            import pymilvus
+        require("pymilvus", *([] if "://" in str(uri) else ["milvus-lite"]))
+        import pymilvus
 
-            if "://" not in str(uri):
-                import milvus_lite  # noqa: F401
-        except ImportError as error:
-            raise ImportError("Milvus is not installed; pip install pymilvus milvus-lite") from error
         self.uri, self.name, self.client = str(uri), name, None
         if not is_milvus(self.uri):
             raise ValueError(f"{uri} is neither an address like http://host:19530 nor a file that ends in .db.")
@@ -150,8 +146,7 @@ class MilvusIndex:
         for start in starts:
             rows = slice(start, start + size)
             columns = zip(ids[rows].tolist(), labels[rows], as_float32(vectors[rows]), strict=True)
-            names = ("id", "label", "vector")
-            self.client.upsert(self.name, [dict(zip(names, row, strict=True)) for row in columns])
+            self.client.upsert(self.name, [dict(zip(FIELDS, row, strict=True)) for row in columns])
 
     def search(self, queries, k, *, label=None):
         queries, _ = checked_queries(queries, k, label, self.dim)

@@ -97,7 +97,7 @@ class _Best:
         self.waiting, self.n_waiting = [], 0
         if self.per_row is not None:
             together = np.concatenate([self.pairs, pairs]), np.concatenate([self.scores, scores])
-            _, full, lowest = _best_of_rows(*together, self.per_row)
+            _, full, lowest = best_of_rows(*together, self.per_row)
             floors = self.floors.copy()
             floors[full] = np.maximum(floors[full], lowest - 2 * self.margin)
             possible = scores >= floors[pairs].min(axis=1)
@@ -111,7 +111,7 @@ class _Best:
         self.pairs = np.concatenate([self.pairs, pairs[kept]])
         self.scores = np.concatenate([self.scores, scores[kept]])
         if self.per_row is not None:
-            kept, full, lowest = _best_of_rows(self.pairs, self.scores, self.per_row)
+            kept, full, lowest = best_of_rows(self.pairs, self.scores, self.per_row)
             # The others of a row come in ascending order, so that what equals its last comes too late: 1 is the end.
             self.floors[full] = np.where(lowest < 1, lowest - self.margin, np.inf)
             self.pairs, self.scores = self.pairs[kept], self.scores[kept]
@@ -122,13 +122,13 @@ class _Best:
         return self.pairs, self.scores
 
 
-def best_of_rows(pairs: np.ndarray, scores: np.ndarray, per_row: int) -> np.ndarray:
-    """Which pairs [m, 2] are among the `per_row` best of one of their two rows: bool [m]."""
-    return _best_of_rows(pairs, scores, per_row)[0]
+def best_of_rows(pairs: np.ndarray, scores: np.ndarray, per_row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which pairs [m, 2] are among the `per_row` best of one of their two rows, equal scores in the order of the rows.
 
-
-def _best_of_rows(pairs: np.ndarray, scores: np.ndarray, per_row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As `best_of_rows`; and the rows that have so many, with the score of the last of them."""
+    Returns
+    -------
+    bool [m]; and int64 [r] and float [r], the rows that have so many, with the score of the last of them.
+    """
     row, other = np.concatenate([pairs, pairs[:, ::-1]]).T
     scores = np.concatenate([scores, scores])
     order = np.lexsort((other, -scores, row))

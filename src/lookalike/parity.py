@@ -49,6 +49,8 @@ def compare_exports(
         of Keras and the `median cosine`; `same top k`, the share of queries with the same photos among the first k;
         `overlap`, the share of the first k that agree.
     quality : DataFrame, as `compare` returns it, of Precision@k; changes are against Keras
+
+    What is raised is that of `open_export` and `rank`.
     """
     rows, rankings, reference = {}, {}, None
     batches = np.split(pixels, range(batch_size, len(pixels), batch_size))

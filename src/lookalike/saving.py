@@ -65,6 +65,10 @@ def open_encoder(folder: str | Path, catalogue: str, backbone: str = "auto", **o
         As `choose_backbone` takes it; a trained model of another, or of another `alpha`, is not used.
     options
         For `build_encoder`.
+
+    Returns
+    -------
+    The encoder, and why it is this one. What is raised is that of `load_model` and `build_encoder`.
     """
     file, reason = Path(folder, "model_recommendation.keras"), "no model is trained yet"
     if file.is_file():

@@ -16,18 +16,14 @@ import pandas as pd
 from lookalike import faiss_indexes
 from lookalike.faiss_indexes import FaissIndex
 from lookalike.gallery import as_float32
-from lookalike.indexes import FORMAT, SCHEMA, ExactIndex, Index, recall_at_k
+from lookalike.indexes import FORMAT, ROWS, SCHEMA, ExactIndex, Index, recall_at_k
 from lookalike.milvus import MilvusIndex, is_milvus
 from lookalike.search import top_k
 from lookalike.stores import EmbeddingStore
 
 KINDS = ("exact", *faiss_indexes.KINDS, "milvus")
 NEIGHBOURS, NOISE = 10, 0.5  # resampling: with these, the nearest neighbours are as far as those of real photos
-BLOCK = 1 << 16  # rows at a time
 TIMED, SECONDS = 100, 20  # queries timed one at a time, and for how long at most
-
-__all__ = ["KINDS", "ExactIndex", "FaissIndex", "Index", "MilvusIndex", "compare_engines", "index_store", "make_index"]
-__all__ += ["measure", "open_index", "recall_at_k", "resampled"]
 
 
 def make_index(
@@ -152,8 +148,8 @@ def resampled(vectors: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
     itself = list(np.arange(len(vectors))[:, None])
     near, _ = top_k(vectors, vectors, min(NEIGHBOURS, len(vectors) - 1), metric="euclidean", exclude=itself)
     random, made = np.random.default_rng(seed), np.empty((n, vectors.shape[1]), np.float32)
-    for start in range(0, n, BLOCK):
-        block = made[start : start + BLOCK]
+    for start in range(0, n, ROWS):
+        block = made[start : start + ROWS]
         source = random.integers(len(vectors), size=len(block))
         way = vectors[near[source, random.integers(near.shape[1], size=len(block))]] - vectors[source]
         spread = NOISE * np.linalg.norm(way, axis=1, keepdims=True) / np.sqrt(vectors.shape[1])
@@ -186,7 +182,7 @@ def measure(
     Returns
     -------
     `kind`, `vectors`, `build_s` (NaN for an index that was given), `ms_per_query` (median, one at a time),
-    `queries_per_s` (all at once), `recall` at k against exact search, and `MB`.
+    `queries_per_s` (all at once), `recall` at k against exact search, and `MB`. What is raised is that of `make_index`.
     """
     k = min(k, len(vectors))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

@@ -10,32 +10,31 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from lookalike.plots import NEUTRAL, RIGHT, STYLE, WRONG
+from lookalike.plots import NEUTRAL, RIGHT, WRONG, styled
 
 COLOURS = (NEUTRAL, RIGHT, "#009E73", WRONG, "#CC79A7", "#E69F00")  # the first is what others are compared with
 MARKERS = "osD^vP"
 
 
+@styled
 def show_tradeoff(table: pd.DataFrame, *, x: str, y: str, area: str, filled: Mapping[str, bool], title: str) -> Figure:
     """A circle for each row, as large as `area` says, filled where `filled` is true: the best are at the upper left."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
-        size = table[area] / table[area].max()
-        low, high = table[y].min(), table[y].max()
-        axes.set_ylim(low - 0.25 * (high - low or 0.1), high + 0.25 * (high - low or 0.1))
-        axes.set_xlim(0, 1.25 * table[x].max())
-        heights = _apart(table[y].to_numpy(), table[x].to_numpy(), 0.075 * np.ptp(axes.get_ylim()))
-        edge = axes.get_xlim()[1]
-        for number, (name, row) in enumerate(table.iterrows()):
-            known, colour = np.isfinite(row[area]), RIGHT if filled[name] else WRONG
-            look = {"facecolor": colour if filled[name] else "white", "edgecolor": colour, "alpha": 0.8}
-            axes.scatter(row[x], row[y], 30 + 500 * (size[name] if known else 0), **look, zorder=2)
-            told = f"{name}, {row[area]:.1f} {area}" if known else name
-            line = {"arrowstyle": "-", "color": NEUTRAL, "linewidth": 0.6}
-            axes.annotate(told, (row[x], row[y]), (1.02 * edge, heights[number]), va="center", arrowprops=line)
-        axes.set(xlabel=x, ylabel=y, title=title)
-        axes.spines[["top", "right"]].set_visible(False)
-    plt.close(figure)
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    size = table[area] / table[area].max()
+    low, high = table[y].min(), table[y].max()
+    axes.set_ylim(low - 0.25 * (high - low or 0.1), high + 0.25 * (high - low or 0.1))
+    axes.set_xlim(0, 1.25 * table[x].max())
+    heights = _apart(table[y].to_numpy(), table[x].to_numpy(), 0.075 * np.ptp(axes.get_ylim()))
+    edge = axes.get_xlim()[1]
+    for number, (name, row) in enumerate(table.iterrows()):
+        known, colour = np.isfinite(row[area]), RIGHT if filled[name] else WRONG
+        look = {"facecolor": colour if filled[name] else "white", "edgecolor": colour, "alpha": 0.8}
+        axes.scatter(row[x], row[y], 30 + 500 * (size[name] if known else 0), **look, zorder=2)
+        told = f"{name}, {row[area]:.1f} {area}" if known else name
+        line = {"arrowstyle": "-", "color": NEUTRAL, "linewidth": 0.6}
+        axes.annotate(told, (row[x], row[y]), (1.02 * edge, heights[number]), va="center", arrowprops=line)
+    axes.set(xlabel=x, ylabel=y, title=title)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -57,6 +56,7 @@ def _apart(heights: np.ndarray, places: np.ndarray, gap: float) -> np.ndarray:
     return result
 
 
+@styled
 def show_growth(table: pd.DataFrame, *, x: str, line: str, panels: Mapping[str, str], title: str) -> Figure:
     """A panel for each measured column, over x, both in powers of ten; a line for each value of one column.
 
@@ -65,29 +65,39 @@ def show_growth(table: pd.DataFrame, *, x: str, line: str, panels: Mapping[str, 
     panels
         For each column the title of its panel; "recall" is a share, and drawn as one.
     """
-    with plt.rc_context(STYLE):
-        size = (8, 2.7 * -(-len(panels) // 2) + 0.6)
-        figure, grid = plt.subplots(-(-len(panels) // 2), 2, figsize=size, squeeze=False, layout="constrained")
-        for axes in grid.flat[len(panels) :]:
-            axes.set_axis_off()
-        for axes, (column, name) in zip(grid.flat, panels.items(), strict=False):
-            for number, (which, part) in enumerate(table.groupby(line, sort=False)):
-                look = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
-                axes.plot(part[x], part[column], **look, markersize=5, label=which)
-            axes.set_xscale("log")
-            axes.xaxis.set_minor_locator(NullLocator())
-            if column.startswith("recall"):
-                axes.set_ylim(min(0.9, table[column].min() - 0.02), 1.005)
-            else:
-                axes.set_yscale("log")
-                axes.yaxis.set_minor_locator(NullLocator())
-                powers = np.log10(table[column][table[column] > 0])
-                axes.set_ylim(10 ** np.floor(powers.min() - 0.1), 10 ** np.ceil(powers.max() + 0.1))
-            axes.set(xlabel=x, title=name)
-            axes.grid(True, color="#DDDDDD", linewidth=0.6)
-            axes.spines[["top", "right"]].set_visible(False)
-        handles, labels = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-        figure.suptitle(title)
-    plt.close(figure)
+    size = (8, 2.7 * -(-len(panels) // 2) + 0.6)
+    figure, grid = plt.subplots(-(-len(panels) // 2), 2, figsize=size, squeeze=False, layout="constrained")
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (column, name) in zip(grid.flat, panels.items(), strict=False):
+        for number, (which, part) in enumerate(table.groupby(line, sort=False)):
+            look = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+            axes.plot(part[x], part[column], **look, markersize=5, label=which)
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(NullLocator())
+        if column.startswith("recall"):
+            axes.set_ylim(min(0.9, table[column].min() - 0.02), 1.005)
+        else:
+            axes.set_yscale("log")
+            axes.yaxis.set_minor_locator(NullLocator())
+            powers = np.log10(table[column][table[column] > 0])
+            axes.set_ylim(10 ** np.floor(powers.min() - 0.1), 10 ** np.ceil(powers.max() + 0.1))
+        axes.set(xlabel=x, title=name)
+        axes.grid(True, color="#DDDDDD", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+@styled
+def show_times(milliseconds: Mapping[str, float], *, title: str = "") -> Figure:
+    """What each step takes, as bars one below the other, with the number beside each."""
+    figure, axes = plt.subplots(figsize=(7, 0.3 * len(milliseconds) + 0.7), layout="constrained")
+    bars = axes.barh(list(milliseconds), list(milliseconds.values()), color=RIGHT)
+    axes.bar_label(bars, fmt="%.1f", padding=3)
+    axes.invert_yaxis()
+    axes.set(xlabel="milliseconds", xlim=(0, 1.15 * max(milliseconds.values())), title=title)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -46,8 +46,6 @@ class Service:
     ----------
     store, encoder
         The encoder is checked here, and not again at every search.
-    n_pairs
-        How many pairs of each kind `compare` compares with.
 
     Raises
     ------
@@ -57,13 +55,13 @@ class Service:
         If the encoder is not the store's.
     """
 
-    def __init__(self, store: EmbeddingStore, encoder: keras.Model, *, n_pairs: int = N_PAIRS, seed: int = 0):
+    def __init__(self, store: EmbeddingStore, encoder: keras.Model):
         check_encoder(store, encoder)
         self.store, self.encoder, self.catalog = store, encoder, store.catalog
         self.rows = {image_id: row for row, image_id in enumerate(self.catalog["image_id"])}
         self.labels = sorted(self.catalog["label"].dropna().unique())
         self.copies, self.explains = CopyIndex(store), can_explain(encoder)
-        self.pair_scores = pair_scores(store, n_pairs, seed=seed)
+        self.pair_scores = pair_scores(store)
         self.find(next(iter(self.rows)), k=1)  # measures the vectors and
         self.vector(self.fitted(self.catalog["path"].iloc[0]))  # compiles the encoder, before anyone waits for it
 

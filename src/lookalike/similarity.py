@@ -97,7 +97,7 @@ def recommend(
         products = store.catalog["product_id"]
         own = np.flatnonzero(products.isin(products.iloc[own]))
     vector = _taste(np.stack(vectors), len(liked), metric, dislike_weight)
-    gallery = _gallery(store, metric)
+    gallery = store_gallery(store, metric)
     if expand:
         indices, scores = top_k(vector, gallery, expand, metric=metric, exclude=[own])
         found = indices[0] >= 0
@@ -125,12 +125,17 @@ def recommend_all(store: EmbeddingStore, k: int = 5, *, metric: str = "cosine") 
     -------
     DataFrame with `image_id`, `rank` from 1, `score`, `recommended_image_id`, `recommended_product_id`; in the store's
     order, best first.
+
+    Raises
+    ------
+    ValueError
+        If k is no whole number, or below 1, or the metric is unknown.
     """
     catalog = store.catalog
     same_product = catalog.groupby("product_id").indices
     exclude = [same_product[product] for product in catalog["product_id"]]
     k = min(checked_k(k, 1, k), len(store.vectors))
-    indices, scores = top_k(store.vectors, _gallery(store, metric), k, metric=metric, exclude=exclude)
+    indices, scores = top_k(store.vectors, store_gallery(store, metric), k, metric=metric, exclude=exclude)
     query, place = np.nonzero(indices >= 0)
     found = catalog.iloc[indices[query, place]]
     columns = {
@@ -143,7 +148,7 @@ def recommend_all(store: EmbeddingStore, k: int = 5, *, metric: str = "cosine") 
     return pd.DataFrame(columns)
 
 
-def _gallery(store: EmbeddingStore, metric: str) -> Gallery:
+def store_gallery(store: EmbeddingStore, metric: str = "cosine") -> Gallery:
     """The vectors of an open store, measured once, and let go with it."""
     measured = _GALLERIES.setdefault(store, {})
     if metric not in measured:

@@ -20,17 +20,13 @@ DEFAULT_LABELS = {"sample": LESSON_LABELS, "caltech256": LESSON_LABELS}
 DEFAULT_MAX_PER_CLASS = {"caltech256": 200}
 
 
-def _nothing() -> pd.DataFrame:
-    return pd.DataFrame(columns=["image_id", "reason"], dtype=object)
-
-
 @dataclass(frozen=True)
 class Photos:
     """A folder, a row for each file in it (`image_id`, `product_id`, `label`, `split`, more), and what was left out."""
 
     root: Path
     rows: pd.DataFrame
-    rejected: pd.DataFrame = field(default_factory=_nothing)
+    rejected: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["image_id", "reason"], dtype=object))
 
 
 def find_photos(

@@ -22,8 +22,8 @@ from lookalike import pooling  # noqa: F401, registers a layer that encoders hol
 from lookalike.embeddings import known_vectors, prepare_store, publish_store
 from lookalike.engines import compile_encoder
 from lookalike.images import ImageError, content_hash, fitted
-from lookalike.stores import PARTS, EmbeddingStore, partial_folder, read_parts, store_folder, write_part
-from lookalike.workspace import parallel_map, progress, quiet_stderr, sole_writer
+from lookalike.stores import PARTS, EmbeddingStore, beside, read_parts, store_folder, write_part
+from lookalike.workspace import parallel_map, progress, quiet_stderr, require, sole_writer
 
 UNREADABLE = "Lookalike cannot read "
 warnings.filterwarnings("ignore", category=FutureWarning, module="pyspark")  # of a pandas newer than it knows
@@ -49,11 +49,9 @@ def spark_session(master: str = "local[2]", **config: object):
     ValueError
         If a session with other settings is running.
     """
-    try:
-        import pyarrow  # noqa: F401
-        from pyspark.sql import SparkSession
-    except ImportError as error:
-        raise ImportError(f"{error.name.split('.')[0]} is not installed; pip install pyspark pyarrow") from None
+    require("pyspark", "pyarrow")
+    from pyspark.sql import SparkSession
+
     local = re.fullmatch(r"local(?:\[(\d+|\*)\])?", master)
     settings = {"spark.master": f"local[{local[1] or 1},4]" if local else master, "spark.app.name": "Lookalike"}
     settings |= {"spark.log.level": "ERROR", "spark.ui.showConsoleProgress": "false"}
@@ -92,8 +90,8 @@ def embed_with_spark(
     """Write the vectors of a catalogue to an embedding store as `embed_catalog` does, but let Spark compute them.
 
     Vectors that the store in `folder` has of the same photos by the same encoder, in float32 by TensorFlow, are taken
-    over. A task whose worker dies is
-    tried again; if the job fails, or this process is killed, the old store stays, and the next run starts anew.
+    over. A task whose worker dies is tried again; if the job fails, or this process is killed, the old store stays, and
+    the next run starts anew.
 
     Parameters
     ----------
@@ -125,7 +123,7 @@ def embed_with_spark(
             places.setdefault(key, []).append((row, image_id))
         paths = dict(zip(hashes, catalog["path"], strict=True))
         missing = [(key, paths[key], places[key]) for key in places if key not in known]
-        parts = partial_folder(folder) / PARTS
+        parts = beside(folder, "partial") / PARTS
         shutil.rmtree(parts, ignore_errors=True)  # of a run that was killed
         try:
             if missing:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.cluster.hierarchy import DisjointSet
 
 from lookalike.folders import SPLITS
 
@@ -43,6 +42,11 @@ def split_catalog(
     Returns
     -------
     A copy of the catalogue with `split` filled in. A label with few products fills train first.
+
+    Raises
+    ------
+    ValueError
+        If `fractions` are not three shares that add up to 1.
     """
     if len(fractions) != len(SPLITS) or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6):
         raise ValueError(f"fractions must be three shares that add up to 1, not {tuple(fractions)}.")
@@ -84,14 +88,15 @@ def three_splits(catalog: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
 def _joined(catalog: pd.DataFrame, copies: pd.DataFrame) -> pd.Series:
     """For each row the first product of all that are joined to its own by copies."""
-    products, codes = np.unique(catalog["product_id"].to_numpy(str), return_inverse=True)
-    of_image = dict(zip(catalog["image_id"], codes, strict=True))
-    pairs = copies[copies["image_id"].isin(of_image.keys()) & copies["other_id"].isin(of_image.keys())]
-    pairs = np.array([[of_image[name] for name in pairs[column]] for column in ("image_id", "other_id")], int)
-    links = coo_array((np.ones(pairs.shape[1]), pairs), shape=(len(products), len(products)))
-    groups = connected_components(links, directed=False)[1]
-    first = np.unique(groups, return_index=True)[1]
-    return pd.Series(products[first[groups[codes]]], index=catalog.index, dtype=object)
+    product = dict(zip(catalog["image_id"], catalog["product_id"], strict=True))
+    joined = DisjointSet(product.values())
+    for pair in copies[["image_id", "other_id"]].itertuples(index=False):
+        if product.keys() >= set(pair):
+            joined.merge(*map(product.get, pair))
+    first = {}
+    for group in joined.subsets():
+        first |= dict.fromkeys(group, min(group))
+    return catalog["product_id"].map(first)
 
 
 def _shares(fractions: Sequence[float], count: int) -> np.ndarray:

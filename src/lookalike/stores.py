@@ -17,7 +17,7 @@ import pandas as pd
 from lookalike.catalog import read_catalog
 from lookalike.fingerprints import describe_encoder, encoder_fingerprint
 from lookalike.images import FITS
-from lookalike.workspace import file_hash, written_aside
+from lookalike.workspace import file_hash, require, written_aside
 
 SCHEMA = 2  # the newest that is read: 1 has `vectors.npy`, 2 has `vectors.parquet`, a folder of part files
 VECTORS, PARTS, CATALOG, MANIFEST = "vectors.npy", "vectors.parquet", "catalog.csv", "manifest.json"
@@ -46,14 +46,12 @@ def store_folder(folder: str | Path) -> Path:
     return folder.resolve() if folder.is_symlink() else folder
 
 
-def previous_folder(folder: Path) -> Path:
-    """Where a store lies for the moment in which another takes its place."""
-    return folder.with_name(f".{folder.name}.previous")
+def beside(folder: Path, what: str) -> Path:
+    """A hidden folder beside a store: what is "partial" or "new" is not yet one, and cleared away by the next run.
 
-
-def partial_folder(folder: Path) -> Path:
-    """Where a run keeps what is not yet a store; the next one clears it away, whichever it is."""
-    return folder.with_name(f".{folder.name}.partial")
+    "previous" is where a store lies for the moment in which another takes its place.
+    """
+    return folder.with_name(f".{folder.name}.{what}")
 
 
 def open_store(folder: str | Path) -> EmbeddingStore:
@@ -90,10 +88,10 @@ def _seen(file: Path) -> tuple | None:
 
 
 def _read(folder: Path) -> EmbeddingStore:
-    if not folder.exists() and previous_folder(folder).is_dir():
-        folder = previous_folder(folder)  # the next `embed_catalog` puts it back
+    if not folder.exists() and beside(folder, "previous").is_dir():
+        folder = beside(folder, "previous")  # the next `embed_catalog` puts it back
     if not (folder / MANIFEST).is_file():
-        raise FileNotFoundError(f"No embeddings at {folder}. Run 04_embeddings.ipynb, or 00_quickstart, first.")
+        raise FileNotFoundError(f"No embeddings at {folder}. Run 04_embeddings.ipynb, or 00_quickstart.ipynb, first.")
     manifest = read_manifest(folder)
     n, dim = manifest["n"], manifest["dim"]
     for name, checksum in manifest["checksums"].items():
@@ -187,11 +185,10 @@ def read_parts(parts: list[Path], n: int, dim: int) -> np.ndarray:
 
 def _batches(part: Path) -> Iterator[tuple]:
     """Rows and vectors of a part file, many at a time, as an int64 array and a pyarrow one of float32 lists."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise ImportError("Parquet is read by pyarrow, which is not installed; pip install pyarrow") from None
+    require("pyarrow")
+    import pyarrow
+    from pyarrow import parquet
+
     try:
         for batch in parquet.ParquetFile(part).iter_batches(columns=["row", "vector"]):
             rows = np.asarray(batch["row"].cast("int64").fill_null(-1))

@@ -8,12 +8,13 @@ from itertools import islice
 import keras
 import numpy as np
 import pandas as pd
+from sklearn.preprocessing import normalize
 
 from lookalike.edits import EDITS, edit_photo, shrunk
 from lookalike.engines import compile_encoder
 from lookalike.evaluation import Ranking, chance_at_k, compare, confidence_interval, overlap_at_k, precision_at_k, rank
 from lookalike.images import fit_pixels, load_image, pixel_batches
-from lookalike.variants import expanded, mirrored, project, unit_length
+from lookalike.variants import expanded, mirrored, project
 from lookalike.workspace import parallel_map, progress
 
 EXPANDED = 3  # results that join the query in query expansion
@@ -78,15 +79,12 @@ def measure_robustness(
         ranking = unedited
         if strength != EDITS[edit].unchanged:
             ranking = searched(_edited(photos, edit, strength, size, fit, seed))
-        measures = {"Precision@k": precision_at_k(ranking, k), "overlap": overlap_at_k(ranking, unedited, k)}
-        guessing = {
-            "Precision@k": chance_at_k(ranking, k).mean(),
-            "overlap": (k / ranking.n_gallery[ranking.n_gallery > 0]).clip(max=1).mean(),
-        }
-        for measure, values in measures.items():
-            before = precision_at_k(unedited, k) if measure == "Precision@k" else 1
+        n_gallery = ranking.n_gallery[ranking.n_gallery > 0]
+        precision = precision_at_k(ranking, k), precision_at_k(unedited, k), chance_at_k(ranking, k).mean()
+        overlap = overlap_at_k(ranking, unedited, k), 1, (k / n_gallery).clip(max=1).mean()
+        for measure, (values, before, chance) in {"Precision@k": precision, "overlap": overlap}.items():
             row = {"edit": edit, "unit": EDITS[edit].unit, "strength": strength, "measure": measure}
-            row |= _mean_of(values, ranking.products) | {"chance": guessing[measure]}
+            row |= _mean_of(values, ranking.products) | {"chance": chance}
             change = _mean_of(values - before, ranking.products)
             table.append(row | {f"change {name}".removesuffix(" value"): one for name, one in change.items()})
     return pd.DataFrame(table)
@@ -123,7 +121,8 @@ def measure_stages(
 
     Returns
     -------
-    DataFrame, a row a column and stage: `asked`, `stage`, and what `compare` tells of it beside the last stage.
+    DataFrame, a row a column and stage: `asked`, `stage`, and what `compare` tells of it beside the last stage. What is
+    raised is that of `rank`.
     """
     questions = {"kind": {"by": "label"}}
     questions |= {f"{one}, within the kind": {"by": one, "within": "label"} for one in columns}
@@ -157,7 +156,7 @@ def try_variants(
     Returns
     -------
     {name: Ranking}, of the same queries; the first, "average pooling", by cosine, is what the others are one step from.
-    `evaluation.compare` sets them side by side.
+    `evaluation.compare` sets them side by side. What is raised is that of `rank` and `build`.
     """
     plain, gem, largest = (build(pooling=one) for one in ("avg", "gem", "max"))
     side = plain.input_shape[1]
@@ -180,7 +179,7 @@ def try_variants(
     splits = {"gallery_split": gallery_split, "query_split": query_split}
     found = {name: rank(one, catalog, k, **splits) for name, one in vectors.items()}
     steps = {"Euclidean distance": rank(base, catalog, k, metric="euclidean", **splits)}
-    steps["Euclidean, length 1"] = rank(unit_length(base), catalog, k, metric="euclidean", **splits)
+    steps["Euclidean, length 1"] = rank(normalize(base), catalog, k, metric="euclidean", **splits)
     for name, start in (("query expansion", "average pooling"), ("generalized mean + expansion", "generalized mean")):
         asked = expanded(vectors[start], found[start], EXPANDED)
         steps[name] = rank(vectors[start], catalog, k, asked=asked, **splits)

@@ -131,7 +131,8 @@ def train(
                 steps = {"initial_epoch": done, "epochs": epochs, "callbacks": [state], "shuffle": False, "verbose": 0}
                 model.fit(batches["train"], validation_data=held_out, **steps)
                 state.bar.close()
-        state.keep_best(model)
+        if state.best:
+            model.set_weights(state.best)
     return pd.DataFrame(state.history)
 
 
@@ -244,7 +245,3 @@ class _State(keras.callbacks.Callback):
     def _write_history(self) -> None:
         with written_aside(self.file.with_name("history.csv")) as aside:
             pd.DataFrame(self.history).to_csv(aside, index=False)
-
-    def keep_best(self, model: keras.Model) -> None:
-        if self.best:
-            model.set_weights(self.best)

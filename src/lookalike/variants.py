@@ -5,14 +5,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 from sklearn.decomposition import PCA
+from sklearn.preprocessing import normalize
 
 from lookalike.rankings import Ranking
-
-
-def unit_length(vectors: np.ndarray) -> np.ndarray:
-    """Each vector divided by its Euclidean length ("L2 normalisation"); a zero vector as it is."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
 
 
 def mirrored(encoder: keras.Model) -> keras.Model:
@@ -23,7 +18,7 @@ def mirrored(encoder: keras.Model) -> keras.Model:
 
 
 def project(vectors: np.ndarray, gallery: np.ndarray, dim: int, *, whiten: bool = False, seed: int = 0) -> np.ndarray:
-    """Directions along which the gallery spreads most, by principal component analysis.
+    """Vectors [n, at most dim] along the directions in which the gallery spreads most, by principal component analysis.
 
     Source: Jégou and Chum, "Negative Evidences and Co-occurrences in Image Retrieval: the Benefit of PCA and
     Whitening", ECCV 2012.
@@ -39,7 +34,7 @@ def project(vectors: np.ndarray, gallery: np.ndarray, dim: int, *, whiten: bool 
     whiten
         Scale each direction to the same spread.
     """
-    vectors = unit_length(vectors)
+    vectors = normalize(vectors)
     known = vectors[gallery]
     pca = PCA(min(dim, len(known) - 1, vectors.shape[1]), whiten=whiten, random_state=seed).fit(known)
     # The rest is rounding, which whitening would blow up.
@@ -57,7 +52,7 @@ def expanded(vectors: np.ndarray, ranking: Ranking, count: int) -> np.ndarray:
     -------
     array [n, dim], `rank` takes it as `asked`; rows that are no query are as they were.
     """
-    unit, asked = unit_length(vectors), np.array(vectors)
+    unit, asked = normalize(vectors), np.array(vectors)
     results = ranking.results[:, :count]
     near = np.where((results >= 0)[..., None], unit[results], 0).sum(axis=1)
     asked[ranking.queries] = (unit[ranking.queries] + near) / (1 + (results >= 0).sum(axis=1, keepdims=True))
