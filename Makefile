@@ -92,7 +92,7 @@ audit: setup ## known vulnerabilities of the versions in constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit]'
 	@$(BIN)/python .ci/audit.py
 
-lint: setup
+lint: setup ## check style, names and imports, as before each commit
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { echo "Not formatted; run: $(BIN)/ruff format"; exit 1; }
 

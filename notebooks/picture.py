@@ -56,7 +56,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         store = embed_catalog(encoder, catalog, Path(folder, "store"))
         gallery(store)
-        keep("way.png", figure_to_image(show_way("00")))
+        (way := show_way("00")).axes[0].set_title("")
+        keep("way.png", figure_to_image(way))
         page = build_app(store, encoder)
         _, address, _ = page.launch(prevent_thread_lock=True, quiet=True)
         asked = Image.open(catalog[catalog["label"] == "shoe"]["path"].iloc[-1])

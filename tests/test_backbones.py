@@ -15,6 +15,7 @@ from lookalike.backbones import (
     choose_backbone,
     embedding_encoder,
     halves,
+    inner_backbone,
     slim_weights,
 )
 from lookalike.catalog import load_catalog
@@ -196,6 +197,15 @@ def test_misuse_is_refused(tmp_path):
     (tmp_path / "wrong.weights.h5").write_bytes(b"not weights")
     with pytest.raises(ValueError, match=r"wrong\.weights\.h5 do not fit VGG16Slim"):
         build_encoder("VGG16Slim", weights=tmp_path / "wrong.weights.h5")
+
+
+@pytest.mark.filterwarnings("ignore:Skipping")  # Keras tells of each layer
+def test_weights_of_another_width_are_refused_in_a_few_lines_that_tell_of_alpha(tmp_path):
+    narrow = build_encoder("MobileNetV2", weights=None, alpha=0.35)
+    inner_backbone(narrow).save_weights(tmp_path / "narrow.weights.h5")
+    with pytest.raises(ValueError, match=r"narrow\.weights\.h5 do not fit MobileNetV2: .*alpha=0\.35") as refused:
+        build_encoder("MobileNetV2", weights=tmp_path / "narrow.weights.h5")
+    assert len(str(refused.value)) < 600 + len(str(tmp_path))
 
 
 # --- Classifiers ---------------------------------------------------------------------------------------------------

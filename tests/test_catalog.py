@@ -765,6 +765,14 @@ def test_a_folder_beside_the_splits_is_not_taken_for_a_label(tmp_path):
         load_one(folder)
 
 
+def test_one_split_with_kinds_in_it_is_not_taken_for_a_kind_but_toy_trains_are(tmp_path):
+    folder = write_photos(tmp_path / "photos", ["train/hat/1.png", "extra/2.png"])
+    with pytest.raises(ValueError, match=r"others \(extra\)"):
+        load_one(folder)
+    toys = write_photos(tmp_path / "toys", ["train/1.png", "doll/2.png"])
+    assert load_catalog("folder", toys)[0]["label"].tolist() == ["doll", "train"]
+
+
 def test_two_spellings_of_one_file_are_one_id(tmp_path):
     folder = write_photos(tmp_path / "photos", ["1.png"])
     write_csv(folder, "image_id\n1.png\n./1.png\n")

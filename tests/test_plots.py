@@ -9,6 +9,7 @@ from lookalike.images import load_image
 from lookalike.plots import (
     RIGHT,
     WRONG,
+    brief,
     show_contact_sheet,
     show_explanations,
     show_gallery,
@@ -197,3 +198,17 @@ def test_explanations_show_both_photos_and_their_maps(tmp_path):
     np.testing.assert_array_equal(heat.images[1].get_array(), [[0, 0.75], [0, 0]])
     np.testing.assert_array_equal(other.images[1].get_array(), [[0, 0], [0.75, 0]])
     assert heat.get_title() == "its places sum to 0.750"
+
+
+def test_a_long_name_above_a_photo_is_cut_to_its_end():
+    assert [brief(value) for value in ("shoe", None, np.nan, 7)] == ["shoe", "", "", "7"]
+    assert brief("train/t-shirt/4617d065-2b1c.jpg") == "\N{HORIZONTAL ELLIPSIS}17d065-2b1c.jpg"
+    assert len(brief("x" * 60)) == 16
+
+
+def test_the_legend_of_a_map_says_how_many_kinds_have_no_colour(tmp_path):
+    catalog = make_catalog(tmp_path, 10).assign(label=list("abcdefghij"))
+    figure = show_map(np.random.default_rng(0).random((10, 2)), catalog)
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names[:-1] == list("abcdefgh")
+    assert names[-1] == "2 others"

@@ -146,7 +146,11 @@ def _build_backbone(row: Backbone, name: str, source: str | None, size: int, opt
                 "Connect to the internet once, or pass weights='path/to/file.h5', or use VGG16Slim, which needs none."
             ) from None
         if source not in (None, "imagenet"):
-            raise ValueError(f"The weights in {source} do not fit {name} {options or ''}: {error}") from error
+            width = f" of alpha {options['alpha']}" if "alpha" in options else ""
+            raise ValueError(
+                f"The weights in {source} do not fit {name}{width}: {str(error).splitlines()[0][:200]} ... "
+                "If they are of a wider or narrower network, pass its alpha, such as alpha=0.35."
+            ) from None
         raise
 
 

@@ -75,7 +75,11 @@ def rows_from_names(root: Path) -> pd.DataFrame:
         names += [(inside / name).as_posix() for name in sorted(files + odd) if _is_wanted(name)]
     tops = {PurePosixPath(name).parts[0].lower() for name in names if "/" in name}
     has_splits = bool(tops) and tops <= SPLIT_FOLDERS.keys()
-    if not has_splits and len(tops & SPLIT_FOLDERS.keys()) > 1:
+    splits = tops & SPLIT_FOLDERS.keys()  # one alone may be a kind, unless it holds folders of kinds itself
+    nested = any(
+        len(parts) > 2 and parts[0].lower() in splits for parts in (PurePosixPath(name).parts for name in names)
+    )
+    if not has_splits and (len(splits) > 1 or nested):
         odd = ", ".join(sorted(tops - SPLIT_FOLDERS.keys()))
         raise ValueError(f"{root} holds folders for splits and others ({odd}); move the others away, or into a split.")
     rows = []

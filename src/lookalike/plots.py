@@ -18,6 +18,7 @@ from lookalike.images import ImageError, load_image
 RIGHT, WRONG, NEUTRAL = "#0072B2", "#D55E00", "#666666"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")  # theirs too
 ROOM = 0.05  # of a map's side, for one thumbnail
+LONGEST = 16  # letters above a photo
 THUMBNAIL = 160  # pixels; enough for an inch and a half at the resolution of a notebook
 SCORES = {"cosine": "cosine similarity", "euclidean": "Euclidean distance"}
 STYLE = {"figure.dpi": 100, "font.size": 9, "axes.titlesize": 9, "figure.facecolor": "white", "figure.titlesize": 12}
@@ -56,6 +57,12 @@ def show_photo(axes: Axes, photo: str | np.ndarray) -> None:
         axes.text(0.5, 0.5, "file not found", ha="center", va="center", transform=axes.transAxes)
 
 
+def brief(value: object) -> str:
+    """What is written above a photo: nothing if it is missing, and of a long name its end."""
+    text = "" if pd.isna(value) else str(value)
+    return text if len(text) <= LONGEST else f"\N{HORIZONTAL ELLIPSIS}{text[1 - LONGEST :]}"
+
+
 def frame(axes: Axes, colour: str, width: float) -> None:
     """A frame of a colour around a photo."""
     for spine in axes.spines.values():
@@ -92,7 +99,7 @@ def show_gallery(
         wanted = query.get(by)
         show_photo(grid[row, 0], query["path"])
         frame(grid[row, 0], "black", 2.5)
-        grid[row, 0].set_title("query" + (f"\n{wanted}" if pd.notna(wanted) else ""), fontweight="bold")
+        grid[row, 0].set_title("query" + (f"\n{brief(wanted)}" if pd.notna(wanted) else ""), fontweight="bold")
         for axes, found in zip(grid[row, 1:], table.to_dict("records"), strict=False):
             show_photo(axes, found["path"])
             judged = pd.notna(wanted) and pd.notna(found.get(by))
@@ -100,7 +107,7 @@ def show_gallery(
             n_right, n_judged = n_right + right, n_judged + judged
             frame(axes, (RIGHT if right else WRONG) if judged else NEUTRAL, 2.5)
             mark = ("" if right else " \N{MULTIPLICATION SIGN}") if judged else ""
-            label = found.get(by) if pd.notna(found.get(by)) else ""
+            label = brief(found.get(by))
             axes.set_title(f"{found['rank']}{mark} | {found['score']:.3f}\n{label}", color=WRONG if mark else "black")
         for axes in grid[row, 1 + len(table) :]:
             axes.set_axis_off()
@@ -148,7 +155,7 @@ def show_pairs(
             frame(axes, WRONG if differ else NEUTRAL, 2.5)
             axes.set_xlabel(f"{image['pixel_width']} x {image['pixel_height']}")
             mark = " \N{MULTIPLICATION SIGN}" if differ else ""
-            axes.set_title(f"{image[by] if pd.notna(image[by]) else ''}{mark}", color=WRONG if differ else "black")
+            axes.set_title(f"{brief(image[by])}{mark}", color=WRONG if differ else "black")
         column[0].set_title(f"{pair['step']}\n{pair['score']:.3f}\n{column[0].get_title()}")
     more = f", the first {len(shown)}" if len(pairs) > len(shown) else ""
     figure.suptitle(title or f"{len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} of copies{more}")
@@ -202,7 +209,9 @@ def show_map(points: np.ndarray, catalog: pd.DataFrame, *, by: str = "label", ti
     figure, axes = plt.subplots(figsize=(9.5, 7.5), layout="constrained")
     for name in names:
         axes.scatter(*places[values == name].T, s=14, color=colours[values == name].iloc[0], label=name)
-    axes.scatter(*places[~values.isin(names)].T, s=14, color=NEUTRAL)
+    if values.nunique() > len(names):
+        others = f"{values.nunique() - len(names)} others"
+        axes.scatter(*places[~values.isin(names)].T, s=14, color=NEUTRAL, label=others)
     shown: list[np.ndarray] = []
     for place, path, colour in zip(places, catalog["path"], colours, strict=True):
         if all(np.abs(place - other).max() > ROOM for other in shown):
