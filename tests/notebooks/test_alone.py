@@ -8,7 +8,8 @@ from test_notebooks import NOTEBOOKS, run
 from conftest import quick, skip_without_engines
 
 NAMES = [path.stem for path in NOTEBOOKS]
-SENTENCE = re.compile(r"FileNotFoundError: No [^\n]+\. Run (\d\d_\w+)(?:\.ipynb)?(?:, or (\d\d_\w+)(?:\.ipynb)?,)? first\.")
+FILE = r"(\d\d_\w+)\.ipynb"
+SENTENCE = re.compile(rf"FileNotFoundError: No [^\n]+\. Run {FILE}(?:, or {FILE},)? first\.")
 CHAIN = {"03_fine_tuning": ["01_data", "02_transfer_learning"], "07_near_duplicates": ["01_data", "00_quickstart"]}
 
 
