@@ -193,7 +193,19 @@ class MilvusIndex:
                 time.sleep(1)
         else:  # Milvus Lite builds it in the background, and says that it is finished; but to load, it must be
             self.client.release_collection(self.name)
-            self.client.load_collection(self.name)
+            self._load_built()
+
+    def _load_built(self, tries: int = 5) -> None:
+        """Load a collection of Milvus Lite; a graph that its background is still writing reads as cut, so try again."""
+        from pymilvus import MilvusException
+
+        for left in reversed(range(tries)):
+            try:
+                return self.client.load_collection(self.name)
+            except MilvusException as error:
+                if not left or "read error" not in str(error):
+                    raise
+                time.sleep(0.5)
 
     def close(self) -> None:
         """Let go of the file or the connection."""
