@@ -1,8 +1,13 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from lookalike.backbones import build_classifier, build_encoder
+from lookalike.backbones import build_classifier, build_encoder, embedding_encoder
 from lookalike.fingerprints import encoder_fingerprint
-from lookalike.saving import open_encoder, save_model
+from lookalike.saving import load_model, open_encoder, save_model
+
+FIRST_EDITION = Path(__file__).parent / "models" / "first_edition.keras"
 
 
 @pytest.fixture
@@ -45,3 +50,12 @@ def test_without_a_trained_model_the_backbone_is_taken_as_it_comes(tmp_path):
     encoder, choice = open_encoder(tmp_path, "shop", "VGG16Slim", weights=None, image_size=32)
     assert encoder.output_shape == (None, 128)
     assert choice.reason == "no model is trained yet; as asked"
+
+
+def test_a_model_of_the_first_edition_opens_and_gives_the_vectors_that_it_gave():
+    classifier, card = load_model(FIRST_EDITION)
+    gradient = np.linspace(0, 255, 32 * 32 * 3, dtype=np.float32).reshape(1, 32, 32, 3)
+    vector = embedding_encoder(classifier).predict(gradient, verbose=0)[0]
+    np.testing.assert_allclose(vector, card["embedding_of_a_gradient"], rtol=1e-4)
+    assert classifier.get_layer("pooling").p == 3
+    assert classifier.output_shape == (None, len(card["labels"]))
