@@ -27,7 +27,7 @@ from lookalike.evaluation import evaluate, rank
 from lookalike.fingerprints import describe_encoder
 from lookalike.images import FITS
 from lookalike.pooling import POOLINGS
-from lookalike.similarity import METRICS
+from lookalike.recommend import METRICS
 from lookalike.splits import split_catalog
 from lookalike.training import FINE_TUNING, label_names, train
 from lookalike.workspace import describe_machine

@@ -20,7 +20,7 @@ from lookalike.backbones import build_encoder
 from lookalike.catalog import load_catalog
 from lookalike.embeddings import embed_catalog
 from lookalike.plots import show_gallery
-from lookalike.similarity import recommend
+from lookalike.recommend import recommend
 from lookalike.stores import EmbeddingStore
 from lookalike.way import show_way
 

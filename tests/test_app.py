@@ -21,8 +21,8 @@ from lookalike.app import build_app
 from lookalike.desk import MOST, NO_CAMERA, NO_PAIR, NO_QUERY
 from lookalike.duplicates import CopyIndex
 from lookalike.embeddings import embed_catalog, embed_images
+from lookalike.recommend import recommend
 from lookalike.service import Service
-from lookalike.similarity import recommend
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]

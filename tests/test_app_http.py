@@ -25,8 +25,8 @@ from conftest import PROJECT
 from lookalike.app import Page
 from lookalike.embeddings import embed_images
 from lookalike.images import fitted
+from lookalike.recommend import recommend
 from lookalike.serving import HEADERS, MAX_BODY, Guard
-from lookalike.similarity import recommend
 
 SECRET = "what only the owner of the machine may read"
 MISSING = "This product is not in the catalogue"

@@ -21,8 +21,8 @@ from lookalike.duplicates import CopyIndex
 from lookalike.embeddings import embed_catalog, embed_images
 from lookalike.explanations import explain
 from lookalike.images import fitted, load_image
+from lookalike.recommend import METRICS, recommend
 from lookalike.service import KINDS, Service, pair_scores
-from lookalike.similarity import METRICS, recommend
 from lookalike.stores import EmbeddingStore
 from lookalike.uploads import UploadError
 

@@ -26,9 +26,9 @@ def all_that_a_shop_does(folder, number, encoder):
     from lookalike.embeddings import embed_catalog, embed_images
     from lookalike.exports import open_export
     from lookalike.rankings import rank
+    from lookalike.recommend import recommend, recommend_all
     from lookalike.saving import load_model
     from lookalike.scale import index_store, open_index
-    from lookalike.similarity import recommend, recommend_all
     from lookalike.splits import split_catalog
     from lookalike.stores import open_store
 

@@ -12,10 +12,10 @@ from lookalike.catalog import load_catalog, open_catalog
 from lookalike.desk import MOST, NO_PAIR, NO_QUERY, NO_UPLOAD, Desk
 from lookalike.embeddings import embed_catalog
 from lookalike.pages import ASSETS
+from lookalike.recommend import METRICS
 from lookalike.saving import open_encoder
 from lookalike.service import Service
 from lookalike.serving import AT_ONCE, Page, gr
-from lookalike.similarity import METRICS
 from lookalike.stores import EmbeddingStore
 from lookalike.uploads import MAX_BYTES
 

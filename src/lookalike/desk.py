@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 
 from lookalike.pages import Pages
+from lookalike.recommend import METRICS
 from lookalike.service import Photo, Service
-from lookalike.similarity import METRICS
 from lookalike.uploads import UploadError, refuse_large, upload_bytes
 
 MOST, MANY = 24, 50  # results; products that can be liked, and disliked

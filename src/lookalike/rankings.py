@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from lookalike.gallery import as_float32
+from lookalike.recommend import top_k
 from lookalike.search import checked_k
-from lookalike.similarity import top_k
 
 LEFT_OUT = ("product", "image", "nothing")
 

@@ -13,8 +13,8 @@ from lookalike.duplicates import CopyIndex
 from lookalike.embeddings import embed_images
 from lookalike.explanations import Explanation, can_explain, explain
 from lookalike.images import ImageError, fitted
+from lookalike.recommend import recommend
 from lookalike.search import exact_scores
-from lookalike.similarity import recommend
 from lookalike.stores import EmbeddingStore, check_encoder
 from lookalike.uploads import UploadError, check_upload, decoded
 

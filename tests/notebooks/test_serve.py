@@ -20,7 +20,7 @@ from lookalike.backbones import build_encoder
 from lookalike.catalog import load_catalog
 from lookalike.embeddings import embed_catalog
 from lookalike.exports import export_model
-from lookalike.similarity import recommend
+from lookalike.recommend import recommend
 
 skip_without(*EXTRAS["09_export"])
 SERVER = PROJECT / "notebooks" / "serve.py"

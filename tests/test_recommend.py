@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 
 from lookalike.embeddings import embed_catalog
 from lookalike.images import load_image
-from lookalike.similarity import METRICS, recommend, recommend_all
+from lookalike.recommend import METRICS, recommend, recommend_all
 from lookalike.stores import EmbeddingStore
 
 
