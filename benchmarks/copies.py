@@ -27,7 +27,7 @@ from lookalike.copies import plant_copies
 from lookalike.duplicates import CopyIndex
 from lookalike.embeddings import embed_catalog
 from lookalike.pairs import BLOCK, pairs_above
-from lookalike.search import multiply
+from lookalike.similarity import multiply
 from lookalike.splits import split_catalog
 
 PRECISION = 0.999

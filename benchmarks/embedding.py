@@ -29,7 +29,7 @@ from lookalike.embeddings import embed_catalog
 from lookalike.engines import ENGINES, choose_engine, compile_encoder, has_openvino
 from lookalike.evaluation import confidence_interval, precision_at_k, rank
 from lookalike.images import pixel_batches
-from lookalike.search import top_k
+from lookalike.similarity import top_k
 
 BATCH = 32
 SECONDS = 8  # that the long run takes beyond the short one, about

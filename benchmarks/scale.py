@@ -19,7 +19,7 @@ from lookalike.backbones import build_encoder
 from lookalike.catalog import load_catalog
 from lookalike.embeddings import embed_images
 from lookalike.scale import KINDS, measure, resampled
-from lookalike.search import top_k
+from lookalike.similarity import top_k
 
 QUERIES, K = 500, 10
 

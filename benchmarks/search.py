@@ -26,13 +26,13 @@ from results import record
 from sklearn.neighbors import NearestNeighbors
 
 from lookalike.gallery import Gallery
-from lookalike.search import top_k
+from lookalike.similarity import top_k
 
 K = 10
 MAPPED = """
 import sys, time
 import numpy as np
-from lookalike.search import top_k
+from lookalike.similarity import top_k
 from lookalike.gallery import Gallery
 memory = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1000
 before = memory()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from conftest import skip_without
 from lookalike import milvus
 from lookalike.milvus import MilvusIndex, quoted
-from lookalike.search import top_k
+from lookalike.similarity import top_k
 
 skip_without("pymilvus", "milvus_lite")
 

@@ -14,7 +14,7 @@ from conftest import CLOTHING, MOBILENET, PROJECT
 # Each module imports only those named before it.
 ORDER = ("workspace", "images", "histograms", "edits", "folders", "downloads", "amazon", "kaggle_sets")
 ORDER += ("sources", "splits", "catalog", "vgg16_slim", "pooling", "backbones", "stages", "fingerprints")
-ORDER += ("saving", "views", "training", "engines", "exports", "stores", "embeddings", "gallery", "search")
+ORDER += ("saving", "views", "training", "engines", "exports", "stores", "embeddings", "gallery", "similarity")
 ORDER += ("explanations", "recommend", "spark", "indexes", "faiss_indexes", "milvus", "scale", "looks")
 ORDER += ("pairs", "alignment", "duplicates", "copies", "groups", "calibration", "rankings", "metrics")
 ORDER += ("intervals", "evaluation", "variants", "studies", "parity", "plots", "charts", "copy_charts")

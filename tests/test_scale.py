@@ -22,7 +22,7 @@ from lookalike.scale import (
     recall_at_k,
     resampled,
 )
-from lookalike.search import WORST, top_k
+from lookalike.similarity import WORST, top_k
 
 skip_without("faiss")
 EXACT = ["exact", "flat", "milvus"]  # find the nearest, all of them

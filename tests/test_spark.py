@@ -18,7 +18,7 @@ from conftest import make_catalog, skip_without, write_photo
 from lookalike import stores
 from lookalike.embeddings import embed_catalog
 from lookalike.images import ImageError
-from lookalike.search import top_k
+from lookalike.similarity import top_k
 from lookalike.spark import embed_with_spark, spark_session
 from lookalike.stores import open_store, read_parts, write_part
 

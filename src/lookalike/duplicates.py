@@ -16,7 +16,7 @@ from lookalike.embeddings import embed_images
 from lookalike.looks import SIDE, VARIANTS, look_at, thumbnail_correlation
 from lookalike.pairs import best_of_rows, pairs_above
 from lookalike.recommend import store_gallery
-from lookalike.search import exact_scores, top_k
+from lookalike.similarity import exact_scores, top_k
 from lookalike.stores import EmbeddingStore, check_encoder
 from lookalike.workspace import parallel_map, progress
 

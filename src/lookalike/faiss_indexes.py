@@ -9,7 +9,7 @@ import numpy as np
 
 from lookalike.gallery import as_float32
 from lookalike.indexes import ROWS, InMemory, checked_queries, checked_rows
-from lookalike.search import WORST
+from lookalike.similarity import WORST
 from lookalike.workspace import progress, require
 
 KINDS = ("flat", "hnsw", "ivfpq")

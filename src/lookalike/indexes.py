@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lookalike.gallery import METRICS, Gallery, as_float32, vector_lengths
-from lookalike.search import checked_k, exact_scores, top_k
+from lookalike.similarity import checked_k, exact_scores, top_k
 from lookalike.workspace import written_aside
 
 SCHEMA, FORMAT = 1, "lookalike index"
@@ -174,7 +174,7 @@ class InMemory:
 
 
 class ExactIndex(InMemory):
-    """The reference: `lookalike.search.top_k` over all vectors; the first are used as they lie, be it on disk."""
+    """The reference: `lookalike.similarity.top_k` over all vectors; the first are used as they lie, be it on disk."""
 
     kind = "exact"
 

@@ -10,7 +10,7 @@ from numbers import Integral
 import numpy as np
 
 from lookalike.rankings import Ranking
-from lookalike.search import checked_k
+from lookalike.similarity import checked_k
 
 
 def precision_at_k(ranking: Ranking, k: int) -> np.ndarray:

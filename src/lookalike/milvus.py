@@ -11,7 +11,7 @@ import numpy as np
 from lookalike.faiss_indexes import EF_BUILD, LINKS
 from lookalike.gallery import as_float32
 from lookalike.indexes import checked_ids, checked_queries, checked_rows, checked_space
-from lookalike.search import WORST
+from lookalike.similarity import WORST
 from lookalike.workspace import progress, require
 
 METRICS = {"cosine": "COSINE", "euclidean": "L2"}

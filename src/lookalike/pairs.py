@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lookalike.gallery import Gallery, as_float32
-from lookalike.search import ROUNDING, exact_scores, multiply
+from lookalike.similarity import ROUNDING, exact_scores, multiply
 from lookalike.workspace import progress
 
 BLOCK = 2048  # rows at a time; 4 million scores

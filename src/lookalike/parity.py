@@ -15,7 +15,7 @@ from lookalike.evaluation import compare
 from lookalike.exports import CARD, open_export
 from lookalike.metrics import overlap_at_k
 from lookalike.rankings import rank
-from lookalike.search import exact_scores
+from lookalike.similarity import exact_scores
 from lookalike.workspace import progress
 
 SINGLE = 24  # photos that are timed one by one

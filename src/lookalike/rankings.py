@@ -9,7 +9,7 @@ import pandas as pd
 
 from lookalike.gallery import as_float32
 from lookalike.recommend import top_k
-from lookalike.search import checked_k
+from lookalike.similarity import checked_k
 
 LEFT_OUT = ("product", "image", "nothing")
 

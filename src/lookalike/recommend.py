@@ -14,7 +14,7 @@ import pandas as pd
 from lookalike.embeddings import embed_images
 from lookalike.explanations import explain
 from lookalike.gallery import METRICS, Gallery
-from lookalike.search import checked_k, top_k
+from lookalike.similarity import checked_k, top_k
 from lookalike.stores import EmbeddingStore, check_encoder
 
 __all__ = ["METRICS", "Gallery", "explain", "recommend", "recommend_all", "top_k"]

@@ -18,7 +18,7 @@ from lookalike.faiss_indexes import FaissIndex
 from lookalike.gallery import as_float32
 from lookalike.indexes import FORMAT, ROWS, SCHEMA, ExactIndex, Index, recall_at_k
 from lookalike.milvus import MilvusIndex, is_milvus
-from lookalike.search import top_k
+from lookalike.similarity import top_k
 from lookalike.stores import EmbeddingStore
 
 KINDS = ("exact", *faiss_indexes.KINDS, "milvus")

@@ -14,7 +14,7 @@ from lookalike.embeddings import embed_images
 from lookalike.explanations import Explanation, can_explain, explain
 from lookalike.images import ImageError, fitted
 from lookalike.recommend import recommend
-from lookalike.search import exact_scores
+from lookalike.similarity import exact_scores
 from lookalike.stores import EmbeddingStore, check_encoder
 from lookalike.uploads import UploadError, check_upload, decoded
 

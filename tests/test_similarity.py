@@ -11,9 +11,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from conftest import peak_of
 from lookalike import gallery as gallery_module
-from lookalike import search
+from lookalike import similarity
 from lookalike.gallery import METRICS, Gallery
-from lookalike.search import top_k
+from lookalike.similarity import top_k
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -62,7 +62,7 @@ def test_any_small_case_agrees_with_sorting_everything(data):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_ties_go_to_the_lower_index_across_blocks(metric, monkeypatch):
-    monkeypatch.setattr(search, "GALLERY_BLOCK", 64)
+    monkeypatch.setattr(similarity, "GALLERY_BLOCK", 64)
     gallery = np.tile(np.random.default_rng(0).normal(size=48).astype(np.float32), (1000, 1))
     indices, scores = top_k(gallery[:3], gallery, 5, metric=metric)
     np.testing.assert_array_equal(indices, [[0, 1, 2, 3, 4]] * 3)
@@ -247,12 +247,12 @@ def test_blocks_of_any_size_and_numbers_of_any_size_agree_with_brute_force(metri
     if data.draw(st.booleans()):
         exclude = [random.integers(-2, n_gallery + 2, random.integers(n_gallery + 1)) for _ in range(n_queries)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "QUERY_BLOCK", data.draw(st.sampled_from([3, 256]), "QUERY_BLOCK"))
-        patch.setattr(search, "GALLERY_BLOCK", data.draw(st.sampled_from([1, 5, 50, 1 << 16]), "GALLERY_BLOCK"))
-        patch.setattr(search, "SCORES", data.draw(st.sampled_from([1, 100, 1 << 18]), "SCORES"))
-        patch.setattr(search, "WIDTH", data.draw(st.sampled_from([1, 3, 32]), "WIDTH"))
-        patch.setattr(search, "PAIRS", data.draw(st.sampled_from([0, 20, 1 << 18]), "PAIRS"))
-        patch.setattr(search, "MANY", data.draw(st.sampled_from([1, 1 << 30]), "MANY"))
+        patch.setattr(similarity, "QUERY_BLOCK", data.draw(st.sampled_from([3, 256]), "QUERY_BLOCK"))
+        patch.setattr(similarity, "GALLERY_BLOCK", data.draw(st.sampled_from([1, 5, 50, 1 << 16]), "GALLERY_BLOCK"))
+        patch.setattr(similarity, "SCORES", data.draw(st.sampled_from([1, 100, 1 << 18]), "SCORES"))
+        patch.setattr(similarity, "WIDTH", data.draw(st.sampled_from([1, 3, 32]), "WIDTH"))
+        patch.setattr(similarity, "PAIRS", data.draw(st.sampled_from([0, 20, 1 << 18]), "PAIRS"))
+        patch.setattr(similarity, "MANY", data.draw(st.sampled_from([1, 1 << 30]), "MANY"))
         answer = top_k(queries, gallery, k, metric=metric, exclude=exclude)
     assert_same(answer, brute_force(queries, gallery, k, metric, exclude))
 
@@ -265,7 +265,7 @@ def test_numpy_and_tensorflow_give_the_same_answer(metric, kind, monkeypatch):
     queries = np.concatenate([gallery[::50], spread(random, kind, 10, 17)])
     expected = brute_force(queries, gallery, 6, metric)
     for many in (1, 1 << 30):
-        monkeypatch.setattr(search, "MANY", many)
+        monkeypatch.setattr(similarity, "MANY", many)
         assert_same(top_k(queries, gallery, 6, metric=metric), expected)
 
 
@@ -281,7 +281,7 @@ def test_the_answer_to_a_query_does_not_depend_on_the_other_queries(metric):
 
 @pytest.mark.parametrize("many", [1, 1 << 30])
 def test_a_huge_query_in_the_block_does_not_hide_the_neighbour_of_a_small_one(many, monkeypatch):
-    monkeypatch.setattr(search, "MANY", many)
+    monkeypatch.setattr(similarity, "MANY", many)
     gallery = np.array([[1e6, 0], [-1e6, 0], [0, 999_999.5625], [0, -999_999.5625]], np.float32)
     queries = np.tile(np.array([0.5, 0], np.float32), (40, 1))
     queries[-1, 0] = 1e38
@@ -371,8 +371,8 @@ def test_excluded_rows_never_come_back(metric, left_out, expected):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_each_query_of_every_block_has_its_own_exclusions(metric, monkeypatch):
-    monkeypatch.setattr(search, "QUERY_BLOCK", 7)
-    monkeypatch.setattr(search, "GALLERY_BLOCK", 16)
+    monkeypatch.setattr(similarity, "QUERY_BLOCK", 7)
+    monkeypatch.setattr(similarity, "GALLERY_BLOCK", 16)
     vectors = np.random.default_rng(0).normal(size=(50, 6))
     own = np.arange(50)[:, None]
     indices, _ = top_k(vectors, vectors, 49, metric=metric, exclude=own)
@@ -428,7 +428,7 @@ def test_full_float32_precision_is_asked_for_during_the_product_alone(usual, mon
         assert during == [False]
         assert config.tensor_float_32_execution_enabled() == usual
         with pytest.raises(tf.errors.InvalidArgumentError):
-            search.multiply(np.ones((5, 3)), np.ones((4, 40)), np.empty((5, 40)))
+            similarity.multiply(np.ones((5, 3)), np.ones((4, 40)), np.empty((5, 40)))
         assert config.tensor_float_32_execution_enabled() == usual
     finally:
         config.enable_tensor_float_32_execution(before)
@@ -485,7 +485,7 @@ def test_a_million_mapped_vectors_answer_a_query_within_one_gigabyte(tmp_path):
     try:
         script = (
             "import sys, numpy as np\n"
-            "from lookalike.search import top_k\n"
+            "from lookalike.similarity import top_k\n"
             "gallery = np.load(sys.argv[1], mmap_mode='r')\n"
             "assert top_k(gallery[777_777], gallery, 10)[0][0, 0] == 777_777\n"
             "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
