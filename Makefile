@@ -76,7 +76,7 @@ lab: setup ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab notebooks
 
 app: setup ## open the page on the sample, or on your own photos: make app SOURCE=folder DATA=path
-	@$(BIN)/python -m lookalike.app --source '$(or $(SOURCE),auto)' --path '$(DATA)' --backbone '$(or $(BACKBONE),auto)' \
+	@$(BIN)/python -m lookalike.page --source '$(or $(SOURCE),auto)' --path '$(DATA)' --backbone '$(or $(BACKBONE),auto)' \
 		--weights '$(or $(WEIGHTS),auto)' $(if $(ALPHA),--alpha $(ALPHA)) $(if $(PORT),--port $(PORT))
 
 picture: setup ## take the picture of the page anew; needs Chromium

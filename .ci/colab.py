@@ -1,7 +1,9 @@
-"""Print the versions that the notebooks ran with, and check that they are Colab's; `make colab` calls this.
+"""Print the versions that the notebooks ran with, and check that they are Colab's; `make colab`
+calls this.
 
-Ends with 1, and says which, if a package of constraints-colab.txt has another version here than on Colab, if one that
-requirements.txt asks for is not installed, or if an executed notebook tells of another TensorFlow or Keras.
+Ends with 1, and says which, if a package of constraints-colab.txt has another version here than on
+Colab, if one that requirements.txt asks for is not installed, or if an executed notebook tells of
+another TensorFlow or Keras.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ def differences(colab: dict[str, str], here: dict[str, str], needed: Iterable[st
         for name, theirs in colab.items()
         if here.get(name, theirs) != theirs
     ]
-    return wrong + [f"{name} is not installed" for name in needed if name in colab and name not in here]
+    return wrong + [
+        f"{name} is not installed" for name in needed if name in colab and name not in here
+    ]
 
 
 def main() -> None:
@@ -51,15 +55,22 @@ def main() -> None:
     requirements = (PROJECT / "requirements.txt").read_text(encoding="utf-8")
     needed = dict.fromkeys(re.findall(r"^([\w-]+)", requirements, re.MULTILINE))
     here = installed([*colab, *needed])
-    print(f"Python {platform.python_version()}, " + ", ".join(f"{name} {here[name]}" for name in sorted(here)))
+    print(
+        f"Python {platform.python_version()}, "
+        + ", ".join(f"{name} {here[name]}" for name in sorted(here))
+    )
     wrong = differences(colab, here, needed)
     notebooks = sorted(BUILD.glob("*.ipynb"))
     for path in notebooks:
         told = dict(TOLD.findall(path.read_text(encoding="utf-8")))
-        wrong += [f"{path.name} ran with {told}"] * any(told.get(one) != colab[one.lower()] for one in ENGINES)
+        wrong += [f"{path.name} ran with {told}"] * any(
+            told.get(one) != colab[one.lower()] for one in ENGINES
+        )
     if wrong or not notebooks:
         sys.exit("Not as on Colab: " + ("; ".join(wrong) or f"no notebook was run into {BUILD}"))
-    print(f"{len(notebooks)} notebooks ran with what Colab has; not needed: {', '.join(sorted({*colab} - {*here}))}")
+    print(
+        f"{len(notebooks)} notebooks ran with what Colab has; not needed: {', '.join(sorted({*colab} - {*here}))}"
+    )
 
 
 if __name__ == "__main__":

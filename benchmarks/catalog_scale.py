@@ -1,4 +1,5 @@
-"""A catalogue of many files: time and memory of reading it, and of finding the copies in it, at two sizes.
+"""A catalogue of many files: time and memory of reading it, and of finding the copies in it, at two
+sizes.
 
 python benchmarks/catalog_scale.py [--images 50000]
 """
@@ -18,8 +19,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lookalike.catalog import load_catalog
-from lookalike.duplicates import find_near_duplicates
+from lookalike.copies import find_near_duplicates
+from lookalike.sources import load_catalog
 from lookalike.workspace import progress
 
 COPY_EVERY = 100  # each hundredth image is the one before it, saved anew
@@ -38,7 +39,9 @@ def write_images(folder: Path, count: int) -> None:
 
 
 def measure(folder: str) -> None:
-    """Read and compare in this process, and print seconds, peak memory in bytes, and what was found."""
+    """Read and compare in this process, and print seconds, peak memory in bytes, and what was
+    found.
+    """
     start = time.perf_counter()
     catalog, rejected = load_catalog("folder", folder)
     read = time.perf_counter()
@@ -72,7 +75,9 @@ def main() -> None:
         {
             "images": table["images"].map("{:,}".format),
             "reading, images/s": (table["images"] / table["reading"]).map("{:,.0f}".format),
-            "finding copies, images/s": (table["images"] / table["comparing"]).map("{:,.0f}".format),
+            "finding copies, images/s": (table["images"] / table["comparing"]).map(
+                "{:,.0f}".format
+            ),
             "peak memory, MB": (table["peak"] / 1e6).map("{:,.0f}".format),
             "copies found / planted": [
                 f"{copies:,} / {(count - 1) // COPY_EVERY:,}"
@@ -83,7 +88,12 @@ def main() -> None:
     from results import record
 
     note = f"Between the two sizes each further image costs {growth:,.0f} bytes; the rest is Python and TensorFlow."
-    record("A catalogue of many files", f"python benchmarks/catalog_scale.py --images {options.images}", shown, note)
+    record(
+        "A catalogue of many files",
+        f"python benchmarks/catalog_scale.py --images {options.images}",
+        shown,
+        note,
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Near-duplicates: which edited copies are found, and what all pairs cost beside the bare half matrix product.
+"""Near-duplicates: which edited copies are found, and what all pairs cost beside the bare half
+matrix product.
 
 python benchmarks/copies.py --data DIR --backbone MobileNetV2 --alpha 0.35 --weights FILE
 python benchmarks/copies.py --scale
 
-Thresholds are chosen on copies of train photos, looked up among the train photos; what is told was measured with them
-on copies of the validation photos, looked up among all photos. Photos of which the catalogue itself has a copy are left
-out of both: a copy of one is a copy of the other.
+Thresholds are chosen on copies of train photos, looked up among the train photos; what is told was
+measured with them on copies of the validation photos, looked up among all photos. Photos of which
+the catalogue itself has a copy are left out of both: a copy of one is a copy of the other.
 """
 
 from __future__ import annotations
@@ -20,14 +21,13 @@ import pandas as pd
 from results import record
 from search import status
 
-from lookalike.backbones import BACKBONES, build_encoder, choose_backbone
-from lookalike.calibration import SIMILARITY, choose_threshold, precision_recall, recall_by_kind, score_copies
-from lookalike.catalog import load_catalog
-from lookalike.copies import plant_copies
-from lookalike.duplicates import CopyIndex
+from lookalike.backbones import build_encoder, choose_backbone
+from lookalike.copies import CopyIndex, choose_threshold, plant_copies
+from lookalike.copies.pairs import BLOCK, pairs_above
+from lookalike.copies.thresholds import SIMILARITY, precision_recall, recall_by_kind, score_copies
 from lookalike.embeddings import embed_catalog
-from lookalike.pairs import BLOCK, pairs_above
 from lookalike.similarity import multiply
+from lookalike.sources import load_catalog
 from lookalike.splits import split_catalog
 
 PRECISION = 0.999
@@ -37,15 +37,22 @@ ROUNDS = 2
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, help="a folder of photos")
-    parser.add_argument("--backbone", default="auto", choices=["auto", *BACKBONES])
+    parser.add_argument("--backbone", default="auto", help="a name, such as MobileNetV2-0.35")
     parser.add_argument("--alpha", type=float, help="width multiplier of MobileNetV2")
     parser.add_argument("--weights", default="auto", help="a file, or auto")
     parser.add_argument(
-        "--photos", type=int, default=400, help="how many are copied to measure, at most; a quarter as many to choose"
+        "--photos",
+        type=int,
+        default=400,
+        help="how many are copied to measure, at most; a quarter as many to choose",
     )
-    parser.add_argument("--scale", action="store_true", help="all pairs of 100,000 vectors, in time and memory")
+    parser.add_argument(
+        "--scale", action="store_true", help="all pairs of 100,000 vectors, in time and memory"
+    )
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -57,12 +64,18 @@ def measure_copies(options: argparse.Namespace) -> None:
     catalog, _ = load_catalog("folder", options.data.expanduser())
     if catalog["split"].isna().all():
         catalog = split_catalog(catalog, fractions=(0.85, 0.15, 0), seed=options.seed)
-    given = {"--backbone": name, "--alpha": options.alpha, "--weights": options.weights != "auto" and "FILE"}
+    given = {
+        "--backbone": name,
+        "--alpha": options.alpha,
+        "--weights": options.weights != "auto" and "FILE",
+    }
     command = f"python benchmarks/copies.py --data DIR {' '.join(f'{a} {b}' for a, b in given.items() if b)}"
     title = f"{name} {options.alpha}" if options.alpha else name
     with tempfile.TemporaryDirectory() as folder:
         train = catalog[catalog["split"] == "train"]
-        stores = [embed_catalog(encoder, part, Path(folder, str(len(part)))) for part in (train, catalog)]
+        stores = [
+            embed_catalog(encoder, part, Path(folder, str(len(part)))) for part in (train, catalog)
+        ]
         choosing, measuring = (CopyIndex(store) for store in stores)
         own = measuring.pairs()
         alone = catalog[~catalog["image_id"].isin({*own["image_id"], *own["other_id"]})]
@@ -74,45 +87,64 @@ def measure_copies(options: argparse.Namespace) -> None:
             copies[part] = plant_copies(photos, Path(folder, part), seed=options.seed)
             scores[part] = score_copies(index, copies[part], encoder)
     found = scores["train"]
-    thresholds = {"content": 1.0, "perceptual hash": choose_threshold(found, "perceptual hash", PRECISION)}
+    thresholds = {
+        "content": 1.0,
+        "perceptual hash": choose_threshold(found, "perceptual hash", PRECISION),
+    }
     thresholds["alignment"] = choose_threshold(found, "alignment", PRECISION)
     plain = {SIMILARITY: choose_threshold(found, SIMILARITY, PRECISION)}
     low = precision_recall(found[found["step"] == SIMILARITY], len(copies["train"]))
     lowest = low.loc[low["precision"] >= PRECISION, "threshold"].min()
-    default = {"content": 1.0, "perceptual hash": measuring.min_correlation, "alignment": measuring.min_agreement}
+    default = {
+        "content": 1.0,
+        "perceptual hash": measuring.min_correlation,
+        "alignment": measuring.min_agreement,
+    }
     judged, told = scores["validation"], copies["validation"]
     table = recall_by_kind(judged, told, thresholds)
     table[SIMILARITY] = recall_by_kind(judged, told, {SIMILARITY: lowest})["together"]
     table["with the defaults"] = recall_by_kind(judged, told, default)["together"]
     table["false pairs"] = table.pop("false")
     right = {
-        what: judged[judged["score"] >= judged["step"].map(limits).fillna(np.inf)].drop_duplicates(["copy", "image_id"])
-        for what, limits in {"chosen": thresholds, "default": default, "alone": {SIMILARITY: lowest}}.items()
+        what: judged[judged["score"] >= judged["step"].map(limits).fillna(np.inf)].drop_duplicates(
+            ["copy", "image_id"]
+        )
+        for what, limits in {
+            "chosen": thresholds,
+            "default": default,
+            "alone": {SIMILARITY: lowest},
+        }.items()
     }
-    precision = {what: f"{one['right'].mean():.4f} of {len(one):,} pairs" for what, one in right.items()}
+    precision = {
+        what: f"{one['right'].mean():.4f} of {len(one):,} pairs" for what, one in right.items()
+    }
     note = f"{told['copy_of'].nunique()} validation photos, {len(told):,} copies, looked up among {len(catalog):,}. "
-    note += (
-        f"Thresholds, chosen on {copies['train']['copy_of'].nunique()} train photos for a precision of {PRECISION}: "
-    )
+    note += f"Thresholds, chosen on {copies['train']['copy_of'].nunique()} train photos for a precision of {PRECISION}: "
     note += f"correlation {thresholds['perceptual hash']:.3f}, agreement {thresholds['alignment']:.3f}; precision with "
-    note += (
-        f"them {precision['chosen']}. Defaults: {measuring.min_correlation} and {measuring.min_agreement}; precision "
-    )
+    note += f"them {precision['chosen']}. Defaults: {measuring.min_correlation} and {measuring.min_agreement}; precision "
     note += f"{precision['default']}. Similarity alone: the lowest threshold with that precision on the train photos, "
     note += f"{lowest:.3f} (halfway to the median {plain[SIMILARITY]:.3f}); precision {precision['alone']}. Columns of "
     note += f"steps: what each finds by itself. The catalogue's own photos have {len(own)} pairs of copies: "
     note += (
-        "; ".join(f"{row.image_id} and {row.other_id} ({row.step}, {row.score:.3f})" for row in own.itertuples()) + "."
+        "; ".join(
+            f"{row.image_id} and {row.other_id} ({row.step}, {row.score:.3f})"
+            for row in own.itertuples()
+        )
+        + "."
     )
     shown = table.reset_index().map(lambda one: f"{one:.3f}" if isinstance(one, float) else one)
     record(f"Copies found: {title}", command, shown, note)
 
 
 def measure_scale() -> None:
-    """All pairs above a threshold among clustered vectors, and the products of the same blocks alone."""
+    """All pairs above a threshold among clustered vectors, and the products of the same blocks
+    alone.
+    """
     random = np.random.default_rng(0)
     centres = random.standard_normal((ROWS // 10, DIM), np.float32)
-    vectors = np.repeat(centres, 10, axis=0) + 0.35 * random.standard_normal((ROWS, DIM), np.float32)
+    vectors = np.repeat(centres, 10, axis=0) + 0.35 * random.standard_normal(
+        (ROWS, DIM), np.float32
+    )
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     buffer = np.empty((BLOCK, BLOCK), np.float32)
 

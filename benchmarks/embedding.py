@@ -1,13 +1,15 @@
-"""From files to a store: the loop of common tutorials, ours, and the forward pass alone; same photos, one run.
+"""From files to a store: the loop of common tutorials, ours, and the forward pass alone; same
+photos, one run.
 
 python benchmarks/embedding.py --data DIR
 
-The loop is `load_img`, `preprocess_input` and `model.predict`, photo by photo. Ours is `embed_catalog`, which reads,
-decodes, computes and writes. The forward pass alone has its pixels ready in memory, in each precision and engine that
-this machine has. Rates are those of a long run: the time that more photos took, beyond that of a few. Weights are
-random, which costs the same time; but with weights that mean something "auto" may refuse a precision whose vectors
-stray. With --overlap and such weights it also measures what precision does to the neighbours, and what "auto" takes.
-Ends with one JSON object.
+The loop is `load_img`, `preprocess_input` and `model.predict`, photo by photo. Ours is
+`embed_catalog`, which reads, decodes, computes and writes. The forward pass alone has its pixels
+ready in memory, in each precision and engine that this machine has. Rates are those of a long run:
+the time that more photos took, beyond that of a few. Weights are random, which costs the same time;
+but with weights that mean something "auto" may refuse a precision whose vectors stray. With
+--overlap and such weights it also measures what precision does to the neighbours, and what "auto"
+takes. Ends with one JSON object.
 """
 
 from __future__ import annotations
@@ -24,12 +26,14 @@ import pandas as pd
 from results import record
 
 from lookalike.backbones import BACKBONES, build_encoder
-from lookalike.catalog import load_catalog
+from lookalike.compiled_encoder import ENGINES, choose_engine, compile_encoder, has_openvino
 from lookalike.embeddings import embed_catalog
-from lookalike.engines import ENGINES, choose_engine, compile_encoder, has_openvino
-from lookalike.evaluation import confidence_interval, precision_at_k, rank
 from lookalike.images import pixel_batches
+from lookalike.intervals import confidence_interval
+from lookalike.metrics import precision_at_k
+from lookalike.rankings import rank
 from lookalike.similarity import top_k
+from lookalike.sources import load_catalog
 
 BATCH = 32
 SECONDS = 8  # that the long run takes beyond the short one, about
@@ -70,29 +74,48 @@ def forward_rate(encoder: keras.Model, pixels: np.ndarray, precision: str, engin
     return count / (time.perf_counter() - begin)
 
 
-def store_rate(encoder: keras.Model, catalog: pd.DataFrame, n_long: int, way: dict[str, str]) -> float:
-    """Images a second of `embed_catalog`, from files to a store on disk, without what it takes to begin."""
+def store_rate(
+    encoder: keras.Model, catalog: pd.DataFrame, n_long: int, way: dict[str, str]
+) -> float:
+    """Images a second of `embed_catalog`, from files to a store on disk, without what it takes to
+    begin.
+    """
     times = []
-    for count in (2 * BATCH, 2 * BATCH, 2 * BATCH + n_long):  # the first run of all also loads what others find there
+    # The first run of all also loads what others find there.
+    for count in (2 * BATCH, 2 * BATCH, 2 * BATCH + n_long):
         with tempfile.TemporaryDirectory() as folder:
             begin = time.perf_counter()
-            embed_catalog(encoder, catalog.head(count), Path(folder, "store"), batch_size=BATCH, **way)
+            embed_catalog(
+                encoder, catalog.head(count), Path(folder, "store"), batch_size=BATCH, **way
+            )
             times.append(time.perf_counter() - begin)
     return n_long / (times[2] - times[1])
 
 
 def measure(name: str, catalog: pd.DataFrame) -> dict:
-    """One backbone: the loop, the forward pass in each way, and ours in the fastest TensorFlow way and the fastest."""
+    """One backbone: the loop, the forward pass in each way, and ours in the fastest TensorFlow way
+    and the fastest.
+    """
     encoder = build_encoder(name, weights=None)
     pixels = next(pixel_batches(catalog["path"], encoder.input_shape[1:3], batch_size=BATCH))
     ways = all_ways()
     rates = {way: forward_rate(encoder, pixels, *way) for way in ways}
     best_tensorflow = max((way for way in ways if way[1] == "tensorflow"), key=rates.get)
-    result = {"backbone": name, "loop": tutorial_rate(name, catalog["path"].head(48).tolist()), "forward": rates}
-    for what, way in (("ours", best_tensorflow), ("ours, auto", choose_engine(encoder, pixels, 1_000_000)[:2])):
-        n_long = min(int(SECONDS * rates[way]) // BATCH * BATCH, (len(catalog) - 2 * BATCH) // BATCH * BATCH)
+    result = {
+        "backbone": name,
+        "loop": tutorial_rate(name, catalog["path"].head(48).tolist()),
+        "forward": rates,
+    }
+    for what, way in (
+        ("ours", best_tensorflow),
+        ("ours, auto", choose_engine(encoder, pixels, 1_000_000)[:2]),
+    ):
+        n_long = min(
+            int(SECONDS * rates[way]) // BATCH * BATCH, (len(catalog) - 2 * BATCH) // BATCH * BATCH
+        )
         named = dict(zip(("precision", "engine"), way, strict=True))
-        # The machine is not equally fast all the time: the forward pass is measured again before and after each round.
+        # The machine is not equally fast all the time: the forward pass is measured again before
+        # and after each round.
         around = [forward_rate(encoder, pixels, *way)]
         stored = []
         for _ in range(ROUNDS):
@@ -105,7 +128,9 @@ def measure(name: str, catalog: pd.DataFrame) -> dict:
 
 
 def overlap(data: Path, backbone: str, options: dict) -> tuple[pd.DataFrame, str]:
-    """What each precision does to the vectors, and which is taken: validation photos searching among train photos."""
+    """What each precision does to the vectors, and which is taken: validation photos searching
+    among train photos.
+    """
     catalog, _ = load_catalog("folder", data)
     encoder = build_encoder(backbone, **options)
     splits = {"gallery_split": "train", "query_split": "validation"}
@@ -114,34 +139,52 @@ def overlap(data: Path, backbone: str, options: dict) -> tuple[pd.DataFrame, str
     for precision, engine in all_ways():
         with tempfile.TemporaryDirectory() as folder:
             vectors = np.array(
-                embed_catalog(encoder, catalog, Path(folder, "store"), precision=precision, engine=engine).vectors
+                embed_catalog(
+                    encoder, catalog, Path(folder, "store"), precision=precision, engine=engine
+                ).vectors
             )
         nearest = top_k(vectors[is_query], vectors[~is_query], 10)[0]
         scores = precision_at_k(rank(vectors, catalog, 10, **splits), 10)
         reference = reference or (nearest, scores, vectors)
-        same = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(nearest, reference[0], strict=True)])
+        same = np.mean(
+            [len(set(a) & set(b)) / 10 for a, b in zip(nearest, reference[0], strict=True)]
+        )
         products = (vectors * reference[2]).sum(axis=1)
         cosine = products / np.linalg.norm(vectors, axis=1) / np.linalg.norm(reference[2], axis=1)
         low, high = confidence_interval(scores - reference[1])
         row = {"precision": precision, "engine": engine, "smallest cosine": f"{cosine.min():.5f}"}
         row |= {"same among the 10 nearest": f"{same:.2%}", "Precision@10": f"{scores.mean():.4f}"}
         rows.append(row | {"change, 95 % interval": f"{low:+.4f} to {high:+.4f}"})
-    pixels = next(pixel_batches(catalog["path"].sample(BATCH, random_state=0), encoder.input_shape[1:3]))
+    pixels = next(
+        pixel_batches(catalog["path"].sample(BATCH, random_state=0), encoder.input_shape[1:3])
+    )
     return pd.DataFrame(rows), f"`auto` takes: {choose_engine(encoder, pixels, 1_000_000)[2]}."
 
 
 def main() -> None:
     """Measure, print, write down."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a folder of photos, a thousand or more")
-    parser.add_argument("--backbones", nargs="*", default=["VGG16", "ResNet50", "MobileNetV2"], choices=BACKBONES)
-    parser.add_argument("--overlap", default="", help="a backbone to compare the precisions of, with --weights")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="a folder of photos, a thousand or more"
+    )
+    parser.add_argument(
+        "--backbones", nargs="*", default=["VGG16", "ResNet50", "MobileNetV2"], choices=BACKBONES
+    )
+    parser.add_argument(
+        "--overlap", default="", help="a backbone to compare the precisions of, with --weights"
+    )
     parser.add_argument("--weights", default="auto")
     parser.add_argument("--alpha", type=float)
     options = parser.parse_args()
     ratios = {}
     if options.backbones:
-        catalog = load_catalog("folder", options.data)[0].sample(frac=1, random_state=0).reset_index(drop=True)
+        catalog = (
+            load_catalog("folder", options.data)[0]
+            .sample(frac=1, random_state=0)
+            .reset_index(drop=True)
+        )
         rows = []
         for name in options.backbones:
             found = measure(name, catalog)
@@ -169,14 +212,29 @@ def main() -> None:
             f"Batches of {BATCH}; medians of {ROUNDS} rounds.",
         )
     if options.overlap:
-        chosen = {"weights": options.weights} | ({} if options.alpha is None else {"alpha": options.alpha})
+        chosen = {"weights": options.weights} | (
+            {} if options.alpha is None else {"alpha": options.alpha}
+        )
         name = " ".join(filter(None, [options.overlap, str(options.alpha or "")]))
         table, note = overlap(options.data, options.overlap, chosen)
-        arguments = f"--backbones --overlap {options.overlap} --weights FILE" + f" --alpha {options.alpha}" * bool(
-            options.alpha
+        arguments = (
+            f"--backbones --overlap {options.overlap} --weights FILE"
+            + f" --alpha {options.alpha}" * bool(options.alpha)
         )
-        record(f"What precision does to {name}", f"python benchmarks/embedding.py --data DIR {arguments}", table, note)
-    print(json.dumps({name: {what: round(ratio, 3) for what, ratio in row.items()} for name, row in ratios.items()}))
+        record(
+            f"What precision does to {name}",
+            f"python benchmarks/embedding.py --data DIR {arguments}",
+            table,
+            note,
+        )
+    print(
+        json.dumps(
+            {
+                name: {what: round(ratio, 3) for what, ratio in row.items()}
+                for name, row in ratios.items()
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

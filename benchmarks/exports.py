@@ -1,4 +1,5 @@
-"""Exports of three encoders: size, speed, and how true they are to Keras, on photos of the reader's.
+"""Exports of three encoders: size, speed, and how true they are to Keras, on photos of the
+reader's.
 
 python benchmarks/exports.py --data PHOTOS --weights mobilenet_v2_0.35_224_notop.weights.h5
 """
@@ -14,10 +15,10 @@ import pandas as pd
 from results import record
 
 from lookalike.backbones import build_encoder
-from lookalike.catalog import load_catalog
-from lookalike.exports import FORMATS, export_model
+from lookalike.export import compare_exports, export_model
+from lookalike.export.formats import FORMATS
 from lookalike.images import pixel_batches
-from lookalike.parity import compare_exports
+from lookalike.sources import load_catalog
 from lookalike.workspace import progress
 
 CALIBRATION = 200  # photos of the train split
@@ -26,9 +27,17 @@ CALIBRATION = 200  # photos of the train split
 def main() -> None:
     """Measure the three, one after the other, and write down one table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="photos in folders train and validation, or in folders by label")
-    parser.add_argument("--weights", required=True, help="of MobileNetV2 of alpha 0.35, without its top")
-    parser.add_argument("--resnet-photos", type=int, default=1000, help="for the slowest of the three")
+    parser.add_argument(
+        "--data",
+        required=True,
+        help="photos in folders train and validation, or in folders by label",
+    )
+    parser.add_argument(
+        "--weights", required=True, help="of MobileNetV2 of alpha 0.35, without its top"
+    )
+    parser.add_argument(
+        "--resnet-photos", type=int, default=1000, help="for the slowest of the three"
+    )
     options = parser.parse_args()
     encoders = {
         "VGG16Slim": build_encoder("VGG16Slim"),
@@ -44,24 +53,39 @@ def main() -> None:
         size = encoder.input_shape[1:3]
         bar = progress(some["path"], total=len(some), description=f"Reading for {name}")
         pixels = np.concatenate(list(pixel_batches(bar, size)))
-        train = pixels[np.flatnonzero(some["split"] == splits[0])[:: max(1, len(some) // CALIBRATION)]]
+        train = pixels[
+            np.flatnonzero(some["split"] == splits[0])[:: max(1, len(some) // CALIBRATION)]
+        ]
         with tempfile.TemporaryDirectory() as folder:
-            exports = {one: export_model(encoder, Path(folder, one), one, photos=train) for one in FORMATS}
+            exports = {
+                one: export_model(encoder, Path(folder, one), one, photos=train) for one in FORMATS
+            }
             rules = {"gallery_split": splits[0], "query_split": splits[1]}
             table, quality = compare_exports(encoder, exports, pixels, some, **rules)
-        interval = [f"{low:.3f} to {high:.3f}" for low, high in zip(quality["low"], quality["high"], strict=True)]
+        interval = [
+            f"{low:.3f} to {high:.3f}"
+            for low, high in zip(quality["low"], quality["high"], strict=True)
+        ]
         changes = zip(quality["change"], quality["change low"], quality["change high"], strict=True)
         table["Precision@10"], table["interval"] = quality["value"].round(3), interval
-        table["change"] = ["" if np.isnan(a) else f"{a:+.4f} ({low:+.4f} to {high:+.4f})" for a, low, high in changes]
+        table["change"] = [
+            "" if np.isnan(a) else f"{a:+.4f} ({low:+.4f} to {high:+.4f})"
+            for a, low, high in changes
+        ]
         table.insert(0, "encoder", name)
         tables.append(table.reset_index(names="format"))
     table = pd.concat(tables)
-    table = table.assign(**{column: table[column].round(1) for column in ("MB", "ms a photo", "photos/s")})
-    table = table.round({"least cosine": 6, "median cosine": 6, "same top 10": 4, "overlap": 4})
-    note = (
-        "Intervals of changes hold together for the seven exports of an encoder. Calibrated on about 200 train photos."
+    table = table.assign(
+        **{column: table[column].round(1) for column in ("MB", "ms a photo", "photos/s")}
     )
-    record("Exports", f"python benchmarks/exports.py --data PHOTOS --weights FILE ({len(catalog)} photos)", table, note)
+    table = table.round({"least cosine": 6, "median cosine": 6, "same top 10": 4, "overlap": 4})
+    note = "Intervals of changes hold together for the seven exports of an encoder. Calibrated on about 200 train photos."
+    record(
+        "Exports",
+        f"python benchmarks/exports.py --data PHOTOS --weights FILE ({len(catalog)} photos)",
+        table,
+        note,
+    )
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 python benchmarks/page.py
 python benchmarks/page.py --data DIR --backbone MobileNetV2 --alpha 0.35 --weights FILE
 
-The page runs in a process of its own, on the same cores as its visitors. A search is one question over HTTP, from the
-request to the end of the answer; each answer is compared with what the handlers give without a server. Every visitor
-has a session, and asks again as soon as there is an answer.
+The page runs in a process of its own, on the same cores as its visitors. A search is one question
+over HTTP, from the request to the end of the answer; each answer is compared with what the handlers
+give without a server. Every visitor has a session, and asks again as soon as there is an answer.
 """
 
 from __future__ import annotations
@@ -26,25 +26,26 @@ import psutil
 import requests
 from results import record
 
-from lookalike.app import build_app
-from lookalike.backbones import BACKBONES, build_encoder, choose_backbone
-from lookalike.catalog import load_catalog
-from lookalike.desk import Desk
+from lookalike.backbones import build_encoder, choose_backbone
+from lookalike.embedding_store import EmbeddingStore, open_store
 from lookalike.embeddings import embed_catalog
 from lookalike.images import load_image
-from lookalike.pages import data_url
-from lookalike.service import Service
-from lookalike.serving import AT_ONCE
-from lookalike.stores import EmbeddingStore, open_store
+from lookalike.page import Service, build_app
+from lookalike.page.handlers import Handlers
+from lookalike.page.html_parts import data_url
+from lookalike.page.server import AT_ONCE
+from lookalike.sources import load_catalog
 
 METRICS = ("cosine", "euclidean")
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, help="a folder of photos; else the sample")
-    parser.add_argument("--backbone", default="auto", choices=["auto", *BACKBONES])
+    parser.add_argument("--backbone", default="auto", help="a name, such as MobileNetV2-0.35")
     parser.add_argument("--alpha", type=float, help="width multiplier of MobileNetV2")
     parser.add_argument("--weights", default="auto", help="a file, or auto")
     parser.add_argument("--visitors", type=int, default=50)
@@ -71,10 +72,14 @@ class Visitor:
     def ask(self, handler: str, *values) -> list:
         """The outputs of one handler."""
         question = {"data": values, "fn_index": self.numbers[handler]} | self.session
-        requests.post(f"{self.address}gradio_api/queue/join", json=question, timeout=60).raise_for_status()
+        requests.post(
+            f"{self.address}gradio_api/queue/join", json=question, timeout=60
+        ).raise_for_status()
         source = f"{self.address}gradio_api/queue/data"
         with requests.get(source, params=self.session, stream=True, timeout=60) as answer:
-            told = (json.loads(line[5:]) for line in answer.iter_lines() if line.startswith(b"data:"))
+            told = (
+                json.loads(line[5:]) for line in answer.iter_lines() if line.startswith(b"data:")
+            )
             return next(one for one in told if one["msg"] == "process_completed")["output"]["data"]
 
 
@@ -92,22 +97,36 @@ def timed(function, *values) -> tuple[float, object]:
 
 
 def questions(store: EmbeddingStore, count: int) -> list[tuple]:
-    """Different ones: uploads cut from the catalogue's photos and photos of it in turn, both metrics, different k."""
+    """Different ones: uploads cut from the catalogue's photos and photos of it in turn, both
+    metrics, different k.
+    """
     catalog, asked = store.catalog, []
     for number in range(count):
         image = catalog.iloc[number * 7 % len(catalog)]
         upload = {"data": data_url(load_image(image["path"], 200)[10:])}
-        asked.append((({"id": image["image_id"]}, upload)[number % 2], 4 + number % 9, METRICS[number // 2 % 2], ""))
+        asked.append(
+            (
+                ({"id": image["image_id"]}, upload)[number % 2],
+                4 + number % 9,
+                METRICS[number // 2 % 2],
+                "",
+            )
+        )
     return asked
 
 
 def main() -> None:
     """Serve, ask, record."""
     options = parse_arguments()
-    catalog, _ = load_catalog(*(("folder", options.data.expanduser()) if options.data else ("sample",)))
+    catalog, _ = load_catalog(
+        *(("folder", options.data.expanduser()) if options.data else ("sample",))
+    )
     name = choose_backbone(options.backbone).value
     encoder_options = {"name": name, "alpha": options.alpha, "weights": options.weights}
-    encoder, addresses = build_encoder(**encoder_options), multiprocessing.get_context("spawn").Queue()
+    encoder, addresses = (
+        build_encoder(**encoder_options),
+        multiprocessing.get_context("spawn").Queue(),
+    )
     with tempfile.TemporaryDirectory() as folder:
         store = embed_catalog(encoder, catalog, Path(folder, "store"))
         server = multiprocessing.get_context("spawn").Process(
@@ -115,13 +134,21 @@ def main() -> None:
         )
         server.start()
         try:
-            measure(options, store, Desk(Service(store, encoder)), addresses.get(timeout=600), server.pid)
+            measure(
+                options,
+                store,
+                Handlers(Service(store, encoder)),
+                addresses.get(timeout=600),
+                server.pid,
+            )
         finally:
             server.kill()
             server.join()
 
 
-def measure(options: argparse.Namespace, store: EmbeddingStore, desk: Desk, address: str, server: int) -> None:
+def measure(
+    options: argparse.Namespace, store: EmbeddingStore, desk: Handlers, address: str, server: int
+) -> None:
     """One visitor, many, and many more; the table of it."""
     asked = questions(store, options.visitors)
     expected = [shown(desk.find(*one)[0]) for one in asked]
@@ -132,7 +159,9 @@ def measure(options: argparse.Namespace, store: EmbeddingStore, desk: Desk, addr
     single = [timed(visitors[0].ask, "find", *one)[0] for one in asked]
 
     def visit(number: int, count: int) -> list[tuple[float, bool]]:
-        """Milliseconds of each of a visitor's searches, and whether its answer was the expected one."""
+        """Milliseconds of each of a visitor's searches, and whether its answer was the expected
+        one.
+        """
         places = [(number + step) % len(asked) for step in range(count)]
         answers = [(place, *timed(visitors[number].ask, "find", *asked[place])) for place in places]
         return [(took, shown(html) == expected[place]) for place, took, (html, _) in answers]
@@ -151,7 +180,10 @@ def measure(options: argparse.Namespace, store: EmbeddingStore, desk: Desk, addr
     for _ in range(3):
         wrong += sum(not right for _, right in crowd(options.requests // len(visitors)))
         held.append(f"{process.memory_info().rss / 1e6:.0f}")
-    rows = [("handlers, no server", alone, 1000 / np.mean(alone)), ("one visitor", single, 1000 / np.mean(single))]
+    rows = [
+        ("handlers, no server", alone, 1000 / np.mean(alone)),
+        ("one visitor", single, 1000 / np.mean(single)),
+    ]
     rows.append((f"{options.visitors} at once", many, len(many) / seconds))
     table = pd.DataFrame(
         [
@@ -173,9 +205,14 @@ def measure(options: argparse.Namespace, store: EmbeddingStore, desk: Desk, addr
         f"after each of the three: {', '.join(held)} MB."
     )
     data = " --data DIR" if options.data else ""
-    given = {"--backbone": options.backbone != "auto" and options.backbone, "--alpha": options.alpha}
+    given = {
+        "--backbone": options.backbone != "auto" and options.backbone,
+        "--alpha": options.alpha,
+    }
     given |= {"--weights": options.weights != "auto" and "FILE"}
-    command = f"python benchmarks/page.py{data}{''.join(f' {a} {b}' for a, b in given.items() if b)}"
+    command = (
+        f"python benchmarks/page.py{data}{''.join(f' {a} {b}' for a, b in given.items() if b)}"
+    )
     record("The page" + (" on a folder" if options.data else ""), command, table, note)
 
 

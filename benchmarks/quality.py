@@ -2,10 +2,11 @@
 
 python benchmarks/quality.py --data DIR --backbone MobileNetV2 --alpha 0.35 --weights FILE
 
-Queries of one split search in another; where the folder has no such splits, every photo searches in all others. With
---train a head is trained on the gallery's photos, with --fine-tune the last layers of the backbone too; vectors then
-come from the second-to-last layer, and no query photo has a say in it. The last line printed is one JSON object. Its
-`recall_at_1` is the Recall@1 of metric learning: the share of queries whose nearest image is of their kind.
+Queries of one split search in another; where the folder has no such splits, every photo searches in
+all others. With --train a head is trained on the gallery's photos, with --fine-tune the last layers
+of the backbone too; vectors then come from the second-to-last layer, and no query photo has a say
+in it. The last line printed is one JSON object. Its `recall_at_1` is the Recall@1 of metric
+learning: the share of queries whose nearest image is of their kind.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ import keras
 import numpy as np
 import pandas as pd
 
-from lookalike.backbones import BACKBONES, build_classifier, build_encoder, choose_backbone, embedding_encoder
-from lookalike.catalog import load_catalog
+from lookalike.backbones import build_classifier, build_encoder, choose_backbone, embedding_encoder
 from lookalike.embeddings import embed_catalog, embed_images
-from lookalike.evaluation import evaluate, rank
-from lookalike.fingerprints import describe_encoder
+from lookalike.encoder_fingerprint import describe_encoder
+from lookalike.evaluation import evaluate
+from lookalike.gallery_vectors import METRICS
 from lookalike.images import FITS
 from lookalike.pooling import POOLINGS
-from lookalike.recommend import METRICS
+from lookalike.rankings import rank
+from lookalike.sources import load_catalog
 from lookalike.splits import split_catalog
 from lookalike.training import FINE_TUNING, label_names, train
 from lookalike.workspace import describe_machine
@@ -35,11 +37,17 @@ from lookalike.workspace import describe_machine
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a folder of photos, or a zip of one")
-    parser.add_argument("--backbone", default="auto", choices=["auto", *BACKBONES])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="a folder of photos, or a zip of one"
+    )
+    parser.add_argument("--backbone", default="auto", help="a name, such as MobileNetV2-0.35")
     parser.add_argument("--alpha", type=float, help="width multiplier of MobileNetV2")
-    parser.add_argument("--weights", default="auto", help="a file, auto, or none for random weights")
+    parser.add_argument(
+        "--weights", default="auto", help="a file, auto, or none for random weights"
+    )
     parser.add_argument("--pooling", default="gem", choices=POOLINGS)
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--fit", default="resize", choices=FITS)
@@ -48,27 +56,43 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--gallery-split", default="train")
     parser.add_argument("--query-split", default="validation")
     parser.add_argument("--train", action="store_true", help="train a head on the gallery split")
-    parser.add_argument("--fine-tune", action="store_true", help="train a head, then the last layers of the backbone")
+    parser.add_argument(
+        "--fine-tune",
+        action="store_true",
+        help="train a head, then the last layers of the backbone",
+    )
     parser.add_argument("--epochs", type=int, help="of the last phase of training")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
 
-def train_on_gallery(encoder: keras.Model, catalog: pd.DataFrame, options: argparse.Namespace) -> tuple:
+def train_on_gallery(
+    encoder: keras.Model, catalog: pd.DataFrame, options: argparse.Namespace
+) -> tuple:
     """A classifier trained on the gallery, its accuracy on the queries, and the seconds it took."""
     start = time.monotonic()
     sides = catalog["split"].map({options.gallery_split: "train", options.query_split: "test"})
     known = catalog.assign(split=sides)
     for split in (options.gallery_split, options.query_split):
         if not (catalog["split"] == split).any():
-            raise SystemExit(f"No photo is in the split {split}; there are {sorted(set(catalog['split'].dropna()))}.")
+            raise SystemExit(
+                f"No photo is in the split {split}; there are {sorted(set(catalog['split'].dropna()))}."
+            )
     labels = label_names(known)
     classifier = build_classifier(encoder, len(labels), seed=options.seed)
     epochs = {} if options.epochs is None else {"epochs": options.epochs}
     with tempfile.TemporaryDirectory() as folder:
-        train(classifier, known, Path(folder, "head"), seed=options.seed, **({} if options.fine_tune else epochs))
+        train(
+            classifier,
+            known,
+            Path(folder, "head"),
+            seed=options.seed,
+            **({} if options.fine_tune else epochs),
+        )
         if options.fine_tune:
-            train(classifier, known, Path(folder, "fine"), **FINE_TUNING | epochs, seed=options.seed)
+            train(
+                classifier, known, Path(folder, "fine"), **FINE_TUNING | epochs, seed=options.seed
+            )
     seconds = time.monotonic() - start
     queries = known[(known["split"] == "test") & known["label"].isin(labels)]
     predicted = embed_images(classifier, queries["path"].to_list(), fit=options.fit).argmax(axis=1)
@@ -85,8 +109,12 @@ def main() -> None:
     data = options.data.expanduser()
     catalog, rejected = load_catalog("zip" if data.is_file() else "folder", data)
     if catalog["label"].isna().all():
-        raise SystemExit(f"{data} has no labels to measure by; put the photos of each kind into a folder of its own.")
-    print(f"{len(catalog)} images of {catalog['label'].nunique()} labels, {len(rejected)} files rejected")
+        raise SystemExit(
+            f"{data} has no labels to measure by; put the photos of each kind into a folder of its own."
+        )
+    print(
+        f"{len(catalog)} images of {catalog['label'].nunique()} labels, {len(rejected)} files rejected"
+    )
     encoder = build_encoder(
         choice.value,
         alpha=options.alpha,
@@ -98,7 +126,9 @@ def main() -> None:
     trained = {}
     if options.train or options.fine_tune:
         if catalog["split"].isna().all():
-            print("The folder has no splits: of each label, 85 % of the products are the gallery, the others search.")
+            print(
+                "The folder has no splits: of each label, 85 % of the products are the gallery, the others search."
+            )
             catalog = split_catalog(catalog, fractions=(0.85, 0, 0.15), seed=options.seed)
             options.gallery_split, options.query_split = "train", "test"
         classifier, accuracy, seconds = train_on_gallery(encoder, catalog, options)
@@ -112,7 +142,9 @@ def main() -> None:
         if catalog["split"].isna().all():
             print("The folder has no splits: every image searches in all others.")
             splits = dict.fromkeys(splits)
-        ranking = rank(store.vectors, store.catalog, max(10, options.k), metric=options.metric, **splits)
+        ranking = rank(
+            store.vectors, store.catalog, max(10, options.k), metric=options.metric, **splits
+        )
     scores = evaluate(ranking, sorted({1, 5, 10, options.k}))
     print(scores.round(4).to_string())
     result = {

@@ -1,4 +1,6 @@
-"""RESULTS.md: one section a benchmark, each written by the benchmark itself, with the command that makes it again."""
+"""RESULTS.md: one section a benchmark, each written by the benchmark itself, with the command that
+makes it again.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,10 @@ def record(title: str, command: str, table: pd.DataFrame, note: str = "") -> Non
     section = f"## {title}\n\n`{command}`\n\n{describe_machine()}\n\n{lines}\n{note and f'{chr(10)}{note}{chr(10)}'}"
     print(section)
     text = FILE.read_text(encoding="utf-8") if FILE.is_file() else "# Measured\n"
-    parts = [part for part in re.split(r"(?m)^(?=## )", text) if not part.startswith(f"## {title}\n")]
+    parts = [
+        part for part in re.split(r"(?m)^(?=## )", text) if not part.startswith(f"## {title}\n")
+    ]
     with written_aside(FILE) as aside:
-        aside.write_text("\n".join(part.strip() + "\n" for part in (*parts, section)), encoding="utf-8")
+        aside.write_text(
+            "\n".join(part.strip() + "\n" for part in (*parts, section)), encoding="utf-8"
+        )

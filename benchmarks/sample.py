@@ -2,7 +2,8 @@
 
 python benchmarks/sample.py [--mobilenet FILE]
 
-Products that were held out search among all others, 70 to 30. The lines printed are the table in data/sample/README.md.
+Products that were held out search among all others, 70 to 30. The lines printed are the table in
+data/sample/README.md.
 """
 
 from __future__ import annotations
@@ -13,18 +14,23 @@ from pathlib import Path
 import pandas as pd
 
 from lookalike.backbones import build_encoder
-from lookalike.catalog import load_catalog
+from lookalike.colour import colour_histograms
 from lookalike.embeddings import embed_images
-from lookalike.evaluation import evaluate, rank
-from lookalike.histograms import colour_histograms
-from lookalike.sources import LESSON_LABELS, MORE_LABELS
+from lookalike.evaluation import evaluate
+from lookalike.rankings import rank
+from lookalike.sources import load_catalog
+from lookalike.sources.load import LESSON_LABELS, MORE_LABELS
 from lookalike.splits import split_catalog
 
 
 def main() -> None:
     """Embed the sample with each encoder and print one row each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mobilenet", type=Path, help="ImageNet weights of MobileNetV2, alpha 0.35, without top")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--mobilenet", type=Path, help="ImageNet weights of MobileNetV2, alpha 0.35, without top"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     catalog, _ = load_catalog("sample", labels=LESSON_LABELS + MORE_LABELS)
@@ -34,7 +40,9 @@ def main() -> None:
         "VGG16Slim": build_encoder("VGG16Slim"),
     }
     if options.mobilenet:
-        encoders["MobileNetV2 0.35, ImageNet"] = build_encoder("MobileNetV2", alpha=0.35, weights=options.mobilenet)
+        encoders["MobileNetV2 0.35, ImageNet"] = build_encoder(
+            "MobileNetV2", alpha=0.35, weights=options.mobilenet
+        )
     paths = catalog["path"].tolist()
     vectors = {"colour histogram (HSV, 512 bins)": colour_histograms(paths)}
     vectors |= {name: embed_images(encoder, paths) for name, encoder in encoders.items()}
@@ -42,7 +50,9 @@ def main() -> None:
     rows = {}
     for name, of_encoder in vectors.items():
         for kinds, chosen in (("four labels", lesson), ("seven labels", lesson | True)):
-            ranking = rank(of_encoder[chosen], catalog[chosen], 10, gallery_split="train", query_split="test")
+            ranking = rank(
+                of_encoder[chosen], catalog[chosen], 10, gallery_split="train", query_split="test"
+            )
             scores = evaluate(ranking, (10,)).loc[10]
             rows.setdefault(name, {})[kinds] = scores["Precision@k"]
             rows.setdefault("chance", {})[kinds] = scores["chance"]

@@ -1,9 +1,10 @@
-"""Search engines compared: exact, FAISS (flat, HNSW, IVF-PQ) and Milvus Lite on the same vectors, over sizes.
+"""Search engines compared: exact, FAISS (flat, HNSW, IVF-PQ) and Milvus Lite on the same vectors,
+over sizes.
 
 python benchmarks/scale.py [--data PHOTOS] [--sizes 10000 100000 1000000]
 
-The vectors are resampled from those of real photos; the queries, from photos that were held out. Ends with one JSON
-object.
+The vectors are resampled from those of real photos; the queries, from photos that were held out.
+Ends with one JSON object.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import pandas as pd
 from results import record
 
 from lookalike.backbones import build_encoder
-from lookalike.catalog import load_catalog
 from lookalike.embeddings import embed_images
-from lookalike.scale import KINDS, measure, resampled
+from lookalike.scale.indexes import KINDS, measure, resampled
 from lookalike.similarity import top_k
+from lookalike.sources import load_catalog
 
 QUERIES, K = 500, 10
 
@@ -36,7 +37,9 @@ def main() -> None:
     parser.add_argument("--data", default="", help="a folder of photos; else the sample")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--kinds", nargs="+", default=KINDS)
-    parser.add_argument("--milvus", type=int, default=100_000, help="the largest size at which Milvus Lite is tried")
+    parser.add_argument(
+        "--milvus", type=int, default=100_000, help="the largest size at which Milvus Lite is tried"
+    )
     options = parser.parse_args()
     catalog, _ = load_catalog("folder" if options.data else "sample", options.data)
     real = embed_images(build_encoder("VGG16Slim"), catalog["path"].tolist())
@@ -52,8 +55,18 @@ def main() -> None:
                 rows.append(measure(kind, vectors, queries, K, exact=exact))
                 print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
-    formats = {"build_s": "{:.1f}", "ms_per_query": "{:.2f}", "queries_per_s": "{:.0f}", "recall": "{:.3f}"}
-    shown = table.assign(**{name: table[name].map(text.format) for name, text in (formats | {"MB": "{:.0f}"}).items()})
+    formats = {
+        "build_s": "{:.1f}",
+        "ms_per_query": "{:.2f}",
+        "queries_per_s": "{:.0f}",
+        "recall": "{:.3f}",
+    }
+    shown = table.assign(
+        **{
+            name: table[name].map(text.format)
+            for name, text in (formats | {"MB": "{:.0f}"}).items()
+        }
+    )
     note = (
         f"Vectors of {real.shape[1]} numbers by VGG16Slim, resampled from {len(kept)} photos; {QUERIES} queries, "
         f"from {len(held_out)} others. As many resampled as there are real ones lie at a median cosine distance of "
@@ -65,7 +78,11 @@ def main() -> None:
     command += f" --kinds {' '.join(options.kinds)}" if tuple(options.kinds) != KINDS else ""
     record("Search at scale: the engines", command, shown, note)
     largest = table[table["vectors"] == max(options.sizes)].set_index("kind")
-    print(json.dumps({name: largest[name].round(3).to_dict() for name in ("ms_per_query", "recall", "MB")}))
+    print(
+        json.dumps(
+            {name: largest[name].round(3).to_dict() for name in ("ms_per_query", "recall", "MB")}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Exact search: ours, faiss's flat index, scikit-learn's, and the matrix product alone; same vectors, one run.
+"""Exact search: ours, faiss's flat index, scikit-learn's, and the matrix product alone; same
+vectors, one run.
 
 python benchmarks/search.py
 
-Every way has its vectors ready, normalised, and searches for the 10 nearest by cosine. Ends with one JSON object.
+Every way has its vectors ready, normalised, and searches for the 10 nearest by cosine. Ends with
+one JSON object.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import tensorflow as tf
 from results import record
 from sklearn.neighbors import NearestNeighbors
 
-from lookalike.gallery import Gallery
+from lookalike.gallery_vectors import Gallery
 from lookalike.similarity import top_k
 
 K = 10
@@ -33,7 +35,7 @@ MAPPED = """
 import sys, time
 import numpy as np
 from lookalike.similarity import top_k
-from lookalike.gallery import Gallery
+from lookalike.gallery_vectors import Gallery
 memory = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1000
 before = memory()
 gallery = Gallery(np.load(sys.argv[1], mmap_mode="r"))
@@ -45,7 +47,9 @@ print(before, memory(), time.perf_counter() - begin, found[0, 0])
 
 
 def peak_memory(run: Callable) -> float:
-    """MB that a call takes at its peak beyond what was held before it: as the system (Linux) or as NumPy counts."""
+    """MB that a call takes at its peak beyond what was held before it: as the system (Linux) or as
+    NumPy counts.
+    """
     held = float(status("VmRSS"))
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
     run()
@@ -62,9 +66,13 @@ def status(name: str) -> str:
     return Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0]
 
 
-def compare(n: int, dim: int, n_queries: int, repeats: int, random: np.random.Generator) -> list[dict]:
+def compare(
+    n: int, dim: int, n_queries: int, repeats: int, random: np.random.Generator
+) -> list[dict]:
     """Each way's median time over rounds in which all take turns, and its memory."""
-    vectors, queries = (random.normal(size=(rows, dim)).astype(np.float32) for rows in (n, n_queries))
+    vectors, queries = (
+        random.normal(size=(rows, dim)).astype(np.float32) for rows in (n, n_queries)
+    )
     for rows in (vectors, queries):
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     gallery = Gallery(vectors)
@@ -76,7 +84,9 @@ def compare(n: int, dim: int, n_queries: int, repeats: int, random: np.random.Ge
         "faiss flat": lambda: flat.search(queries, K)[1],
         "scikit-learn": lambda: witness.kneighbors(queries)[1],
         "matrix product alone, NumPy": lambda: queries @ vectors.T,
-        "matrix product alone, TensorFlow": lambda: tf.linalg.matmul(queries, vectors, transpose_b=True).numpy(),
+        "matrix product alone, TensorFlow": lambda: tf.linalg.matmul(
+            queries, vectors, transpose_b=True
+        ).numpy(),
     }
     same = np.mean(ways["Lookalike"]() == ways["faiss flat"]())
     times: dict[str, list[float]] = {name: [] for name in ways}
@@ -109,24 +119,35 @@ def from_disk(n: int, dim: int, random: np.random.Generator) -> str:
         file = Path(folder, "vectors.npy")
         mapped = np.lib.format.open_memmap(file, "w+", np.float32, (n, dim))
         for start in range(0, n, 50_000):
-            mapped[start : start + 50_000] = random.normal(size=(len(mapped[start : start + 50_000]), dim))
+            mapped[start : start + 50_000] = random.normal(
+                size=(len(mapped[start : start + 50_000]), dim)
+            )
         mapped.flush()
-        told = subprocess.run([sys.executable, "-c", MAPPED, str(file)], capture_output=True, text=True, check=True)
+        told = subprocess.run(
+            [sys.executable, "-c", MAPPED, str(file)], capture_output=True, text=True, check=True
+        )
     before, peak, seconds, first = map(float, told.stdout.split())
     assert first == 123
     told = f"{n:,} x {dim} ({n * dim * 4 / 1e6:.0f} MB) mapped from disk, in the system's cache: one query in "
     told += f"{seconds * 1000:.0f} ms. "
-    return told + f"The process takes {peak:.0f} MB at its peak, of them {before:.0f} MB for Python and TensorFlow."
+    return (
+        told
+        + f"The process takes {peak:.0f} MB at its peak, of them {before:.0f} MB for Python and TensorFlow."
+    )
 
 
 def main() -> None:
     """Measure, print, write down."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 256])
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--mapped", type=int, default=1_000_000, help="vectors of 128 numbers on disk; 0 for none")
+    parser.add_argument(
+        "--mapped", type=int, default=1_000_000, help="vectors of 128 numbers on disk; 0 for none"
+    )
     options = parser.parse_args()
     random = np.random.default_rng(0)
     rows = [
@@ -136,11 +157,16 @@ def main() -> None:
         for row in compare(n, options.dim, n_queries, options.repeats, random)
     ]
     table = pd.DataFrame(rows)
-    formats = {"ms": "{:.1f}", "ratio to faiss": "{:.2f}", "peak memory, MB": "{:.1f}", "same as faiss": "{:.2%}"}
-    shown = table.assign(**{name: table[name].map(text.format) for name, text in formats.items()}).replace("nan%", "")
-    note = (
-        "Lookalike searches in a `Gallery` made before. `matrix product alone` keeps every score, and chooses nothing."
-    )
+    formats = {
+        "ms": "{:.1f}",
+        "ratio to faiss": "{:.2f}",
+        "peak memory, MB": "{:.1f}",
+        "same as faiss": "{:.2%}",
+    }
+    shown = table.assign(
+        **{name: table[name].map(text.format) for name, text in formats.items()}
+    ).replace("nan%", "")
+    note = "Lookalike searches in a `Gallery` made before. `matrix product alone` keeps every score, and chooses nothing."
     if options.mapped:
         note += "\n\n" + from_disk(options.mapped, 128, random)
     record("Exact search for the 10 nearest", "python benchmarks/search.py", shown, note)

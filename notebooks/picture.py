@@ -1,4 +1,5 @@
-"""Make the pictures that README.md and 08_interactive_app show: gallery, way and page; `make picture` calls this.
+"""Make the pictures that README.md and 08_interactive_app show: gallery and page; `make picture`
+calls this.
 
 It needs Chromium. All are made on the bundled sample, with the bundled encoder.
 """
@@ -15,22 +16,28 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageEnhance
 from playwright.sync_api import sync_playwright
 
-from lookalike.app import build_app
 from lookalike.backbones import build_encoder
-from lookalike.catalog import load_catalog
+from lookalike.embedding_store import EmbeddingStore
 from lookalike.embeddings import embed_catalog
+from lookalike.page import build_app
 from lookalike.plots import show_gallery
 from lookalike.recommend import recommend
-from lookalike.stores import EmbeddingStore
-from lookalike.way import show_way
+from lookalike.sources import load_catalog
 
 FIGURES = Path(__file__).resolve().parent / "figures"
-ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+)
 
 
 def gallery(store: EmbeddingStore) -> None:
     """One query of each kind with its nearest, other views of itself left out."""
-    queries = store.catalog.sample(frac=1, random_state=0).drop_duplicates("label").sort_values("label")
+    queries = (
+        store.catalog.sample(frac=1, random_state=0).drop_duplicates("label").sort_values("label")
+    )
     results = [recommend(store, query, 6, other_products=True) for query in queries["image_id"]]
     keep("gallery.jpg", figure_to_image(show_gallery(queries, results)))
 
@@ -49,19 +56,23 @@ def keep(name: str, picture: Image.Image) -> None:
 
 
 def main() -> None:
-    """Draw the gallery and the way; then search with an edited photo on the page, ask why, and keep what is seen."""
-    browser_path = shutil.which("chromium") or sys.exit("Chromium is needed: apt-get install chromium")
+    """Draw the gallery; then search with an edited photo on the page, ask why, and keep what is
+    seen.
+    """
+    browser_path = shutil.which("chromium") or sys.exit(
+        "Chromium is needed: apt-get install chromium"
+    )
     catalog, _ = load_catalog("sample")
     encoder = build_encoder("VGG16Slim")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         store = embed_catalog(encoder, catalog, Path(folder, "store"))
         gallery(store)
-        (way := show_way("00")).axes[0].set_title("")
-        keep("way.png", figure_to_image(way))
         page = build_app(store, encoder)
         _, address, _ = page.launch(prevent_thread_lock=True, quiet=True)
         asked = Image.open(catalog[catalog["label"] == "shoe"]["path"].iloc[-1])
-        asked = ImageEnhance.Brightness(asked.crop((20, 20, asked.width, asked.height - 20))).enhance(1.2)
+        asked = ImageEnhance.Brightness(
+            asked.crop((20, 20, asked.width, asked.height - 20))
+        ).enhance(1.2)
         asked.save(Path(folder, "shoe.jpg"))
         browser = playwright.chromium.launch(executable_path=browser_path, args=ARGUMENTS)
         tab = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")

@@ -1,4 +1,5 @@
-"""Run the notebooks in order into `build/`, or render them in place; `make run` and `make render` call this.
+"""Run the notebooks in order into `build/`, or render them in place; `make run` and `make render`
+call this.
 
 python notebooks/run.py                              every notebook, on its own defaults
 python notebooks/run.py --set source=folder --set path=/photos 00_quickstart
@@ -39,32 +40,37 @@ def find_notebooks(names: list[str]) -> list[Path]:
     chosen = [path for path in everything if not names or path.name.startswith(tuple(names))]
     unknown = [name for name in names if not any(path.name.startswith(name) for path in everything)]
     if unknown:
-        sys.exit(f"No notebook starts with {unknown[0]!r}; there are {', '.join(path.stem for path in everything)}.")
+        names = ", ".join(path.stem for path in everything)
+        sys.exit(f"No notebook starts with {unknown[0]!r}; there are {names}.")
     return chosen
 
 
-def parse_parameters(settings: list[str], paths: list[Path]) -> dict[str, object]:
-    """`name=value` pairs, each value of the type that the notebooks declare; an empty value keeps the default.
+def parse_parameters(settings: list[str], paths: list[Path]) -> dict[Path, dict[str, object]]:
+    """What each notebook is given of `name=value` pairs; an empty value keeps the default.
 
-    Stops, before anything runs, at a parameter that one of the notebooks does not declare.
+    A notebook takes the names that it declares, each of the type that it declares. Stops, before
+    anything runs, at a name that none of them declares.
     """
-    parameters: dict[str, object] = {}
+    declared = {path: papermill.inspect_notebook(str(path)) for path in paths}
+    parameters: dict[Path, dict[str, object]] = {path: {} for path in paths}
     for setting in settings:
         name, separator, value = setting.partition("=")
         if not separator:
             sys.exit(f"Parameters are given as name=value, not {setting!r}.")
-        for path in paths:
-            declared = papermill.inspect_notebook(str(path))
-            if name not in declared:
-                sys.exit(f"{path.name} has no parameter {name!r}; it has {', '.join(declared)}.")
-            default = ast.literal_eval(declared[name]["default"])
-        if value:
-            parameters[name] = convert(name, value, default)
+        takers = [path for path in paths if name in declared[path]]
+        if not takers:
+            known = dict.fromkeys(name for names in declared.values() for name in names)
+            sys.exit(f"There is no parameter {name!r} here; there are {', '.join(known)}.")
+        for path in takers if value else []:
+            default = ast.literal_eval(declared[path][name]["default"])
+            parameters[path][name] = convert(name, value, default)
     return parameters
 
 
 def convert(name: str, value: str, default: object) -> object:
-    """Text to a number where the default is one, or None; a path is meant from where the command was given."""
+    """Text to a number where the default is one, or None; a path is meant from where the command
+    was given.
+    """
     if isinstance(default, str):
         is_path = name in PATHS or (name == "weights" and Path(value).expanduser().is_file())
         return str(Path(value).expanduser().absolute()) if is_path else value
@@ -83,7 +89,9 @@ def with_solutions(path: Path, target: Path) -> Path:
     return target
 
 
-def execute(path: Path, target: Path, parameters: dict[str, object], *, solutions: bool = False) -> None:
+def execute(
+    path: Path, target: Path, parameters: dict[str, object], *, solutions: bool = False
+) -> None:
     """Run one notebook into `target`."""
     try:
         papermill.execute_notebook(
@@ -93,7 +101,8 @@ def execute(path: Path, target: Path, parameters: dict[str, object], *, solution
             kernel_name="python3",
             progress_bar=False,
             cwd=str(NOTEBOOKS),
-            extra_arguments=["--IPKernelApp.log_level=50"],  # it warns of a socket that is local anyway
+            # It warns of a socket that is local anyway.
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
     finally:
         if target.is_file():
@@ -102,8 +111,12 @@ def execute(path: Path, target: Path, parameters: dict[str, object], *, solution
 
 
 def ready_to_commit(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Keep sources, tags and outputs, not where and when they ran; figures full of photos become JPEGs."""
-    notebook.metadata = {key: value for key, value in notebook.metadata.items() if key in KEPT_METADATA}
+    """Keep sources, tags and outputs, not where and when they ran; figures full of photos become
+    JPEGs.
+    """
+    notebook.metadata = {
+        key: value for key, value in notebook.metadata.items() if key in KEPT_METADATA
+    }
     for cell in notebook.cells:
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         for output in cell.get("outputs", []):
@@ -124,10 +137,22 @@ def main() -> None:
     """Read the command line, run, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="only notebooks whose names start so, e.g. 00")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the notebooks")
-    parser.add_argument("--output", type=Path, default=BUILD, help="folder for the executed notebooks")
-    parser.add_argument("--render", action="store_true", help="write outputs back into the committed notebooks")
-    parser.add_argument("--solutions", action="store_true", help="run the solutions of the exercises too")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of the notebooks",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=BUILD, help="folder for the executed notebooks"
+    )
+    parser.add_argument(
+        "--render", action="store_true", help="write outputs back into the committed notebooks"
+    )
+    parser.add_argument(
+        "--solutions", action="store_true", help="run the solutions of the exercises too"
+    )
     options = parser.parse_args()
     paths = find_notebooks(options.names)
     parameters = parse_parameters(options.set, paths)
@@ -138,21 +163,29 @@ def main() -> None:
         print(f"[{number}/{len(paths)}] {path.stem} ", end="", flush=True)
         start = time.monotonic()
         try:
-            execute(path, options.output / path.name, parameters, solutions=options.solutions)
+            execute(path, options.output / path.name, parameters[path], solutions=options.solutions)
             write_page(options.output / path.name, options.output, pages, origin=NOTEBOOKS)
         except PapermillExecutionError as error:
             if error.ename == NOTHING_TO_LEARN:
                 print(f"left out: {error.evalue}", flush=True)
                 continue
-            sys.exit(f"failed in cell {error.exec_count}:\n{error.source}\n\n{error.ename}: {error.evalue}")
+            sys.exit(
+                f"failed in cell {error.exec_count}:\n{error.source}\n\n{error.ename}: {error.evalue}"
+            )
         seconds = time.monotonic() - start
         print(f"{seconds:.0f} s", flush=True)
         if options.render:
             notebook = ready_to_commit(nbformat.read(options.output / path.name, 4))
-            notebook.metadata["lookalike"] = {"seconds": round(seconds), "machine": f"{os.cpu_count()} CPU cores"}
+            notebook.metadata["lookalike"] = {
+                "seconds": round(seconds),
+                "machine": f"{os.cpu_count()} CPU cores",
+            }
             nbformat.write(notebook, path)
     print(f"\nExecuted notebooks, and the same as pages for a browser: {options.output}")
-    print(f"Vectors and recommendations: {Path(str(parameters.get('root', NOTEBOOKS.parent))) / 'embeddings'}")
+    root = next(
+        (given["root"] for given in parameters.values() if "root" in given), NOTEBOOKS.parent
+    )
+    print(f"Vectors and recommendations: {Path(str(root)) / 'embeddings'}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ LINK = re.compile(r"(?<=\]\()(?!https?:|#|data:)([^)\s#]+)(#[^)\s]*)?(?=\))")
 PICTURES = {".png": "image/png", ".jpg": "image/jpeg"}
 
 
-def to_page(notebook: nbformat.NotebookNode, folder: Path, pages: Collection[str], *, title: str) -> str:
+def to_page(
+    notebook: nbformat.NotebookNode, folder: Path, pages: Collection[str], *, title: str
+) -> str:
     """A notebook as one page of HTML: cells that only draw are hidden, pictures are inside.
 
     Parameters
@@ -30,15 +32,17 @@ def to_page(notebook: nbformat.NotebookNode, folder: Path, pages: Collection[str
     folder
         Where the notebook lies; its links are relative to that.
     pages
-        The names of all pages that lie beside it, without ".html"; what is none of them is linked online. The page
-        "index" is what the README is there.
+        The names of all pages that lie beside it, without ".html"; what is none of them is linked
+        online. The page "index" is what the README is there.
     """
     notebook = nbformat.from_dict(notebook)
     notebook.metadata["title"] = title
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             source = cell.source.replace(f"![Open in Colab]({BADGE})", "Open in Colab")
-            cell.source = LINK.sub(lambda found: elsewhere(found[1], folder, pages) + (found[2] or ""), source)
+            cell.source = LINK.sub(
+                lambda found: elsewhere(found[1], folder, pages) + (found[2] or ""), source
+            )
     settings = {"TagRemovePreprocessor": {"enabled": True, "remove_input_tags": {"hide-input"}}}
     exporter = HTMLExporter(
         Config(settings),
@@ -52,23 +56,40 @@ def to_page(notebook: nbformat.NotebookNode, folder: Path, pages: Collection[str
 
 
 def elsewhere(target: str, folder: Path, pages: Collection[str]) -> str:
-    """Where a relative link leads to: a notebook to its page, a picture into this one, the rest online."""
+    """Where a relative link leads to: a notebook to its page, a picture into this one, the rest
+    online.
+    """
     path = (folder / target).resolve()
     if path.suffix in PICTURES:
         return f"data:{PICTURES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
-    name = "index" if path == PROJECT / "README.md" else path.stem if path.suffix == ".ipynb" else ""
-    return f"{name}.html" if name in pages else f"{REPOSITORY}/blob/main/{path.relative_to(PROJECT).as_posix()}"
+    name = (
+        "index" if path == PROJECT / "README.md" else path.stem if path.suffix == ".ipynb" else ""
+    )
+    return (
+        f"{name}.html"
+        if name in pages
+        else f"{REPOSITORY}/blob/main/{path.relative_to(PROJECT).as_posix()}"
+    )
 
 
-def write_page(path: Path, folder: Path, pages: Collection[str], *, origin: Path | None = None) -> None:
-    """A notebook, or the README, as a page in a folder; its links are meant from `origin`, or from where it lies."""
+def write_page(
+    path: Path, folder: Path, pages: Collection[str], *, origin: Path | None = None
+) -> None:
+    """A notebook, or the README, as a page in a folder; its links are meant from `origin`, or from
+    where it lies.
+    """
     if path.suffix == ".md":
         text = path.read_text(encoding="utf-8")
-        notebook, name = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)]), "index"
+        notebook, name = (
+            nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)]),
+            "index",
+        )
     else:
         notebook, name = nbformat.read(path, 4), path.stem
     title = notebook.cells[0].source.splitlines()[0].removeprefix("# ")
-    (folder / f"{name}.html").write_text(to_page(notebook, origin or path.parent, pages, title=title), encoding="utf-8")
+    (folder / f"{name}.html").write_text(
+        to_page(notebook, origin or path.parent, pages, title=title), encoding="utf-8"
+    )
 
 
 def main() -> None:

@@ -1,4 +1,6 @@
-"""What the tests share: photos made on the spot, a small encoder, and a way to let nothing be skipped."""
+"""What the tests share: photos made on the spot, a small encoder, and a way to let nothing be
+skipped.
+"""
 
 import gc
 import importlib.util
@@ -15,12 +17,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lookalike.app import build_app
 from lookalike.backbones import build_encoder
 from lookalike.embeddings import embed_catalog
+from lookalike.page import build_app
 
 PROJECT = Path(__file__).resolve().parents[1]
 CLOTHING = PROJECT.parent / "shared" / "datasets" / "clothing"
+GROCERY = CLOTHING.with_name("grocery")
 MOBILENET = PROJECT.parent / "shared" / "weights" / "mobilenet_v2_0.35_224_notop.weights.h5"
 # What the last two notebooks need beyond the others.
 EXTRAS = {"09_export": ("ai_edge_litert", "onnx", "tf2onnx", "onnxruntime", "openvino")}
@@ -28,10 +31,14 @@ EXTRAS |= {"10_scaling_out": ("faiss", "milvus_lite", "pyarrow", "pymilvus", "py
 
 
 def skip_without(*modules):
-    """Skip a test, or a file of tests, where a module is not installed; nothing is imported to find out."""
+    """Skip a test, or a file of tests, where a module is not installed; nothing is imported to find
+    out.
+    """
     for module in modules:
         if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed; make extras installs it", allow_module_level=True)
+            pytest.skip(
+                f"{module} is not installed; make extras installs it", allow_module_level=True
+            )
 
 
 def skip_without_engines(notebook):
@@ -43,7 +50,9 @@ def skip_without_engines(notebook):
 
 def quick(names, *chosen):
     """Values of a parameter: those that are chosen in every run, the others in `make soak`."""
-    return [name if name in chosen else pytest.param(name, marks=pytest.mark.soak) for name in names]
+    return [
+        name if name in chosen else pytest.param(name, marks=pytest.mark.soak) for name in names
+    ]
 
 
 @contextmanager
@@ -51,7 +60,11 @@ def small_disk(folder, size):
     """A disk of so many bytes, mounted at a folder."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    if sys.platform != "linux" or os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+    if (
+        sys.platform != "linux"
+        or os.geteuid()
+        or subprocess.run(command, capture_output=True).returncode
+    ):
         pytest.skip("only root may mount a small disk, on Linux and outside of most containers")
     try:
         yield folder
@@ -61,14 +74,19 @@ def small_disk(folder, size):
 
 @contextmanager
 def closable(folder):
-    """A new folder, and what closes it to all that would write; for root, whom modes do not stop, it is a disk."""
+    """A new folder, and what closes it to all that would write; for root, whom modes do not stop,
+    it is a disk.
+    """
     if os.geteuid():
         folder.mkdir()
         yield folder, lambda: folder.chmod(0o555)
         folder.chmod(0o755)
     else:
         with small_disk(folder, "1m"):
-            yield folder, lambda: subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+            yield (
+                folder,
+                lambda: subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True),
+            )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -76,7 +94,9 @@ def pytest_runtest_makereport(item, call):
     report = yield
     if report.skipped and os.environ.get("LOOKALIKE_NOTHING_SKIPPED"):
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, and here nothing may be: {call.excinfo.value}"
+        report.longrepr = (
+            f"{item.nodeid} was skipped, and here nothing may be: {call.excinfo.value}"
+        )
     return report
 
 
@@ -92,7 +112,9 @@ def other_encoder():
 
 
 def peak_of(function):
-    """The most memory that Python and numpy held at once during a call, beyond what they held before."""
+    """The most memory that Python and numpy held at once during a call, beyond what they held
+    before.
+    """
     gc.collect()
     tracemalloc.start()
     try:

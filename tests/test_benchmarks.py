@@ -19,7 +19,10 @@ def test_a_new_result_takes_the_place_of_the_old_one_and_leaves_the_others(tmp_p
         results.record(title, f"python {title}.py", pd.DataFrame({"images/s": [value]}), "A note.")
     text = (tmp_path / "RESULTS.md").read_text()
     assert text.startswith("# Measured\n")
-    assert [line for line in text.splitlines() if line.startswith("## ")] == ["## Writing", "## Reading"]
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## Writing",
+        "## Reading",
+    ]
     assert "| 2 |" in text
     assert "| 3 |" in text
     assert "| 1 |" not in text
@@ -39,7 +42,9 @@ def run_benchmark(name, arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(results, "FILE", tmp_path / "RESULTS.md")
     monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
     runpy.run_path(str(PROJECT / "benchmarks" / name), run_name="__main__")
-    return json.loads(capsys.readouterr().out.splitlines()[-1]), (tmp_path / "RESULTS.md").read_text()
+    return json.loads(capsys.readouterr().out.splitlines()[-1]), (
+        tmp_path / "RESULTS.md"
+    ).read_text()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
@@ -57,7 +62,10 @@ def test_search_is_compared_with_others_that_find_the_same(tmp_path, monkeypatch
 def test_precisions_are_compared_on_photos_that_search_among_others(tmp_path, monkeypatch, capsys):
     for number in range(40):
         split = "train" if number < 30 else "validation"
-        write_photo(tmp_path / "photos" / split / ("cup" if number % 2 else "plate") / f"{number}.png", number)
+        write_photo(
+            tmp_path / "photos" / split / ("cup" if number % 2 else "plate") / f"{number}.png",
+            number,
+        )
     arguments = ("--data", tmp_path / "photos", "--backbones", "--overlap", "VGG16Slim")
     told, written = run_benchmark("embedding.py", arguments, tmp_path, monkeypatch, capsys)
     assert told == {}
@@ -69,17 +77,24 @@ def test_precisions_are_compared_on_photos_that_search_among_others(tmp_path, mo
 def test_encoders_edits_and_cheap_ways_are_compared_and_recorded(tmp_path, monkeypatch):
     for number in range(40):
         split = "train" if number < 30 else "validation"
-        write_photo(tmp_path / "photos" / split / ("cup" if number % 2 else "plate") / f"{number}.png", number)
+        write_photo(
+            tmp_path / "photos" / split / ("cup" if number % 2 else "plate") / f"{number}.png",
+            number,
+        )
     monkeypatch.setattr(results, "FILE", tmp_path / "RESULTS.md")
     monkeypatch.setattr(
-        sys, "argv", ["x", "--data", str(tmp_path / "photos"), "--backbone", "VGG16Slim", "--epochs", "1"]
+        sys,
+        "argv",
+        ["x", "--data", str(tmp_path / "photos"), "--backbone", "VGG16Slim", "--epochs", "1"],
     )
     runpy.run_path(str(PROJECT / "benchmarks" / "evaluation.py"), run_name="__main__")
     text = (tmp_path / "RESULTS.md").read_text()
     assert text.count("\n## ") == 4
     assert "`python benchmarks/evaluation.py --data DIR --backbone VGG16Slim --epochs 1`" in text
     encoders, stages, edits, ways = text.split("\n## ")[1:]
-    rows = [line.split(" | ")[0].strip("| ") for line in encoders.splitlines() if line.startswith("| ")]
+    rows = [
+        line.split(" | ")[0].strip("| ") for line in encoders.splitlines() if line.startswith("| ")
+    ]
     assert rows[2:] == ["colour histogram", "untrained", "VGG16Slim", "head trained", "fine-tuned"]
     assert "10 queries among 30 photos; guessing has 0.500" in encoders
     assert "| block5_conv3 |" in stages

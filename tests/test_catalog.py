@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import CLOTHING
-from lookalike.catalog import attribute_columns, load_catalog, read_catalog, save_catalog
-from lookalike.folders import SPLITS
+from lookalike.catalog import attribute_columns, read_catalog, save_catalog
 from lookalike.images import content_hash
-from lookalike.sources import LESSON_LABELS, MORE_LABELS
-from lookalike.splits import split_catalog, three_splits
+from lookalike.sources import load_catalog
+from lookalike.sources.load import LESSON_LABELS, MORE_LABELS
+from lookalike.splits import SPLITS, split_catalog, three_splits
 
 CONTRACT = ["image_id", "path", "product_id", "label", "split"]
 FRACTIONS = (0.7, 0.15, 0.15)
@@ -73,7 +73,8 @@ def load_one(folder):
     return catalog
 
 
-# --- Layouts -----------------------------------------------------------------------------------------------------
+# --- Layouts
+# -----------------------------------------------------------------------------------------------------
 
 FLAT = {"1.png": (None, None), "2.jpg": (None, None), "Zoë 照片.png": (None, None)}
 BY_CLASS = {
@@ -148,7 +149,9 @@ def test_a_single_label_keeps_its_folder(tmp_path):
     assert told(load_one(folder / "shoe")) == {"1.png": (None, None), "2.png": (None, None)}
 
 
-@pytest.mark.parametrize("hidden", [".thumbnails/1.png", ".ipynb_checkpoints/x.txt", "__MACOSX/._1.png"])
+@pytest.mark.parametrize(
+    "hidden", [".thumbnails/1.png", ".ipynb_checkpoints/x.txt", "__MACOSX/._1.png"]
+)
 def test_a_single_label_keeps_its_folder_beside_hidden_ones(tmp_path, hidden):
     folder = write_photos(tmp_path / "photos", ["shoe/1.png"])
     (folder / "shoe" / hidden).parent.mkdir()
@@ -228,7 +231,8 @@ def test_a_photo_whose_name_is_not_unicode_is_reported(tmp_path):
     assert "Unicode" in rejected["reason"][0]
 
 
-# --- The contract ------------------------------------------------------------------------------------------------
+# --- The contract
+# ------------------------------------------------------------------------------------------------
 
 
 def check_contract(catalog):
@@ -253,8 +257,14 @@ def test_columns_of_a_folder(tmp_path):
     catalog, rejected = load_catalog("folder", tmp_path / "photos")
     check_contract(catalog)
     assert catalog.columns.tolist() == [*CONTRACT, "pixel_width", "pixel_height"]
-    assert catalog["product_id"].tolist() == catalog["image_id"].tolist() == ["test/2.png", "train/shoe/1.png"]
-    assert catalog["path"].tolist() == [str(tmp_path / "photos" / image_id) for image_id in catalog["image_id"]]
+    assert (
+        catalog["product_id"].tolist()
+        == catalog["image_id"].tolist()
+        == ["test/2.png", "train/shoe/1.png"]
+    )
+    assert catalog["path"].tolist() == [
+        str(tmp_path / "photos" / image_id) for image_id in catalog["image_id"]
+    ]
     assert catalog[["pixel_width", "pixel_height"]].to_numpy().tolist() == [[7, 9], [30, 20]]
     assert rejected.columns.tolist() == ["image_id", "reason"]
     assert rejected["image_id"].tolist() == ["train/shoe/0.png"]
@@ -292,15 +302,20 @@ def test_a_zip_without_files_says_what_is_expected(tmp_path, members):
 def test_a_source_of_broken_files_says_so(tmp_path):
     for name in ("1.jpg", "2.jpg"):
         (tmp_path / name).write_text("broken")
-    with pytest.raises(ValueError, match=r"None of 2 files .* can be read as an image.*1\.jpg.*not an image"):
+    with pytest.raises(
+        ValueError, match=r"None of 2 files .* can be read as an image.*1\.jpg.*not an image"
+    ):
         load_catalog("folder", tmp_path)
 
 
-# --- A folder with its own catalog.csv ---------------------------------------------------------------------------
+# --- A folder with its own catalog.csv
+# ---------------------------------------------------------------------------
 
 
 def test_its_own_csv_overrules_folder_names(tmp_path):
-    folder = write_photos(tmp_path / "photos", ["train/shoe/1.png", "train/shoe/2.png", "3.png", "unlisted.png"])
+    folder = write_photos(
+        tmp_path / "photos", ["train/shoe/1.png", "train/shoe/2.png", "3.png", "unlisted.png"]
+    )
     write_csv(
         folder,
         "title,image_id,product_id,label,split,price,pixel_width,pixel_height,path\n"
@@ -336,7 +351,9 @@ def test_its_own_csv_overrules_folder_names(tmp_path):
 
 
 def test_its_own_csv_may_name_images_alone(tmp_path):
-    folder = write_csv(write_photos(tmp_path / "photos", ["shoe/1.png", "2.png"]), "image_id\nshoe/1.png\n2.png\n")
+    folder = write_csv(
+        write_photos(tmp_path / "photos", ["shoe/1.png", "2.png"]), "image_id\nshoe/1.png\n2.png\n"
+    )
     catalog = load_one(folder)
     check_contract(catalog)
     assert told(catalog) == {"shoe/1.png": (None, None), "2.png": (None, None)}
@@ -354,11 +371,15 @@ def test_its_own_csv_is_found_in_a_wrapping_folder_and_in_a_zip(tmp_path):
 def test_a_csv_saved_by_a_spreadsheet_is_read(tmp_path):
     """With a byte order mark, carriage returns and letters beyond ASCII."""
     folder = write_photos(tmp_path / "photos", ["été.png"])
-    (folder / "catalog.csv").write_bytes("\ufeffimage_id,label\r\nété.png,Schuhe für Zoë\r\n".encode())
+    (folder / "catalog.csv").write_bytes(
+        "\ufeffimage_id,label\r\nété.png,Schuhe für Zoë\r\n".encode()
+    )
     assert told(load_one(folder)) == {"été.png": ("Schuhe für Zoë", None)}
 
 
-@pytest.mark.parametrize("name", ["None", "NA", "null", "nan", "N/A", "True", "007", "1e5", " spaced "])
+@pytest.mark.parametrize(
+    "name", ["None", "NA", "null", "nan", "N/A", "True", "007", "1e5", " spaced "]
+)
 def test_words_that_look_like_something_else_stay_text(tmp_path, name):
     folder = write_photos(tmp_path / "photos", [f"{name.replace('/', '-')}/1.png", "other/1.png"])
     by_name = told(load_one(folder))
@@ -393,14 +414,18 @@ def test_an_image_id_must_stay_in_its_folder(tmp_path, image_id):
 
 
 def test_a_split_must_be_one_of_the_three(tmp_path):
-    folder = write_csv(write_photos(tmp_path / "photos", ["1.png"]), "image_id,split\n1.png,holdout\n")
+    folder = write_csv(
+        write_photos(tmp_path / "photos", ["1.png"]), "image_id,split\n1.png,holdout\n"
+    )
     with pytest.raises(ValueError, match=r"catalog\.csv.*'holdout'"):
         load_catalog("folder", folder)
 
 
 @pytest.mark.parametrize("name", ["reason", "colour", "index"])
 def test_an_attribute_may_have_any_name(tmp_path, name):
-    folder = write_csv(write_photos(tmp_path / "photos", ["1.png"]), f"image_id,{name}\n1.png,as it was\n")
+    folder = write_csv(
+        write_photos(tmp_path / "photos", ["1.png"]), f"image_id,{name}\n1.png,as it was\n"
+    )
     assert load_one(folder)[name].tolist() == ["as it was"]
 
 
@@ -410,13 +435,16 @@ def test_a_csv_without_image_ids_is_refused(tmp_path):
         load_catalog("folder", folder)
 
 
-# --- Saving and reading ------------------------------------------------------------------------------------------
+# --- Saving and reading
+# ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def catalog(tmp_path):
     """Three photos with missing labels, and attributes of text, whole and broken numbers."""
-    folder = write_photos(tmp_path / "tree" / "photos", ["shoe/1.png", "shoe/2.png", "Zoë, 照片.png"])
+    folder = write_photos(
+        tmp_path / "tree" / "photos", ["shoe/1.png", "shoe/2.png", "Zoë, 照片.png"]
+    )
     write_csv(
         folder,
         "image_id,product_id,label,split,title,price,stock\n"
@@ -438,7 +466,9 @@ def test_a_catalogue_comes_back_as_it_was_saved(catalog, tmp_path):
     assert catalog["stock"].tolist() == ["3", "4", "5"]  # attributes are text, untouched
     assert back["pixel_width"].dtype == catalog["pixel_width"].dtype == np.int64
     save_catalog(back, tmp_path / "tree" / "results" / "again" / "catalog.csv")
-    assert (tmp_path / "tree" / "results" / "again" / "catalog.csv").read_bytes() == file.read_bytes()
+    assert (
+        tmp_path / "tree" / "results" / "again" / "catalog.csv"
+    ).read_bytes() == file.read_bytes()
 
 
 def test_a_catalogue_moves_with_its_photos(catalog, tmp_path):
@@ -461,17 +491,24 @@ def test_a_relative_file_name_is_relative_to_here(catalog, tmp_path, monkeypatch
 @few_examples
 @given(
     titles=st.lists(
-        st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)),
+        st.one_of(
+            st.none(),
+            st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1),
+        ),
         min_size=1,
         max_size=6,
     )
 )
 @example(["\r"])
 def test_any_text_survives_saving(tmp_path_factory, titles):
-    """In the columns of the contract, whatever the letters: commas, quotes, line ends, words like NA."""
+    """In the columns of the contract, whatever the letters: commas, quotes, line ends, words like
+    NA.
+    """
     folder = tmp_path_factory.mktemp("text")
     numbers = [str(number) for number in range(len(titles))]
-    catalog = pd.DataFrame({"image_id": numbers, "path": [str(folder / number) for number in numbers]})
+    catalog = pd.DataFrame(
+        {"image_id": numbers, "path": [str(folder / number) for number in numbers]}
+    )
     catalog = catalog.assign(product_id=titles, label=titles, split=None)
     save_catalog(catalog, folder / "catalog.csv")
     assert plain(read_catalog(folder / "catalog.csv")) == plain(catalog)
@@ -481,11 +518,13 @@ def test_a_write_that_fails_leaves_the_old_file(catalog, tmp_path):
     file = tmp_path / "saved" / "catalog.csv"
     save_catalog(catalog, file)
     before = file.read_bytes()
-    titles = pd.Series(["fine", "fine", "half a letter: \ud83d"], dtype=object)  # Arrow's strings cannot hold it
+    # Arrow's strings cannot hold it.
+    titles = pd.Series(["fine", "fine", "half a letter: \ud83d"], dtype=object)
     broken = catalog.assign(title=titles)
     with pytest.raises(UnicodeEncodeError):
         save_catalog(broken, file)
-    for name in ("shoe/1.png", "../1.png", "/1.png", "1\0.png", None):  # repeated, outside, or no name
+    # Repeated, outside, or no name.
+    for name in ("shoe/1.png", "../1.png", "/1.png", "1\0.png", None):
         with pytest.raises(ValueError, match="image"):
             save_catalog(catalog.assign(image_id=["shoe/1.png", "shoe/2.png", name]), file)
     assert file.read_bytes() == before
@@ -555,14 +594,18 @@ def test_a_missing_catalogue_is_named(tmp_path):
         read_catalog(tmp_path)
 
 
-# --- Splitting ---------------------------------------------------------------------------------------------------
+# --- Splitting
+# ---------------------------------------------------------------------------------------------------
 
 
 def make_products(products):
     """A catalogue without files: one (label, split, number of views) a product."""
     rows = []
     for number, (label, split, views) in enumerate(products):
-        rows += [(f"{number}-{view}.png", f"/{number}-{view}.png", f"p{number}", label, split) for view in range(views)]
+        rows += [
+            (f"{number}-{view}.png", f"/{number}-{view}.png", f"p{number}", label, split)
+            for view in range(views)
+        ]
     return pd.DataFrame(rows, columns=CONTRACT, dtype=object)
 
 
@@ -576,9 +619,13 @@ def splits_of(catalog):
 
 
 some_label = st.sampled_from(["shoe", "watch", "None", None])
-new_products = st.lists(st.tuples(some_label, st.none(), st.integers(1, 3)), min_size=1, max_size=60)
+new_products = st.lists(
+    st.tuples(some_label, st.none(), st.integers(1, 3)), min_size=1, max_size=60
+)
 any_products = st.lists(
-    st.tuples(some_label, st.sampled_from([None, None, *SPLITS]), st.integers(1, 3)), min_size=1, max_size=40
+    st.tuples(some_label, st.sampled_from([None, None, *SPLITS]), st.integers(1, 3)),
+    min_size=1,
+    max_size=40,
 )
 some_fractions = (
     st.lists(st.integers(0, 20), min_size=3, max_size=3)
@@ -603,7 +650,8 @@ def test_no_product_is_on_two_sides_and_known_splits_stay(products, fractions, s
 
 @few_examples
 @given(new_products, some_fractions, st.integers(0, 5))
-@example([("shoe", None, 1)] * 10, (0.01, 0.139, 0.851), 0)  # the one for train must not cost validation its one
+# The one for train must not cost validation its one.
+@example([("shoe", None, 1)] * 10, (0.01, 0.139, 0.851), 0)
 def test_the_shares_of_each_label_are_within_one_product(products, fractions, seed):
     split = split_catalog(make_products(products), fractions=fractions, seed=seed)
     one_each = split.drop_duplicates("product_id")
@@ -628,7 +676,9 @@ def test_the_order_does_not_matter_where_views_disagree():
     catalog = make_products([("shoe", None, 2)] * 20 + [("watch", None, 2)] * 9)
     catalog.loc[catalog["image_id"].str.endswith("-1.png"), "label"] = "watch"
     for seed in range(5):
-        assert splits_of(split_catalog(catalog, seed=seed)) == splits_of(split_catalog(catalog[::-1], seed=seed))
+        assert splits_of(split_catalog(catalog, seed=seed)) == splits_of(
+            split_catalog(catalog[::-1], seed=seed)
+        )
 
 
 def test_the_order_does_not_matter_where_a_source_tears_a_product_apart():
@@ -678,7 +728,11 @@ def test_a_second_call_changes_nothing_and_later_products_fit_in():
     both = split_catalog(pd.concat([first, later], ignore_index=True), seed=9)
     assert both["split"].iloc[:60].tolist() == first["split"].tolist()
     # The twenty new products are shared out among themselves.
-    assert both["split"].iloc[60:].value_counts().to_dict() == {"train": 28, "validation": 6, "test": 6}
+    assert both["split"].iloc[60:].value_counts().to_dict() == {
+        "train": 28,
+        "validation": 6,
+        "test": 6,
+    }
 
 
 @pytest.mark.parametrize("fractions", [FRACTIONS, (0.2, 0.4, 0.4), (0.01, 0.01, 0.98)])
@@ -727,7 +781,8 @@ def test_a_split_survives_saving(tmp_path):
     assert plain(split_catalog(back, seed=5)) == plain(split)
 
 
-# --- The bundled sample ------------------------------------------------------------------------------------------
+# --- The bundled sample
+# ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -760,7 +815,9 @@ def test_the_sample_splits_without_torn_products(sample):
 
 
 def test_a_folder_beside_the_splits_is_not_taken_for_a_label(tmp_path):
-    folder = write_photos(tmp_path / "photos", ["train/shoe/1.png", "test/shoe/2.png", "extra/3.png"])
+    folder = write_photos(
+        tmp_path / "photos", ["train/shoe/1.png", "test/shoe/2.png", "extra/3.png"]
+    )
     with pytest.raises(ValueError, match=r"others \(extra\)"):
         load_one(folder)
 
@@ -810,7 +867,9 @@ def test_the_sample_has_three_more_labels_on_request():
 @pytest.mark.parametrize("label", LESSON_LABELS)
 def test_no_attribute_of_the_sample_gives_another_away(label):
     products = load_catalog("sample", labels=[label])[0].drop_duplicates("product_id")
-    assert products["colour"].value_counts().to_dict() == dict.fromkeys(products["colour"].unique(), 4)
+    assert products["colour"].value_counts().to_dict() == dict.fromkeys(
+        products["colour"].unique(), 4
+    )
     assert products["colour"].nunique() == 8
     assert products["pattern"].value_counts().tolist() == [8, 8, 8, 8]
     assert products["shape"].value_counts().between(10, 11).all()
@@ -818,7 +877,8 @@ def test_no_attribute_of_the_sample_gives_another_away(label):
     assert pd.crosstab(products["pattern"], products["shape"]).isin([2, 3]).all(axis=None)
 
 
-# --- Copies and the split ----------------------------------------------------------------------------------------
+# --- Copies and the split
+# ----------------------------------------------------------------------------------------
 
 
 def copies_of(*pairs):
@@ -833,7 +893,9 @@ def draw_pairs(catalog, numbers):
 
 
 def joined(catalog, copies):
-    """The products that pairs join, each set of them apart; one that no pair joins to another is alone."""
+    """The products that pairs join, each set of them apart; one that no pair joins to another is
+    alone.
+    """
     product = dict(zip(catalog["image_id"], catalog["product_id"], strict=True))
     groups = [{name} for name in set(product.values())]
     for one, other in zip(copies["image_id"], copies["other_id"], strict=True):
@@ -885,7 +947,9 @@ def test_the_order_of_rows_and_of_pairs_does_not_matter(products, numbers, seed,
     order, pair_order = list(range(len(catalog))), list(range(len(copies)))
     random.shuffle(order)
     random.shuffle(pair_order)
-    turned = copies.iloc[pair_order].rename(columns={"image_id": "other_id", "other_id": "image_id"})
+    turned = copies.iloc[pair_order].rename(
+        columns={"image_id": "other_id", "other_id": "image_id"}
+    )
     expected = split_catalog(catalog, copies=copies, seed=seed)
     shuffled = split_catalog(catalog.iloc[order], copies=turned, seed=seed)
     assert shuffled["image_id"].tolist() == catalog["image_id"].iloc[order].tolist()
@@ -926,7 +990,9 @@ def test_a_split_with_copies_changes_nothing_the_second_time(products, numbers):
     ],
 )
 def test_copies_that_the_source_tore_apart_come_together(one, other, expected):
-    catalog = make_products([("shoe", one, 2), ("watch", other, 2), ("shoe", "test", 1), ("shoe", "validation", 1)])
+    catalog = make_products(
+        [("shoe", one, 2), ("watch", other, 2), ("shoe", "test", 1), ("shoe", "validation", 1)]
+    )
     split = split_catalog(catalog, copies=copies_of(("0-1.png", "1-0.png")))
     assert split["split"].tolist() == [expected] * 4 + ["test", "validation"]
 
@@ -936,7 +1002,12 @@ def test_a_chain_of_copies_is_one():
         [("shoe", "test", 1), ("shoe", "validation", 1), ("watch", "train", 1), ("shoe", "test", 1)]
     )
     chain = copies_of(("0-0.png", "1-0.png"), ("1-0.png", "2-0.png"))
-    assert split_catalog(catalog, copies=chain)["split"].tolist() == ["train", "train", "train", "test"]
+    assert split_catalog(catalog, copies=chain)["split"].tolist() == [
+        "train",
+        "train",
+        "train",
+        "test",
+    ]
     assert split_catalog(catalog, copies=chain.head(1))["split"].tolist() == [
         "validation",
         "validation",
@@ -988,7 +1059,9 @@ def test_copies_without_labels_or_splits_work(missing):
 
 def test_copies_under_two_labels_and_under_none_are_drawn_once():
     """Ten, each as what its first photo is: 7, 1.5 and 1.5 of ten shoes."""
-    catalog = make_products([("shoe", None, 1)] * 10 + [("watch", None, 1)] * 10 + [(None, None, 1)] * 10)
+    catalog = make_products(
+        [("shoe", None, 1)] * 10 + [("watch", None, 1)] * 10 + [(None, None, 1)] * 10
+    )
     catalog["image_id"] = [f"{number:02}.png" for number in range(30)]
     pairs = copies_of(*((f"{number:02}.png", f"{number + 10:02}.png") for number in range(20)))
     for seed in range(3):
@@ -1001,18 +1074,24 @@ def test_copies_among_shoes_do_not_move_watches():
     catalog = make_products([("shoe", None, 2)] * 20 + [("watch", None, 2)] * 20)
     watches = catalog["label"] == "watch"
     expected = split_catalog(catalog)["split"][watches].tolist()
-    for pairs in (copies_of(("0-0.png", "1-0.png")), copies_of(("3-0.png", "17-1.png"), ("17-0.png", "5-0.png"))):
+    for pairs in (
+        copies_of(("0-0.png", "1-0.png")),
+        copies_of(("3-0.png", "17-1.png"), ("17-0.png", "5-0.png")),
+    ):
         assert split_catalog(catalog, copies=pairs)["split"][watches].tolist() == expected
 
 
 def test_copies_go_together_whatever_the_index():
-    catalog = make_products([("shoe", "train", 2), ("shoe", "test", 2)]).set_index(pd.Index([3, 3, 0, 3]))
+    catalog = make_products([("shoe", "train", 2), ("shoe", "test", 2)]).set_index(
+        pd.Index([3, 3, 0, 3])
+    )
     split = split_catalog(catalog, copies=copies_of(("0-0.png", "1-0.png")))
     assert split["split"].tolist() == ["train"] * 4
     assert split.index.tolist() == [3, 3, 0, 3]
 
 
-# --- So many images of a label -----------------------------------------------------------------------------------
+# --- So many images of a label
+# -----------------------------------------------------------------------------------
 
 
 def load_some(folder, most, seed=0):
@@ -1021,7 +1100,9 @@ def load_some(folder, most, seed=0):
 
 def test_so_many_images_of_a_label_are_taken(tmp_path):
     names = [
-        f"{label}/{number:02}.png" for label, count in {"a": 20, "b": 6, "c": 3}.items() for number in range(count)
+        f"{label}/{number:02}.png"
+        for label, count in {"a": 20, "b": 6, "c": 3}.items()
+        for number in range(count)
     ]
     folder = write_photos(tmp_path / "photos", names)
     few = load_some(folder, 5)
@@ -1035,7 +1116,9 @@ def test_so_many_images_of_a_label_are_taken(tmp_path):
 
 
 def test_the_seed_decides_which_are_taken(tmp_path):
-    folder = write_photos(tmp_path / "photos", [f"{label}/{number:02}.png" for label in "ab" for number in range(20)])
+    folder = write_photos(
+        tmp_path / "photos", [f"{label}/{number:02}.png" for label in "ab" for number in range(20)]
+    )
     taken = [load_some(folder, 5, seed)["image_id"].tolist() for seed in range(4)]
     assert len(set(map(tuple, taken))) == 4
     assert [load_some(folder, 5, seed)["image_id"].tolist() for seed in range(4)] == taken
@@ -1045,7 +1128,9 @@ def test_the_seed_decides_which_are_taken(tmp_path):
 
 
 def test_views_of_a_product_are_taken_together(tmp_path):
-    """Ten products of three views, in an order that mixes them: of seven images one is of a third product."""
+    """Ten products of three views, in an order that mixes them: of seven images one is of a third
+    product.
+    """
     names = [f"{view}-{number}.png" for view in range(3) for number in range(10)]
     folder = write_photos(tmp_path / "photos", names)
     lines = [f"{name},product {name.split('-')[1]},shoe" for name in names]
@@ -1054,7 +1139,9 @@ def test_views_of_a_product_are_taken_together(tmp_path):
         for most, counts in {1: [1], 3: [3], 6: [3, 3], 7: [3, 3, 1], 29: [3] * 9 + [2]}.items():
             few = load_some(folder, most, seed)
             assert few["product_id"].value_counts().tolist() == counts
-            assert few["image_id"].tolist() == [name for name in names if name in set(few["image_id"])]
+            assert few["image_id"].tolist() == [
+                name for name in names if name in set(few["image_id"])
+            ]
 
 
 def test_a_flat_folder_counts_as_one_label(tmp_path):
@@ -1067,7 +1154,8 @@ def test_a_flat_folder_counts_as_one_label(tmp_path):
     assert load_some(folder, 99)["image_id"].tolist() == names
 
 
-# --- The clothing photos, four ways ------------------------------------------------------------------------------
+# --- The clothing photos, four ways
+# ------------------------------------------------------------------------------
 
 
 def zip_clothing(file, top=""):
@@ -1110,15 +1198,21 @@ def test_the_clothing_reads_alike_in_four_layouts(tmp_path):
     )
 
 
-# --- A test that training has not seen -----------------------------------------------------------------------------
+# --- A test that training has not seen
+# -----------------------------------------------------------------------------
 
 
 def two_sided(other, *, without=0):
-    """Forty train products of two labels with two views each, four products on the other side, and some on none."""
+    """Forty train products of two labels with two views each, four products on the other side, and
+    some on none.
+    """
     rows = []
     for number in range(44 + without):
         split = "train" if number < 40 else other if number < 44 else None
-        rows += [(f"{number}-{view}", f"p{number}", "cup" if number % 2 else "hat", split) for view in range(2)]
+        rows += [
+            (f"{number}-{view}", f"p{number}", "cup" if number % 2 else "hat", split)
+            for view in range(2)
+        ]
     catalog = pd.DataFrame(rows, columns=["image_id", "product_id", "label", "split"])
     return catalog.assign(path=catalog["image_id"])
 
@@ -1131,7 +1225,9 @@ def test_three_splits_stay_as_they_are_and_so_does_what_is_no_train_with_one_oth
 
 
 @pytest.mark.parametrize("other", ["validation", "test"])
-def test_the_one_other_side_becomes_the_test_and_a_tenth_of_the_train_products_the_validation(other):
+def test_the_one_other_side_becomes_the_test_and_a_tenth_of_the_train_products_the_validation(
+    other,
+):
     catalog = two_sided(other, without=3)
     before = catalog.copy()
     split = three_splits(catalog)
@@ -1156,16 +1252,27 @@ def test_which_products_become_the_validation_follows_the_seed_not_the_order_of_
 
 
 def test_a_source_that_names_train_alone_is_split_anew():
-    rows = pd.DataFrame({"image_id": [f"{number}.png" for number in range(20)], "label": ["a", "b"] * 10})
+    rows = pd.DataFrame(
+        {"image_id": [f"{number}.png" for number in range(20)], "label": ["a", "b"] * 10}
+    )
     split = three_splits(rows.assign(product_id=rows["image_id"], split="train"))["split"]
     assert set(split) == set(SPLITS)
     assert (split == "train").sum() == 14
-    assert (three_splits(rows.assign(product_id=rows["image_id"], split="train"))["split"] == split).all()
+    assert (
+        three_splits(rows.assign(product_id=rows["image_id"], split="train"))["split"] == split
+    ).all()
 
 
 def test_attributes_are_what_sorts_images_into_a_few_kinds():
-    rows = {"image_id": [f"{n}.jpg" for n in range(6)], "path": "x", "product_id": "p", "label": list("aabbcc")}
+    rows = {
+        "image_id": [f"{n}.jpg" for n in range(6)],
+        "path": "x",
+        "product_id": "p",
+        "label": list("aabbcc"),
+    }
     catalog = pd.DataFrame(rows).assign(split=None, pixel_width=range(6), pixel_height=range(6))
-    catalog = catalog.assign(colour=["red", "blue", None] * 2, title=list("uvwxyz"), season="summer", price=[1, 2] * 3)
+    catalog = catalog.assign(
+        colour=["red", "blue", None] * 2, title=list("uvwxyz"), season="summer", price=[1, 2] * 3
+    )
     assert attribute_columns(catalog) == ["colour", "title", "price"]
     assert attribute_columns(catalog, at_most=5) == ["colour", "price"]

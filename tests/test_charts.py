@@ -13,7 +13,10 @@ def history_of(epochs, *, held_out=True):
         "loss": np.linspace(2, 1, epochs),
     }
     if held_out:
-        history |= {"val_accuracy": np.linspace(0.4, 0.8, epochs), "val_loss": np.linspace(3, 2, epochs)}
+        history |= {
+            "val_accuracy": np.linspace(0.4, 0.8, epochs),
+            "val_loss": np.linspace(3, 2, epochs),
+        }
     return pd.DataFrame(history)
 
 
@@ -32,12 +35,17 @@ def test_history_puts_the_phases_one_after_the_other():
             assert list(line.get_xdata()) == [4, 5]
         assert [line.get_color() for line in curves(axes)] == [RIGHT, WRONG] * 2
         assert train.get_linestyle() != held_out.get_linestyle()  # told apart without colours too
-        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["train", "validation"]
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+            "train",
+            "validation",
+        ]
         borders = [line.get_xdata()[0] for line in axes.lines if line not in curves(axes)]
         assert borders == [0.5, 3.5]
         assert [text.get_text() for text in axes.texts] == ["head", "fine-tuning"]
         assert axes.get_xlim() == (0.5, 5.5)
-    assert figure.get_suptitle() == "validation accuracy 0.40 after the first epoch, 0.80 at the end"
+    assert (
+        figure.get_suptitle() == "validation accuracy 0.40 after the first epoch, 0.80 at the end"
+    )
     accuracy, loss = figure.axes
     np.testing.assert_allclose(curves(accuracy)[1].get_ydata(), [0.4, 0.6, 0.8])
     np.testing.assert_allclose(curves(loss)[2].get_ydata(), [2, 1])
@@ -56,10 +64,15 @@ def test_confusion_counts_true_labels_in_rows_and_predicted_ones_in_columns(tmp_
     predicted = ["cup", "cup", "cup", "hat", "hat", "shoe"]
     figure = show_confusion(pd.Series(truth), np.array(predicted), ["cup", "hat", "shoe", "$ock"])
     axes = figure.axes[0]
-    written = {(text.get_position()[1], text.get_position()[0]): int(text.get_text()) for text in axes.texts}
+    written = {
+        (text.get_position()[1], text.get_position()[0]): int(text.get_text())
+        for text in axes.texts
+    }
     assert written == {(0, 0): 3, (0, 1): 1, (1, 1): 1, (1, 2): 1}
     shares = axes.images[0].get_array()
-    np.testing.assert_allclose(shares, [[0.75, 0.25, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    np.testing.assert_allclose(
+        shares, [[0.75, 0.25, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    )
     for ticks in (axes.get_xticklabels(), axes.get_yticklabels()):
         assert [text.get_text() for text in ticks] == ["cup", "hat", "shoe", "$ock"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
@@ -81,12 +94,16 @@ def test_intervals_are_drawn_from_low_to_high_around_their_value():
     assert [text.get_text() for text in axes.get_yticklabels()] == ["ImageNet", "fine-tuned"]
     assert axes.yaxis_inverted()  # the first row is on top
     (chance,) = [lines for lines in axes.collections if lines.get_label() == "guessing"]
-    np.testing.assert_allclose(chance.get_segments(), [[[0.2, -0.4], [0.2, 0.4]], [[0.3, 0.6], [0.3, 1.4]]])
+    np.testing.assert_allclose(
+        chance.get_segments(), [[[0.2, -0.4], [0.2, 0.4]], [[0.3, 0.6], [0.3, 1.4]]]
+    )
     assert (axes.get_xlabel(), axes.get_title()) == ("Precision@10", "better by 0.3")
 
 
 def test_changes_are_drawn_on_both_sides_of_no_change():
-    changes = pd.DataFrame({"value": [0.02, -0.1], "low": [-0.01, -0.2], "high": [0.05, 0.0]}, index=["one", "other"])
+    changes = pd.DataFrame(
+        {"value": [0.02, -0.1], "low": [-0.01, -0.2], "high": [0.05, 0.0]}, index=["one", "other"]
+    )
     axes = show_intervals(changes, xlabel="change", title="", changes=True).axes[0]
     assert [text.get_text() for text in axes.texts] == ["+0.020", "-0.100"]
     (nothing,) = [line for line in axes.lines if line.get_label() == "no change"]
@@ -98,7 +115,9 @@ def test_changes_are_drawn_on_both_sides_of_no_change():
 
 @pytest.mark.parametrize("rows", [1, 6])
 def test_intervals_that_hit_the_edges_stay_in_sight(rows):
-    scores = pd.DataFrame({"value": [1.0] * rows, "low": [0.0] * rows, "high": [1.0] * rows, "chance": [0.0] * rows})
+    scores = pd.DataFrame(
+        {"value": [1.0] * rows, "low": [0.0] * rows, "high": [1.0] * rows, "chance": [0.0] * rows}
+    )
     axes = show_intervals(scores, xlabel="", title="").axes[0]
     low, high = axes.get_xlim()
     assert low <= 0
@@ -146,7 +165,11 @@ def test_panels_show_a_line_each_its_interval_guessing_and_what_else_there_is():
         first, second = (band.get_paths()[0].get_extents() for band in axes.collections)
         assert (first.ymin, first.ymax) == pytest.approx((0.4, 0.6))
         assert (second.ymin, second.ymax) == pytest.approx((0.6, 0.8))
-        assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_ylim()) == ("times", "Precision@10", (0, 1.05))
+        assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_ylim()) == (
+            "times",
+            "Precision@10",
+            (0, 1.05),
+        )
     assert (colour.get_title(), pattern.get_title()) == ("colour", "pattern")
     assert figure.get_suptitle() == "colour is lost"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(lines)
@@ -158,7 +181,11 @@ def test_panels_take_text_in_the_order_of_the_rows_and_leave_no_empty_frame():
     figure = show_panels(table, panel="of", x="x", line="which", per_row=2, same_y=False)
     shown = [axes for axes in figure.axes if axes.axison]
     assert [axes.get_title() for axes in shown] == ["colour", "pattern", "shape"]
-    assert [text.get_text() for text in shown[0].get_xticklabels()] == ["block2", "block10", "block1"]
+    assert [text.get_text() for text in shown[0].get_xticklabels()] == [
+        "block2",
+        "block10",
+        "block1",
+    ]
     assert shown[0].get_ylim()[0] == 0
     assert shown[0].get_ylim()[1] < 1
 
@@ -166,7 +193,10 @@ def test_panels_take_text_in_the_order_of_the_rows_and_leave_no_empty_frame():
 def test_lines_that_guessing_reaches_differently_have_each_its_own():
     table = measured([1, 2])
     table["chance"] = table["which"].map({"before": 0.1, "after": 0.4})
-    lines = {line.get_label(): line for line in show_panels(table, panel="of", x="x", line="which").axes[0].lines}
+    lines = {
+        line.get_label(): line
+        for line in show_panels(table, panel="of", x="x", line="which").axes[0].lines
+    }
     assert list(lines) == ["before", "before, guessing", "after", "after, guessing"]
     for which, chance in (("before", 0.1), ("after", 0.4)):
         assert lines[f"{which}, guessing"].get_ydata() == pytest.approx([chance] * 2)

@@ -13,17 +13,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from conftest import make_catalog, write_photo
-from lookalike import embeddings, engines
+from lookalike import compiled_encoder, embeddings
 from lookalike.backbones import build_classifier, build_encoder, embedding_encoder
+from lookalike.embedding_store import check_encoder, export_pickle, open_store
 from lookalike.embeddings import embed_catalog, embed_images
-from lookalike.fingerprints import encoder_fingerprint
+from lookalike.encoder_fingerprint import encoder_fingerprint
 from lookalike.images import ImageError, load_image
-from lookalike.stores import check_encoder, export_pickle, open_store
 
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once():
-    """The same graph for all runs that would make the same: to compile it takes longer than the run."""
+    """The same graph for all runs that would make the same: to compile it takes longer than the
+    run.
+    """
     forwards, compile_encoder = {}, embeddings.compile_encoder
 
     def kept(encoder, **options):
@@ -64,7 +66,9 @@ def test_store_holds_a_vector_a_row_and_says_how_it_was_made(encoder, catalog, t
     pd.testing.assert_frame_equal(store.catalog.fillna(""), catalog.fillna(""), check_dtype=False)
     for row, path in enumerate(catalog["path"]):
         expected = encoder(load_image(path, 32)[None].astype(np.float32)).numpy()[0]
-        np.testing.assert_allclose(store.vectors[row], expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(
+            store.vectors[row], expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max()
+        )
     manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
     assert manifest["encoder"] == encoder.name
     assert (manifest["n"], manifest["dim"], manifest["schema"]) == (12, 128, 1)
@@ -75,7 +79,8 @@ def test_store_holds_a_vector_a_row_and_says_how_it_was_made(encoder, catalog, t
 def test_second_run_computes_nothing_and_changes_no_byte(encoder, catalog, tmp_path, computed):
     embed_catalog(encoder, catalog, tmp_path / "store")
     before = {
-        name: (tmp_path / "store" / name).read_bytes() for name in ("vectors.npy", "catalog.csv", "manifest.json")
+        name: (tmp_path / "store" / name).read_bytes()
+        for name in ("vectors.npy", "catalog.csv", "manifest.json")
     }
     computed.clear()
     embed_catalog(encoder, catalog, tmp_path / "store")
@@ -94,7 +99,9 @@ def test_three_added_images_are_three_computed(encoder, tmp_path, computed):
     np.testing.assert_array_equal(store.vectors, fresh.vectors)
 
 
-def test_changed_content_is_computed_renamed_and_repeated_content_is_not(encoder, tmp_path, computed):
+def test_changed_content_is_computed_renamed_and_repeated_content_is_not(
+    encoder, tmp_path, computed
+):
     catalog = make_catalog(tmp_path / "photos", 6)
     embed_catalog(encoder, catalog, tmp_path / "store")
     computed.clear()
@@ -103,13 +110,17 @@ def test_changed_content_is_computed_renamed_and_repeated_content_is_not(encoder
     shutil.copy(paths[0], tmp_path / "photos" / "copy.png")
     os.rename(paths[5], tmp_path / "photos" / "renamed.png")
     changed = (
-        make_catalog(tmp_path / "unused", 6).iloc[[2, 0, 5]].assign(image_id=["002.png", "copy.png", "renamed.png"])
+        make_catalog(tmp_path / "unused", 6)
+        .iloc[[2, 0, 5]]
+        .assign(image_id=["002.png", "copy.png", "renamed.png"])
     )
     changed["path"] = [str(tmp_path / "photos" / name) for name in changed["image_id"]]
     store = embed_catalog(encoder, changed, tmp_path / "store")
     assert sum(computed) == 1
     assert store.catalog["image_id"].tolist() == ["002.png", "copy.png", "renamed.png"]
-    np.testing.assert_allclose(store.vectors, embed_images(encoder, changed["path"].tolist()), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        store.vectors, embed_images(encoder, changed["path"].tolist()), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_what_else_lies_in_the_folder_stays_there(encoder, catalog, tmp_path):
@@ -138,7 +149,9 @@ def test_a_failed_update_leaves_the_old_store(encoder, tmp_path):
     assert len(open_store(tmp_path / "store").vectors) == 5
 
 
-def test_missing_store_and_foreign_folder_and_empty_catalogue_say_what_to_do(encoder, catalog, tmp_path):
+def test_missing_store_and_foreign_folder_and_empty_catalogue_say_what_to_do(
+    encoder, catalog, tmp_path
+):
     with pytest.raises(FileNotFoundError, match=r"No embeddings at .*nowhere"):
         open_store(tmp_path / "nowhere")
     with pytest.raises(FileExistsError, match="photos is not empty"):
@@ -211,7 +224,10 @@ def test_a_sequence_of_layers_can_be_an_encoder_or_stand_in_one(catalog, tmp_pat
     encoder = keras.Model(image, keras.layers.Rescaling(2)(encoder(image))) if nested else encoder
     encoder.save(tmp_path / "encoder.keras")
     store = embed_catalog(encoder, catalog, tmp_path / "store")
-    blocks = [load_image(path, 8).reshape(2, 4, 2, 4, 3).mean(axis=(1, 3)).ravel() for path in catalog["path"]]
+    blocks = [
+        load_image(path, 8).reshape(2, 4, 2, 4, 3).mean(axis=(1, 3)).ravel()
+        for path in catalog["path"]
+    ]
     np.testing.assert_allclose(store.vectors, np.stack(blocks) * (1 + nested), rtol=1e-5)
     check_encoder(store, keras.models.load_model(tmp_path / "encoder.keras", safe_mode=True))
 
@@ -230,7 +246,8 @@ def test_an_encoder_that_learned_since_answers_anew(catalog):
     np.testing.assert_allclose(after, trained(pixels), rtol=1e-5, atol=1e-5 * np.abs(after).max())
 
 
-# --- Precision and engine ------------------------------------------------------------------------------------------
+# --- Precision and engine
+# ------------------------------------------------------------------------------------------
 
 
 class Interruption(Exception):
@@ -262,7 +279,9 @@ def way_of(store):
 
 
 def said(capsys):
-    return [line for line in capsys.readouterr().out.splitlines() if line.startswith("precision = ")]
+    return [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("precision = ")
+    ]
 
 
 AUTO = {"precision": "auto", "engine": "auto"}
@@ -287,7 +306,9 @@ def test_in_bfloat16_a_store_is_another_of_the_same_encoder(encoder, catalog, tm
     assert computed == []
 
 
-def test_auto_says_in_one_line_what_it_took_and_stays_with_it(encoder, catalog, tmp_path, computed, capsys):
+def test_auto_says_in_one_line_what_it_took_and_stays_with_it(
+    encoder, catalog, tmp_path, computed, capsys
+):
     store = embed_catalog(encoder, catalog.iloc[:6], tmp_path / "store", **AUTO)
     assert way_of(store) == ("float32", "tensorflow")
     [line] = said(capsys)
@@ -302,8 +323,12 @@ def test_auto_says_in_one_line_what_it_took_and_stays_with_it(encoder, catalog, 
         assert sum(computed) == new
 
 
-@pytest.mark.parametrize("asked", [AUTO, {"precision": "auto"}, {"precision": "bfloat16", "engine": "auto"}], ids=str)
-def test_auto_keeps_the_way_of_the_store_that_is_there(encoder, catalog, tmp_path, computed, capsys, asked):
+@pytest.mark.parametrize(
+    "asked", [AUTO, {"precision": "auto"}, {"precision": "bfloat16", "engine": "auto"}], ids=str
+)
+def test_auto_keeps_the_way_of_the_store_that_is_there(
+    encoder, catalog, tmp_path, computed, capsys, asked
+):
     embed_catalog(encoder, catalog.iloc[:9], tmp_path / "store", precision="bfloat16")
     computed.clear()
     store = embed_catalog(encoder, catalog, tmp_path / "store", **asked)
@@ -312,9 +337,14 @@ def test_auto_keeps_the_way_of_the_store_that_is_there(encoder, catalog, tmp_pat
     assert said(capsys) == ["precision = bfloat16 by tensorflow: as in the store that is there"]
 
 
-def test_auto_chooses_where_the_store_is_not_what_was_asked_for(encoder, other_encoder, catalog, tmp_path, capsys):
+def test_auto_chooses_where_the_store_is_not_what_was_asked_for(
+    encoder, other_encoder, catalog, tmp_path, capsys
+):
     embed_catalog(encoder, catalog, tmp_path / "store", precision="bfloat16")
-    for other, asked in ((encoder, {"precision": "float32", "engine": "auto"}), (other_encoder, AUTO)):
+    for other, asked in (
+        (encoder, {"precision": "float32", "engine": "auto"}),
+        (other_encoder, AUTO),
+    ):
         store = embed_catalog(other, catalog, tmp_path / "store", **asked)
         assert way_of(store) == ("float32", "tensorflow")
         assert "images/s here" in said(capsys)[0]
@@ -336,7 +366,9 @@ def test_auto_goes_on_as_the_interrupted_run_began(encoder, catalog, tmp_path, c
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_an_interrupted_run_is_finished_to_the_same_bytes_in_any_precision(encoder, catalog, tmp_path, precision):
+def test_an_interrupted_run_is_finished_to_the_same_bytes_in_any_precision(
+    encoder, catalog, tmp_path, precision
+):
     interrupt(encoder, catalog, tmp_path / "store", 1, precision=precision)
     interrupt(encoder, catalog, tmp_path / "store", 1, precision=precision)
     for name in ("store", "undisturbed"):
@@ -350,12 +382,18 @@ def test_what_a_run_in_another_precision_left_is_not_mixed_in(encoder, catalog, 
     computed.clear()
     store = embed_catalog(encoder, catalog, tmp_path / "store", batch_size=4)
     assert sum(computed) == 12
-    np.testing.assert_allclose(store.vectors, embed_images(encoder, catalog["path"].tolist()), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        store.vectors, embed_images(encoder, catalog["path"].tolist()), rtol=1e-4, atol=1e-5
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "store"]
 
 
-@pytest.mark.parametrize("wrong", [{"precision": "float64"}, {"engine": "onnx"}, AUTO | {"engine": "onnx"}], ids=str)
-def test_an_unknown_precision_or_engine_costs_no_work_that_was_done(encoder, catalog, tmp_path, computed, wrong):
+@pytest.mark.parametrize(
+    "wrong", [{"precision": "float64"}, {"engine": "onnx"}, AUTO | {"engine": "onnx"}], ids=str
+)
+def test_an_unknown_precision_or_engine_costs_no_work_that_was_done(
+    encoder, catalog, tmp_path, computed, wrong
+):
     interrupt(encoder, catalog, tmp_path / "store", 2)
     with pytest.raises(ValueError, match="float32, bfloat16, float16"):
         embed_catalog(encoder, catalog, tmp_path / "store", batch_size=4, **wrong)
@@ -364,16 +402,20 @@ def test_an_unknown_precision_or_engine_costs_no_work_that_was_done(encoder, cat
     assert sum(computed) == 4
 
 
-def test_openvino_that_is_not_installed_is_refused_and_leaves_the_store(encoder, catalog, tmp_path, monkeypatch):
+def test_openvino_that_is_not_installed_is_refused_and_leaves_the_store(
+    encoder, catalog, tmp_path, monkeypatch
+):
     embed_catalog(encoder, catalog, tmp_path / "store")
-    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(compiled_encoder.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install openvino"):
         embed_catalog(encoder, catalog, tmp_path / "store", engine="openvino")
     assert way_of(open_store(tmp_path / "store")) == ("float32", "tensorflow")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "store"]
 
 
-def test_a_store_from_before_there_were_engines_is_still_good(encoder, catalog, tmp_path, computed, capsys):
+def test_a_store_from_before_there_were_engines_is_still_good(
+    encoder, catalog, tmp_path, computed, capsys
+):
     store = embed_catalog(encoder, catalog, tmp_path / "store")
     manifest = {key: value for key, value in store.manifest.items() if key != "engine"}
     for asked, new in (({}, 0), (AUTO, 0), ({"precision": "bfloat16"}, 12)):
@@ -381,20 +423,28 @@ def test_a_store_from_before_there_were_engines_is_still_good(encoder, catalog, 
         computed.clear()
         store = embed_catalog(encoder, catalog, tmp_path / "store", **asked)
         assert sum(computed) == new
-        assert way_of(store) == (asked.get("precision", "float32").replace("auto", "float32"), "tensorflow")
+        assert way_of(store) == (
+            asked.get("precision", "float32").replace("auto", "float32"),
+            "tensorflow",
+        )
     assert said(capsys) == ["precision = float32 by tensorflow: as in the store that is there"]
 
 
-# --- Any history ---------------------------------------------------------------------------------------------------
+# --- Any history
+# ---------------------------------------------------------------------------------------------------
 
 KINDS = ("add", "change", "rename", "remove", "repeat", "embed", "interrupt")
 STEPS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 9)), min_size=4, max_size=14)
 PIXELS = keras.Input((8, 8, 3))
-TINY = keras.Model(PIXELS, keras.layers.Flatten()(keras.layers.AveragePooling2D(4)(PIXELS)), name="tiny")
+TINY = keras.Model(
+    PIXELS, keras.layers.Flatten()(keras.layers.AveragePooling2D(4)(PIXELS)), name="tiny"
+)
 
 
 class History:
-    """A folder of photos that changes, its store, and by hand which contents are computed and which still to be."""
+    """A folder of photos that changes, its store, and by hand which contents are computed and which
+    still to be.
+    """
 
     def __init__(self, folder):
         self.folder, self.contents, self.names = folder, {}, 0
@@ -424,12 +474,18 @@ class History:
             self.embed(1 + number % 2 if kind == "interrupt" else 100)
 
     def catalog(self):
-        rows = [(name, str(self.folder / "photos" / name), name, "a", None) for name in self.contents]
+        rows = [
+            (name, str(self.folder / "photos" / name), name, "a", None) for name in self.contents
+        ]
         return pd.DataFrame(rows, columns=["image_id", "path", "product_id", "label", "split"])
 
     def embed(self, batches=100):
         """Embed in batches of two, and fail where it comes to more batches than that."""
-        todo = [seed for seed in dict.fromkeys(self.contents.values()) if seed not in self.kept | self.finished]
+        todo = [
+            seed
+            for seed in dict.fromkeys(self.contents.values())
+            if seed not in self.kept | self.finished
+        ]
         self.computed, self.left = 0, batches
         if len(todo) > 2 * batches:
             with pytest.raises(Interruption):
@@ -459,7 +515,9 @@ def check_history(steps):
         history.left = 100
         store = open_store(Path(folder, "store"))
         fresh = embed_catalog(TINY, history.catalog(), Path(folder, "fresh"), batch_size=2)
-        np.testing.assert_allclose(store.vectors, fresh.vectors, rtol=1e-5, atol=1e-5 * np.abs(fresh.vectors).max())
+        np.testing.assert_allclose(
+            store.vectors, fresh.vectors, rtol=1e-5, atol=1e-5 * np.abs(fresh.vectors).max()
+        )
         pd.testing.assert_frame_equal(store.catalog, fresh.catalog)
         assert store.manifest["content_hashes"] == fresh.manifest["content_hashes"]
         assert store.catalog["image_id"].tolist() == list(history.contents)
@@ -486,4 +544,8 @@ def test_a_link_to_a_store_is_updated_where_it_leads(encoder, catalog, tmp_path)
     for count in (5, 8):
         embed_catalog(encoder, catalog.iloc[:count], tmp_path / "link")
         assert (tmp_path / "link").is_symlink()
-        assert len(open_store(tmp_path / "store").vectors) == len(open_store(tmp_path / "link").vectors) == count
+        assert (
+            len(open_store(tmp_path / "store").vectors)
+            == len(open_store(tmp_path / "link").vectors)
+            == count
+        )

@@ -4,25 +4,25 @@ import pytest
 
 from lookalike import evaluation, intervals, metrics, rankings
 from lookalike.evaluation import (
-    Ranking,
     answers,
     as_text,
-    average_precision_at_k,
-    average_similarity_at_k,
-    chance_at_k,
     compare,
-    confidence_interval,
     confused_pairs,
     evaluate,
     evaluate_classes,
+)
+from lookalike.intervals import confidence_interval, macro_interval
+from lookalike.metrics import (
+    average_precision_at_k,
+    average_similarity_at_k,
+    chance_at_k,
     hit_rate_at_k,
     ndcg_at_k,
     precision_at_k,
-    rank,
     recall_at_k,
     reciprocal_rank_at_k,
 )
-from lookalike.intervals import macro_interval
+from lookalike.rankings import Ranking, rank
 
 
 def make_case(n=60, dim=6, views=2, seed=0):
@@ -48,11 +48,16 @@ def by_counts(counts, k=10, n_relevant=9, n_gallery=20, labels=None, products=No
 
 def test_all_that_it_takes_to_evaluate_can_be_imported_from_here():
     for module in (rankings, metrics, intervals):
-        own = {name for name, one in vars(module).items() if getattr(one, "__module__", "") == module.__name__}
+        own = {
+            name
+            for name, one in vars(module).items()
+            if getattr(one, "__module__", "") == module.__name__
+        }
         assert {name for name in own if name[0] != "_"} <= set(vars(evaluation))
 
 
-# --- One ranking ------------------------------------------------------------------------------------------------------
+# --- One ranking
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_evaluate_has_a_row_for_each_k_and_means_over_queries():
@@ -117,22 +122,31 @@ def test_a_perfect_encoder_on_a_tiny_catalogue_has_what_can_be_had():
     assert scores["MAP@k"] == scores["nDCG@k"] == scores["recall@k"] == 1
 
 
-# --- Classes ----------------------------------------------------------------------------------------------------------
+# --- Classes
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_macro_counts_classes_and_micro_counts_queries():
     labels, products = ["hat"] * 6 + ["bag"] * 2, [0, 1, 2, 3, 4, 4, 5, 6]
-    ranking = by_counts([10, 8, 6, 4, 2, 0, 5, 10], n_relevant=[9] * 6 + [2, 0], labels=labels, products=products)
+    ranking = by_counts(
+        [10, 8, 6, 4, 2, 0, 5, 10], n_relevant=[9] * 6 + [2, 0], labels=labels, products=products
+    )
     table = evaluate_classes(ranking)
     assert table.index.tolist() == ["bag", "hat", "macro average", "micro average"]
     assert table["queries"].tolist() == [2, 6, 8, 8]
     assert table["nothing relevant"].tolist() == [1, 0, 1, 1]
-    np.testing.assert_allclose(table["value"], [0.75, 0.5, (0.75 + 0.5) / 2, (6 * 0.5 + 2 * 0.75) / 8])
-    np.testing.assert_allclose(table["chance"], [1 / 20, 9 / 20, (1 + 9) / 40, (6 * 9 + 2) / 20 / 8])
+    np.testing.assert_allclose(
+        table["value"], [0.75, 0.5, (0.75 + 0.5) / 2, (6 * 0.5 + 2 * 0.75) / 8]
+    )
+    np.testing.assert_allclose(
+        table["chance"], [1 / 20, 9 / 20, (1 + 9) / 40, (6 * 9 + 2) / 20 / 8]
+    )
     values = precision_at_k(ranking, 10)
     hats = confidence_interval(values[:6], products[:6])
     assert table.loc["hat", ["low", "high"]].tolist() == pytest.approx(hats)
-    assert table.loc["micro average", ["low", "high"]].tolist() == pytest.approx(confidence_interval(values, products))
+    assert table.loc["micro average", ["low", "high"]].tolist() == pytest.approx(
+        confidence_interval(values, products)
+    )
     macro = macro_interval(values, labels, products)
     assert table.loc["macro average", ["low", "high"]].tolist() == pytest.approx(macro, nan_ok=True)
 
@@ -149,7 +163,9 @@ def test_classes_can_be_told_in_another_metric_whose_gaps_do_not_count():
 
 
 def test_a_class_of_one_product_has_a_value_and_no_interval():
-    ranking = by_counts([10, 8, 5, 4, 3, 2, 1], labels=["hat"] * 2 + ["bag"] * 5, products=[0, 0, 1, 2, 3, 4, 5])
+    ranking = by_counts(
+        [10, 8, 5, 4, 3, 2, 1], labels=["hat"] * 2 + ["bag"] * 5, products=[0, 0, 1, 2, 3, 4, 5]
+    )
     table = evaluate_classes(ranking)
     assert table.loc["hat", "value"] == pytest.approx(0.9)
     assert table.loc["hat", ["low", "high"]].isna().all()
@@ -160,10 +176,13 @@ def test_a_class_of_one_product_has_a_value_and_no_interval():
 def test_classes_may_be_numbers_and_of_mixed_types(labels):
     table = evaluate_classes(by_counts([10, 8, 5, 4], labels=np.array(labels * 2, object)))
     assert set(table.index) == {*map(str, labels), "macro average", "micro average"}
-    assert table.loc[[str(label) for label in labels], "value"].tolist() == pytest.approx([0.75, 0.6])
+    assert table.loc[[str(label) for label in labels], "value"].tolist() == pytest.approx(
+        [0.75, 0.6]
+    )
 
 
-# --- Several rankings -------------------------------------------------------------------------------------------------
+# --- Several rankings
+# -------------------------------------------------------------------------------------------------
 
 
 def test_a_change_is_judged_query_by_query():
@@ -171,16 +190,24 @@ def test_a_change_is_judged_query_by_query():
     products = np.repeat(np.arange(30), 3)
     before = random.integers(0, 9, 90)  # far apart from each other
     after = before + 1
-    rankings = {"before": by_counts(before, products=products), "after": by_counts(after, products=products)}
+    rankings = {
+        "before": by_counts(before, products=products),
+        "after": by_counts(after, products=products),
+    }
     table = compare(rankings)
-    assert table.loc["after", "low"] < table.loc["before", "high"]  # apart, the two are not told apart
+    # Apart, the two are not told apart.
+    assert table.loc["after", "low"] < table.loc["before", "high"]
     assert table.loc["after", "verdict"] == "better"
-    assert table.loc["after", ["change", "change low", "change high"]].tolist() == pytest.approx([0.1] * 3)
+    assert table.loc["after", ["change", "change low", "change high"]].tolist() == pytest.approx(
+        [0.1] * 3
+    )
     assert table.loc["before", "verdict"] == ""
     assert table.loc["before", ["change", "change low", "change high"]].isna().all()
     np.testing.assert_allclose(table["value"], [before.mean() / 10, after.mean() / 10])
     np.testing.assert_allclose(table["chance"], 9 / 20)
-    assert table.loc["before", ["low", "high"]].tolist() == pytest.approx(confidence_interval(before / 10, products))
+    assert table.loc["before", ["low", "high"]].tolist() == pytest.approx(
+        confidence_interval(before / 10, products)
+    )
     turned = compare(rankings, reference="after")
     assert turned.index.tolist() == ["before", "after"]
     assert turned["verdict"].tolist() == ["worse", ""]
@@ -206,7 +233,9 @@ def test_of_variants_that_change_nothing_one_family_in_twenty_is_told_apart():
     quiet = 0
     for _ in range(100):
         hard = random.beta(2, 1, 40)[products]
-        table = compare({name: by_counts(random.binomial(10, hard), products=products) for name in "abcde"})
+        table = compare(
+            {name: by_counts(random.binomial(10, hard), products=products) for name in "abcde"}
+        )
         quiet += set(table["verdict"][1:]) == {"not told apart"}
     assert 90 <= quiet <= 99
 
@@ -221,7 +250,8 @@ def test_equal_rankings_are_not_told_apart():
 
 
 def test_changes_that_cancel_out_are_not_told_apart():
-    # In each product one view gains what another loses; in floating point 0.1 - 0.1 may leave 3e-17.
+    # In each product one view gains what another loses; in floating point 0.1 - 0.1 may leave
+    # 3e-17.
     products = np.repeat(np.arange(8), 3)
     one, other = (by_counts(counts * 8, products=products) for counts in ([0, 0, 3], [0, 1, 2]))
     assert compare({"one": one, "other": other})["verdict"]["other"] == "not told apart"
@@ -235,7 +265,9 @@ def test_a_metric_that_some_queries_do_not_have_is_compared_on_the_others():
     after = by_counts(np.where(none, 0, 6), n_relevant=np.where(none, 0, 8), products=products)
     table = compare({"before": before, "after": after}, metric=recall_at_k)
     assert table["value"].tolist() == pytest.approx([0.25, 0.75])
-    assert table.loc["after", ["change", "change low", "change high"]].tolist() == pytest.approx([0.5] * 3)
+    assert table.loc["after", ["change", "change low", "change high"]].tolist() == pytest.approx(
+        [0.5] * 3
+    )
     assert table.loc["after", "verdict"] == "better"
     nobody = by_counts([0] * 40, n_relevant=0, products=products)
     table = compare({"before": nobody, "after": nobody}, metric=recall_at_k)
@@ -251,10 +283,18 @@ def test_rankings_of_other_queries_are_not_compared():
     for other in (some, other_column):
         with pytest.raises(ValueError, match="not of the same queries"):
             compare({"all": ranking, "other": other}, 5)
-    assert len(compare({"one": ranking, "other": rank(vectors[:, :2], catalog, 5, metric="euclidean")}, 5)) == 2
+    assert (
+        len(
+            compare(
+                {"one": ranking, "other": rank(vectors[:, :2], catalog, 5, metric="euclidean")}, 5
+            )
+        )
+        == 2
+    )
 
 
-# --- Mistakes ---------------------------------------------------------------------------------------------------------
+# --- Mistakes
+# ---------------------------------------------------------------------------------------------------------
 
 SHOWN = pd.DataFrame({"product_id": range(6), "label": ["hat", "hat", "bag", "bag", "cup", None]})
 
@@ -266,11 +306,17 @@ def shown_by(results, queries, labels):
 
 
 def test_confused_pairs_of_a_case_computed_by_hand():
-    # Hats are shown 1 hat, 3 bags and 1 cup, a bag 1 bag and 1 hat, and the cup nothing but a bag, twice.
+    # Hats are shown 1 hat, 3 bags and 1 cup, a bag 1 bag and 1 hat, and the cup nothing but a bag,
+    # twice.
     results = [[1, 2, 3], [2, 4, -1], [3, 0, -1], [2, 3, -1]]
     table = confused_pairs(shown_by(results, [0, 1, 2, 4], ["hat", "hat", "bag", "cup"]), SHOWN, 3)
     assert table.columns.tolist() == ["asked", "shown", "share", "images"]
-    assert table.iloc[:, :2].to_numpy().tolist() == [["cup", "bag"], ["hat", "bag"], ["bag", "hat"], ["hat", "cup"]]
+    assert table.iloc[:, :2].to_numpy().tolist() == [
+        ["cup", "bag"],
+        ["hat", "bag"],
+        ["bag", "hat"],
+        ["hat", "cup"],
+    ]
     assert table["share"].tolist() == pytest.approx([1, 3 / 5, 1 / 2, 1 / 5])
     assert table["images"].tolist() == [2, 3, 1, 1]
     first = confused_pairs(shown_by(results, [0, 1, 2, 4], ["hat", "hat", "bag", "cup"]), SHOWN, 1)
@@ -287,7 +333,13 @@ def test_where_nothing_is_confused_there_are_no_pairs():
 
 @pytest.mark.parametrize(
     "labels",
-    [[1, 2], [1.5, 2.5], [True, False], ["z", 1], pd.Categorical(["a", "b"] * 10, categories=["b", "unused", "a"])],
+    [
+        [1, 2],
+        [1.5, 2.5],
+        [True, False],
+        ["z", 1],
+        pd.Categorical(["a", "b"] * 10, categories=["b", "unused", "a"]),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("gaps", [False, True])
@@ -324,18 +376,28 @@ def test_a_comparison_as_text_has_three_digits_and_nothing_where_nothing_is_know
     worse, better = by_counts([2, 4, 6, 8, 0, 1]), by_counts([6, 8, 10, 10, 5, 6])
     text = as_text(compare({"plain": worse, "other": better}), 10)
     assert text.loc["plain"].tolist()[2:] == ["", "", ""]
-    assert text.loc["other", ["P@10", "change", "verdict"]].tolist() == ["0.750", "+0.400", "better"]
+    assert text.loc["other", ["P@10", "change", "verdict"]].tolist() == [
+        "0.750",
+        "+0.400",
+        "better",
+    ]
     low, high = confidence_interval(precision_at_k(better, 10))
     assert text.loc["other", "95 % interval"] == f"{low:.3f} to {high:.3f}"
     assert text.loc["other", "of the change"].startswith("+0.")
     few = as_text(compare({"plain": by_counts([1, 2]), "other": by_counts([3, 4])}), 10)
     assert few["95 % interval"].tolist() == ["", ""]
-    assert few.loc["other", ["change", "of the change", "verdict"]].tolist() == ["+0.200", "", "too few products"]
+    assert few.loc["other", ["change", "of the change", "verdict"]].tolist() == [
+        "+0.200",
+        "",
+        "too few products",
+    ]
 
 
 def test_answers_are_tables_as_those_of_recommend():
     vectors, catalog = make_case()
-    catalog = catalog.assign(score="a shop's own", image_id=[f"{number}.jpg" for number in range(60)])
+    catalog = catalog.assign(
+        score="a shop's own", image_id=[f"{number}.jpg" for number in range(60)]
+    )
     ranking = rank(vectors, catalog, 70)  # more than there are
     first, second = answers(ranking, catalog, [4, 0])
     assert list(first) == ["rank", "score", "product_id", "label", "image_id"]

@@ -36,7 +36,8 @@ def noise(width, height, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-# --- Sizes and fits ----------------------------------------------------------------------------------------------
+# --- Sizes and fits
+# ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -67,7 +68,9 @@ def test_letterbox_keeps_proportions_between_white_bars(wide):
 
 
 def test_crop_cuts_the_centre(wide):
-    np.testing.assert_array_equal(load_image(wide, 40, fit="crop"), np.broadcast_to(GREEN, (40, 40, 3)))
+    np.testing.assert_array_equal(
+        load_image(wide, 40, fit="crop"), np.broadcast_to(GREEN, (40, 40, 3))
+    )
 
 
 @pytest.mark.parametrize("fit", FITS)
@@ -146,7 +149,12 @@ def test_the_longer_side_of_a_size_decides_the_fraction(tmp_path):
 def test_a_large_jpeg_is_decoded_at_a_fraction(tmp_path):
     path = tmp_path / "large.jpg"
     gradient(1200, 900).save(path)
-    for target, expected in ((None, (1200, 900)), (500, (1200, 900)), (400, (600, 450)), (112, (150, 113))):
+    for target, expected in (
+        (None, (1200, 900)),
+        (500, (1200, 900)),
+        (400, (600, 450)),
+        (112, (150, 113)),
+    ):
         image, full = decode(path.read_bytes(), path, target)
         assert image.size == expected
         assert full == (1200, 900)
@@ -162,13 +170,17 @@ def test_content_hash_is_sha256_of_the_bytes(tmp_path):
     assert content_hash(twin) == content_hash(path) != content_hash(other)
 
 
-# --- Batches -----------------------------------------------------------------------------------------------------
+# --- Batches
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def photos(tmp_path):
     """Seven photos, each of another size and another red."""
-    return [write_photo(tmp_path / f"{i}.png", (30 * i, 0, 255 - 30 * i), (20 + 7 * i, 60 - 5 * i)) for i in range(7)]
+    return [
+        write_photo(tmp_path / f"{i}.png", (30 * i, 0, 255 - 30 * i), (20 + 7 * i, 60 - 5 * i))
+        for i in range(7)
+    ]
 
 
 def test_pixel_batches_are_the_photos_in_order(photos):
@@ -200,7 +212,8 @@ def test_a_broken_photo_in_a_batch_is_named(photos, tmp_path):
         list(pixel_batches([*photos, tmp_path / "broken.jpg"], 8))
 
 
-# --- Augmented views -----------------------------------------------------------------------------------------------
+# --- Augmented views
+# -----------------------------------------------------------------------------------------------
 
 
 def variant(pixels, seed=0, size=(48, 64)):
@@ -226,7 +239,9 @@ def test_variants_have_about_the_colours_of_their_photo():
     assert (np.abs(means / original - 1) < 0.5).all()
 
 
-@pytest.mark.parametrize("size", [(80, 60), (12, 200), (200, 12), (33, 33), (1, 1), (2, 2), (4, 4), (5, 8), (1, 9)])
+@pytest.mark.parametrize(
+    "size", [(80, 60), (12, 200), (200, 12), (33, 33), (1, 1), (2, 2), (4, 4), (5, 8), (1, 9)]
+)
 def test_a_photo_of_one_grey_stays_so_up_to_brightness_with_nothing_black_beyond_its_edge(size):
     photo = np.full((*size, 3), 120, np.uint8)
     light = set()

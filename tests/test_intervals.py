@@ -6,11 +6,14 @@ from scipy.stats import bootstrap, norm, t
 
 from lookalike.intervals import confidence_interval, difference_interval, macro_interval
 
-# --- How often an interval has the truth in it ------------------------------------------------------------------------
+# --- How often an interval has the truth in it
+# ------------------------------------------------------------------------
 
 
 def shown(random, groups, hard=2.0, easy=1.0):
-    """Precision@10 of queries, of which those of one product are about as hard; its mean is hard / (hard + easy)."""
+    """Precision@10 of queries, of which those of one product are about as hard; its mean is hard /
+    (hard + easy).
+    """
     return random.binomial(10, random.beta(hard, easy, groups.max() + 1)[groups]) / 10
 
 
@@ -41,7 +44,11 @@ def groups_that_are_easier_the_more_views_they_have(random):
     many = random.random(40) < 0.3
     products = random.beta(np.where(many, 4, 1), 1)
     groups = np.repeat(np.arange(40), np.where(many, 6, 2))
-    return random.binomial(10, products[groups]) / 10, groups, (0.3 * 6 * 0.8 + 0.7 * 2 * 0.5) / (0.3 * 6 + 0.7 * 2)
+    return (
+        random.binomial(10, products[groups]) / 10,
+        groups,
+        (0.3 * 6 * 0.8 + 0.7 * 2 * 0.5) / (0.3 * 6 + 0.7 * 2),
+    )
 
 
 def paired_differences(random):
@@ -87,13 +94,16 @@ def classes_of(sizes, truths):
     return simulate
 
 
-@pytest.mark.parametrize("sizes", [[20] * 5, *(pytest.param(s, marks=pytest.mark.soak) for s in LONG)], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [[20] * 5, *(pytest.param(s, marks=pytest.mark.soak) for s in LONG)], ids=str
+)
 def test_an_interval_of_the_mean_of_classes_has_the_truth_in_it_that_often(sizes):
     simulate = classes_of(sizes, np.linspace(0.3, 0.9, len(sizes)))
     assert 0.93 <= covered(macro_interval, simulate) <= 0.97
 
 
-# --- What an interval is ----------------------------------------------------------------------------------------------
+# --- What an interval is
+# ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.95])
@@ -110,7 +120,9 @@ def test_of_many_normal_values_it_is_the_textbook_interval():
     values = np.random.default_rng(0).normal(3, 2, 2000)
     half = 1.96 * values.std() / np.sqrt(2000)
     low, high = confidence_interval(values, n_resamples=20_000)
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.05 * half)
+    assert (low, high) == pytest.approx(
+        (values.mean() - half, values.mean() + half), abs=0.05 * half
+    )
 
 
 def test_values_that_come_in_groups_tell_less_than_as_many_strangers():
@@ -131,15 +143,19 @@ def test_values_that_come_in_groups_tell_less_than_as_many_strangers():
 
 def test_groups_of_different_size_are_weighed_by_it():
     values, groups = np.array([1.0] * 9 + [0.0] * 4), np.array(["a"] * 9 + ["b", "c", "d", "e"])
-    # Of five groups five are drawn; how often a is among them is 0, 1, 2 with probabilities 0.328, 0.410, 0.205.
-    # At level 0.2 Student's t of 4 degrees is 0.27, times the root of 5/4 0.30: 0.38 of the means are outside.
+    # Of five groups five are drawn; how often a is among them is 0, 1, 2 with probabilities 0.328,
+    # 0.410, 0.205. At level 0.2 Student's t of 4 degrees is 0.27, times the root of 5/4 0.30: 0.38
+    # of the means are outside.
     assert confidence_interval(values, groups, level=0.2) == pytest.approx((9 / 13, 9 / 13))
     # At level 0.6 it is 0.94, so 1.05, and 0.15 of the means are outside.
     assert confidence_interval(values, groups, level=0.6) == pytest.approx((0, 18 / 21))
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 10), st.integers(0, 9)), min_size=2, max_size=40), st.randoms())
+@given(
+    st.lists(st.tuples(st.integers(0, 10), st.integers(0, 9)), min_size=2, max_size=40),
+    st.randoms(),
+)
 def test_the_interval_lies_around_the_mean_and_turns_with_the_values(pairs, random):
     values, groups = np.array(pairs).T
     if len(set(groups)) < 5:
@@ -149,19 +165,30 @@ def test_the_interval_lies_around_the_mean_and_turns_with_the_values(pairs, rand
     middle = confidence_interval(values, groups, level=0.5)
     assert values.min() - 1e-9 <= low <= middle[0] <= middle[1] <= high <= values.max() + 1e-9
     assert low - 1e-9 <= values.mean() <= high + 1e-9
-    flipped, moved = confidence_interval(-values, groups), confidence_interval(values / 10 + 5, groups)
+    flipped, moved = (
+        confidence_interval(-values, groups),
+        confidence_interval(values / 10 + 5, groups),
+    )
     assert flipped == pytest.approx((-high, -low))
     assert moved == pytest.approx((low / 10 + 5, high / 10 + 5))
 
 
 def test_values_that_are_all_alike_have_an_interval_without_width():
     assert confidence_interval(np.full(20, 0.4)) == pytest.approx((0.4, 0.4))
-    assert macro_interval([0.4] * 4 + [0.8] * 4, [0] * 4 + [1] * 4, range(8)) == pytest.approx((0.6, 0.6))
+    assert macro_interval([0.4] * 4 + [0.8] * 4, [0] * 4 + [1] * 4, range(8)) == pytest.approx(
+        (0.6, 0.6)
+    )
 
 
 def test_of_fewer_than_five_groups_nothing_is_told():
     few = [0.4, 0.8, 0.9, 0.1]
-    for values, groups in (([], None), ([np.nan] * 9, None), ([0.4], None), (few, None), (few * 3, [*"pqrs"] * 3)):
+    for values, groups in (
+        ([], None),
+        ([np.nan] * 9, None),
+        ([0.4], None),
+        (few, None),
+        (few * 3, [*"pqrs"] * 3),
+    ):
         assert np.isnan(confidence_interval(values, groups)).all()
     assert np.isnan(confidence_interval([*few, np.nan], [*"pqrst"])).all()
     assert not np.isnan(confidence_interval([*few, 0.5], [*"pqrst"])).any()
@@ -172,14 +199,22 @@ def test_nan_does_not_count():
     gaps = np.insert(values, [3, 10, 30], np.nan)
     assert confidence_interval(gaps) == confidence_interval(values)
     groups = np.arange(33) // 3
-    assert confidence_interval(gaps, groups) == confidence_interval(gaps[~np.isnan(gaps)], groups[~np.isnan(gaps)])
+    assert confidence_interval(gaps, groups) == confidence_interval(
+        gaps[~np.isnan(gaps)], groups[~np.isnan(gaps)]
+    )
 
 
 def test_an_interval_comes_again_by_its_seed():
     values, classes = np.random.default_rng(0).random(30), np.arange(30) % 3
-    assert confidence_interval(values, seed=1) == confidence_interval(values, seed=1) != confidence_interval(values)
+    assert (
+        confidence_interval(values, seed=1)
+        == confidence_interval(values, seed=1)
+        != confidence_interval(values)
+    )
     asked = values, classes, np.arange(30)
-    assert macro_interval(*asked, seed=1) == macro_interval(*asked, seed=1) != macro_interval(*asked)
+    assert (
+        macro_interval(*asked, seed=1) == macro_interval(*asked, seed=1) != macro_interval(*asked)
+    )
 
 
 def test_many_values_are_drawn_some_rows_at_a_time(monkeypatch):
@@ -191,12 +226,15 @@ def test_many_values_are_drawn_some_rows_at_a_time(monkeypatch):
     assert confidence_interval(values) == whole
 
 
-# --- Classes ----------------------------------------------------------------------------------------------------------
+# --- Classes
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_one_class_is_the_interval_of_its_groups():
     values, groups = np.random.default_rng(0).random(40), np.arange(40) // 2
-    assert macro_interval(values, ["a"] * 40, groups) == pytest.approx(confidence_interval(values, groups))
+    assert macro_interval(values, ["a"] * 40, groups) == pytest.approx(
+        confidence_interval(values, groups)
+    )
 
 
 def test_each_class_counts_alike_whatever_its_size():
@@ -221,8 +259,12 @@ def test_a_class_of_few_groups_beside_a_large_one_is_as_doubtful_as_it_is():
 def test_beside_a_class_of_one_group_nothing_is_told_and_a_class_without_values_adds_nothing():
     values = np.random.default_rng(0).random(20)
     low, high = confidence_interval(values)
-    assert np.isnan(macro_interval([*values, 1.0, 0.8], ["a"] * 20 + ["b"] * 2, [*range(20), 20, 20])).all()
-    assert macro_interval([*values, np.nan], ["a"] * 20 + ["b"], range(21)) == pytest.approx((low, high))
+    assert np.isnan(
+        macro_interval([*values, 1.0, 0.8], ["a"] * 20 + ["b"] * 2, [*range(20), 20, 20])
+    ).all()
+    assert macro_interval([*values, np.nan], ["a"] * 20 + ["b"], range(21)) == pytest.approx(
+        (low, high)
+    )
 
 
 def test_where_no_class_has_two_groups_nothing_is_told():
@@ -234,7 +276,10 @@ def test_a_difference_of_two_sides_is_as_wide_as_both_together():
     random = np.random.default_rng(0)
     values, others = random.normal(1, 1, 400), random.normal(0, 2, 400)
     low, high = difference_interval(values, np.arange(400), others, np.arange(400))
-    middle, spread = values.mean() - others.mean(), 1.96 * np.sqrt((values.var() + others.var()) / 400)
+    middle, spread = (
+        values.mean() - others.mean(),
+        1.96 * np.sqrt((values.var() + others.var()) / 400),
+    )
     assert (low, high) == pytest.approx((middle - spread, middle + spread), abs=0.03)
     turned = difference_interval(others, np.arange(400), values, np.arange(400), seed=1)
     assert turned == pytest.approx((-high, -low), abs=0.03)
@@ -254,7 +299,9 @@ def test_a_level_that_is_no_share_is_refused(level):
         lambda: difference_interval(values, groups, values, groups, level=level),
         lambda: macro_interval(values, groups % 2, groups, level=level),
     ):
-        with pytest.raises(ValueError, match=f"level must be between 0 and 1, as 0.95, not {level}"):
+        with pytest.raises(
+            ValueError, match=f"level must be between 0 and 1, as 0.95, not {level}"
+        ):
             ask()
 
 

@@ -1,4 +1,6 @@
-"""Odd, broken and hostile files: each is the right pixels or a reason, at little cost; no other error, no wait."""
+"""Odd, broken and hostile files: each is the right pixels or a reason, at little cost; no other
+error, no wait.
+"""
 
 import base64
 import collections
@@ -23,12 +25,15 @@ import psutil
 import pytest
 from PIL import Image, features
 
-from lookalike import catalog, images
-from lookalike.catalog import load_catalog
+from lookalike import images
 from lookalike.images import ImageError, content_hash, decode, image_size, load_image, read_bytes
+from lookalike.sources import load, load_catalog
 
-# Pillow warns of damaged EXIF, damaged on purpose, and of large pictures, where pytest has undone our own filter.
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::PIL.Image.DecompressionBombWarning")
+# Pillow warns of damaged EXIF, damaged on purpose, and of large pictures, where pytest has undone
+# our own filter.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning:PIL", "ignore::PIL.Image.DecompressionBombWarning"
+)
 AVIF = features.check("avif")
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 CYAN, GREY, DARK, BRIGHT = (0, 255, 255), (128, 128, 128), (98, 98, 98), (158, 158, 158)
@@ -37,7 +42,8 @@ ORIENTATION = 0x0112
 UNREAD = "not an image, or in a format that is not read"
 
 
-# --- Files made by hand --------------------------------------------------------------------------------------------
+# --- Files made by hand
+# --------------------------------------------------------------------------------------------
 
 
 def halves(left, right, mode="RGB"):
@@ -61,7 +67,8 @@ def smooth(width, height, seed=0):
 
 def saved(picture, kind, **options):
     stream = io.BytesIO()
-    picture.copy().save(stream, kind, **options)  # a copy: saving as JPEG leaves its settings in the picture
+    # A copy: saving as JPEG leaves its settings in the picture.
+    picture.copy().save(stream, kind, **options)
     return stream.getvalue()
 
 
@@ -70,8 +77,8 @@ def jpeg(picture, **options):
 
 
 def turned(kind, orientation, **options):
-    """`quarters` in a file, stored as a camera does that was held so; where the first row and column are seen is from
-    the EXIF standard."""
+    """`quarters` in a file, stored as a camera does that was held so; where the first row and
+    column are seen is from the EXIF standard."""
     upright = np.asarray(quarters())
     across = upright.swapaxes(0, 1)
     stored = {
@@ -121,34 +128,64 @@ def interlaced_png():
 
 def in_bytes(packed):
     """`quarters`, with each byte of its pixels in a chunk of its own."""
-    return png(64, 48, b"", colours=2, after=b"".join(chunk(b"IDAT", packed[n : n + 1]) for n in range(len(packed))))
+    return png(
+        64,
+        48,
+        b"",
+        colours=2,
+        after=b"".join(chunk(b"IDAT", packed[n : n + 1]) for n in range(len(packed))),
+    )
 
 
-def tiff(width, height, body, *, bits=(8,), compression=1, photometric=1, tile=None, strip=None, more=()):
-    """A TIFF in one strip, or one tile, of as many channels as `bits`; `more` are further entries, (tag, count, place)
-    of bytes."""
-    tags = {256: width, 257: height, 258: bits[0], 259: compression, 262: photometric, 277: len(bits)}
-    tags |= {322: tile, 323: tile, 325: len(body)} if tile else {278: strip or height, 279: len(body)}
+def tiff(
+    width, height, body, *, bits=(8,), compression=1, photometric=1, tile=None, strip=None, more=()
+):
+    """A TIFF in one strip, or one tile, of as many channels as `bits`; `more` are further entries,
+    (tag, count, place) of bytes."""
+    tags = {
+        256: width,
+        257: height,
+        258: bits[0],
+        259: compression,
+        262: photometric,
+        277: len(bits),
+    }
+    tags |= (
+        {322: tile, 323: tile, 325: len(body)} if tile else {278: strip or height, 279: len(body)}
+    )
     place = 8 + 2 + 12 * (len(tags) + 1 + len(more)) + 4
     tags[324 if tile else 273] = place + 2 * len(bits)
     entries = b""
     for tag in sorted(tags):
-        several = tag == 258 and len(bits) > 2  # they do not fit into the entry, and lie behind the directory
+        # They do not fit into the entry, and lie behind the directory.
+        several = tag == 258 and len(bits) > 2
         entries += struct.pack(
-            "<HHII", tag, 3 if tag == 258 else 4, len(bits) if several else 1, place if several else tags[tag]
+            "<HHII",
+            tag,
+            3 if tag == 258 else 4,
+            len(bits) if several else 1,
+            place if several else tags[tag],
         )
     entries += b"".join(struct.pack("<HHII", tag, 1, count, at) for tag, count, at in more)
     count = struct.pack("<H", len(tags) + len(more))
-    return b"II*\0\x08\0\0\0" + count + entries + bytes(4) + struct.pack(f"<{len(bits)}H", *bits) + body
+    return (
+        b"II*\0\x08\0\0\0"
+        + count
+        + entries
+        + bytes(4)
+        + struct.pack(f"<{len(bits)}H", *bits)
+        + body
+    )
 
 
 def arithmetic_jpeg():
-    """Grey, its blocks dark on the left and bright on the right; each is a restart interval, so that all its decisions
-    begin from the same state, Qe = 0x5A1D: not zero, the sign, no more than one, and the end of the block.
+    """Grey, its blocks dark on the left and bright on the right; each is a restart interval, so
+    that all its decisions begin from the same state, Qe = 0x5A1D: not zero, the sign, no more than
+    one, and the end of the block.
 
-    Of [0, 0x10000), a decision for 0 keeps what lies below the interval's size less Qe. That leads below 0xB127 for no
-    picture, to 0xB127 - 0xBD21 for +1, and to 0xDE35 - 0xE979 for -1; of each, the first byte is enough. The step of
-    240 is 30 levels in all 64 pixels.
+    Of [0, 0x10000), a decision for 0 keeps what lies below the interval's size less Qe. That leads
+    below 0xB127 for no picture, to 0xB127 - 0xBD21 for +1, and to 0xDE35 - 0xE979 for -1; of each,
+    the first byte is enough. The step of 240 is 30 levels in all 64 pixels.
     """
     quantization = b"\xff\xdb\0\x43\0" + bytes([240]) + bytes([1]) * 63
     frame = b"\xff\xc9\0\x0b\x08" + struct.pack(">HH", 48, 64) + b"\x01\x01\x11\0"
@@ -171,7 +208,11 @@ def with_thumbnail():
 
 def icon(inner):
     """An icon that says 16 x 16 and holds whatever PNG."""
-    return struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(inner), 22) + inner
+    return (
+        struct.pack("<HHH", 0, 1, 1)
+        + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(inner), 22)
+        + inner
+    )
 
 
 def gif(screen, frame, before=b""):
@@ -181,7 +222,9 @@ def gif(screen, frame, before=b""):
 
 
 def bmp(width, height):
-    return b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack(
+        "<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0
+    )
 
 
 def zipped(name, data):
@@ -191,16 +234,24 @@ def zipped(name, data):
     return stream.getvalue()
 
 
-# --- One table of them all ---------------------------------------------------------------------------------------
+# --- One table of them all
+# ---------------------------------------------------------------------------------------
 
-# Each file, and what it shows - one colour, its left and right half, or its quarters - or a word of why it is not read.
+# Each file, and what it shows - one colour, its left and right half, or its quarters - or a word of
+# why it is not read.
 PALETTE = halves(0, 1, "P")
 PALETTE.putpalette([*GREEN, *RED])
-DEEP = np.where(np.arange(64) < 32, 32_896, 65_535)[None].repeat(48, axis=0).astype(np.uint16)  # 128 * 257
+# 128 * 257.
+DEEP = np.where(np.arange(64) < 32, 32_896, 65_535)[None].repeat(48, axis=0).astype(np.uint16)
 FRAMES = {"save_all": True, "append_images": [halves(GREEN, GREEN)] * 3}
 PHOTO = jpeg(smooth(640, 480))
-TRUE_LAB = np.where(np.arange(64)[None, :, None].repeat(48, 0) < 32, (138, 81, 70), (255, 0, 0)).astype(np.uint8)
-ODD_FILES = {f"orientation {n}.jpg": (turned("JPEG", n, quality=95, subsampling=0), FOUR) for n in range(1, 10)}
+TRUE_LAB = np.where(
+    np.arange(64)[None, :, None].repeat(48, 0) < 32, (138, 81, 70), (255, 0, 0)
+).astype(np.uint8)
+ODD_FILES = {
+    f"orientation {n}.jpg": (turned("JPEG", n, quality=95, subsampling=0), FOUR)
+    for n in range(1, 10)
+}
 ODD_FILES |= {
     "turned.png": (turned("PNG", 6), FOUR),
     "turned.webp": (turned("WEBP", 8, lossless=True), FOUR),
@@ -212,12 +263,25 @@ ODD_FILES |= {
     "no suffix": (jpeg(halves(GREEN, BLUE)), (GREEN, BLUE)),
     "progressive.jpg": (jpeg(halves(BLUE, RED), progressive=True), (BLUE, RED)),
     "grey.jpg": (jpeg(halves(0, 128, "L")), (BLACK, GREY)),
-    "cmyk.jpg": (saved(halves((0, 255, 255, 0), (255, 0, 0, 0), "CMYK"), "JPEG", quality=95), (RED, CYAN)),
+    "cmyk.jpg": (
+        saved(halves((0, 255, 255, 0), (255, 0, 0, 0), "CMYK"), "JPEG", quality=95),
+        (RED, CYAN),
+    ),
     "arithmetic.jpg": (arithmetic_jpeg(), (DARK, BRIGHT)),
-    "broken exif.jpg": (jpeg(halves(RED, BLUE), exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(40)), (RED, BLUE)),
+    "broken exif.jpg": (
+        jpeg(halves(RED, BLUE), exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(40)),
+        (RED, BLUE),
+    ),
     "thumbnail.jpg": (with_thumbnail(), (RED, BLUE)),
     "two pictures.mpo": (
-        saved(halves(RED, BLUE), "MPO", quality=95, subsampling=0, save_all=True, append_images=[halves(GREEN, GREEN)]),
+        saved(
+            halves(RED, BLUE),
+            "MPO",
+            quality=95,
+            subsampling=0,
+            save_all=True,
+            append_images=[halves(GREEN, GREEN)],
+        ),
         (RED, BLUE),
     ),
     # PNG, GIF, WebP
@@ -225,18 +289,33 @@ ODD_FILES |= {
     "grey and alpha.png": (saved(halves((98, 0), (98, 255), "LA"), "PNG"), (WHITE, DARK)),
     "palette.png": (saved(PALETTE, "PNG"), (GREEN, RED)),
     "palette, one clear.png": (saved(PALETTE, "PNG", transparency=0), (WHITE, RED)),
-    "palette, half clear.png": (saved(PALETTE, "PNG", transparency=b"\xff\x66"), (GREEN, (255, 153, 153))),  # 40 %
+    "palette, half clear.png": (
+        saved(PALETTE, "PNG", transparency=b"\xff\x66"),
+        (GREEN, (255, 153, 153)),
+    ),  # 40 %
     "one colour clear.png": (saved(halves(GREEN, RED), "PNG", transparency=GREEN), (WHITE, RED)),
     "grey16.png": (saved(Image.fromarray(DEEP), "PNG"), (GREY, WHITE)),
     "grey32.tif": (tiff(64, 48, DEEP.astype("<u4").tobytes(), bits=(32,)), (GREY, WHITE)),
     "rgb16.png": (
-        png(64, 48, zlib.compress(filtered(np.asarray(quarters()).astype(">u2") * 257)), bits=16, colours=2),
+        png(
+            64,
+            48,
+            zlib.compress(filtered(np.asarray(quarters()).astype(">u2") * 257)),
+            bits=16,
+            colours=2,
+        ),
         FOUR,
     ),
     "one bit.png": (saved(halves(0, 1, "1"), "PNG"), (BLACK, WHITE)),
     "interlaced.png": (interlaced_png(), FOUR),
     "no exif in its exif.png": (
-        png(64, 48, zlib.compress(filtered(np.asarray(quarters()))), colours=2, before=chunk(b"eXIf", b"Only words")),
+        png(
+            64,
+            48,
+            zlib.compress(filtered(np.asarray(quarters()))),
+            colours=2,
+            before=chunk(b"eXIf", b"Only words"),
+        ),
         FOUR,
     ),
     "in bytes.png": (in_bytes(zlib.compress(filtered(np.asarray(quarters())), 0)), FOUR),
@@ -244,15 +323,24 @@ ODD_FILES |= {
     "moving.gif": (saved(halves(RED, BLUE), "GIF", **FRAMES), (RED, BLUE)),
     "clear.gif": (saved(PALETTE, "GIF", transparency=0), (WHITE, RED)),
     "moving.webp": (saved(halves(RED, BLUE), "WEBP", lossless=True, **FRAMES), (RED, BLUE)),
-    "clear.webp": (saved(halves((*GREEN, 0), (*RED, 255), "RGBA"), "WEBP", lossless=True), (WHITE, RED)),
+    "clear.webp": (
+        saved(halves((*GREEN, 0), (*RED, 255), "RGBA"), "WEBP", lossless=True),
+        (WHITE, RED),
+    ),
     # TIFF, BMP, ICO
     "pages.tif": (saved(halves(RED, BLUE), "TIFF", **FRAMES), (RED, BLUE)),
     "lzw.tif": (saved(halves(RED, BLUE), "TIFF", compression="tiff_lzw"), (RED, BLUE)),
     "jpeg.tif": (saved(halves(RED, BLUE), "TIFF", compression="jpeg", quality=95), (RED, BLUE)),
     "cmyk.tif": (saved(halves((0, 255, 255, 0), (255, 0, 0, 0), "CMYK"), "TIFF"), (RED, CYAN)),
     "lab.tif": (tiff(64, 48, TRUE_LAB.tobytes(), bits=(8, 8, 8), photometric=8), (RED, WHITE)),
-    "negative.tif": (tiff(64, 48, (255 - np.asarray(halves(0, 128, "L"))).tobytes(), photometric=0), (BLACK, GREY)),
-    "large tile.tif": (tiff(1, 1, zlib.compress(bytes([98]) * 64**2), compression=8, tile=64), (DARK,)),
+    "negative.tif": (
+        tiff(64, 48, (255 - np.asarray(halves(0, 128, "L"))).tobytes(), photometric=0),
+        (BLACK, GREY),
+    ),
+    "large tile.tif": (
+        tiff(1, 1, zlib.compress(bytes([98]) * 64**2), compression=8, tile=64),
+        (DARK,),
+    ),
     "photo.bmp": (saved(quarters(), "BMP"), FOUR),
     "photo.ico": (saved(quarters(), "ICO", sizes=[(64, 48)]), FOUR),
     # Sizes
@@ -263,18 +351,30 @@ ODD_FILES |= {
     "0 x 5.png": (png(0, 5), UNREAD),
     "0 x 5.gif": (gif((0, 5), (0, 5)), UNREAD),
     "0 x 5.bmp": (bmp(0, 5), UNREAD),
-    "larger than it is.png": (png(640, 480, zlib.compress(filtered(np.zeros((48, 64), np.uint8)))), "truncated"),
-    "a tile too large.tif": (tiff(16, 16, b"", compression=8, tile=16_000), "16,000 x 16,000 pixels"),
+    "larger than it is.png": (
+        png(640, 480, zlib.compress(filtered(np.zeros((48, 64), np.uint8)))),
+        "truncated",
+    ),
+    "a tile too large.tif": (
+        tiff(16, 16, b"", compression=8, tile=16_000),
+        "16,000 x 16,000 pixels",
+    ),
     # No photos, and photos that are not read
     "half.jpg": (PHOTO[: len(PHOTO) // 2], "truncated"),
     "empty.jpg": (b"", "empty file"),
     "text.jpg": (b"Nothing but words.\n" * 50, UNREAD),
     "page.png": (b"<!DOCTYPE html><html><body>404: the photo is gone</body></html>", UNREAD),
-    "drawing.svg": (b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9"/></svg>', UNREAD),
+    "drawing.svg": (
+        b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9"/></svg>',
+        UNREAD,
+    ),
     "script.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n", UNREAD),
     "pages.pdf": (saved(halves(RED, BLUE), "PDF"), UNREAD),
     "archive.jpg": (zipped("photo.jpg", jpeg(quarters())), UNREAD),
-    "iphone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200), "HEIC, which is not read; save it as JPEG"),
+    "iphone.heic": (
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200),
+        "HEIC, which is not read; save it as JPEG",
+    ),
     "12 bits.jpg": (jpeg(quarters()).replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"), UNREAD),
     "32 bits.tif": (saved(Image.new("F", (64, 48), 0.5), "TIFF"), "floating-point pixels"),
     # What is no file at all
@@ -303,7 +403,9 @@ def home_of_its_own(tmp_path, monkeypatch):
 def odd_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("odd")
     for name, (content, _) in ODD_FILES.items():
-        (folder / name).write_bytes(content) if isinstance(content, bytes) else content(folder / name)
+        (folder / name).write_bytes(content) if isinstance(content, bytes) else content(
+            folder / name
+        )
     return folder
 
 
@@ -322,7 +424,9 @@ def alarm():
 
 
 def assert_shows(pixels, colours):
-    """One colour, two beside each other, or four; near the seams nothing is said, as JPEG blurs them."""
+    """One colour, two beside each other, or four; near the seams nothing is said, as JPEG blurs
+    them.
+    """
     rows = np.array_split(pixels, (len(colours) + 1) // 2)
     parts = [part for row in rows for part in np.array_split(row, min(len(colours), 2), axis=1)]
     for part, colour in zip(parts, colours, strict=True):
@@ -335,7 +439,8 @@ def test_a_good_odd_file_has_the_right_pixels_at_its_own_size_and_another(odd_fo
     pixels = load_image(odd_folder / name)
     assert pixels.shape[1::-1] == image_size(odd_folder / name) == SIZES[name]
     assert_shows(pixels, ODD_FILES[name][1])
-    assert_shows(load_image(odd_folder / name, 16), ODD_FILES[name][1])  # of a JPEG, decoded at a half
+    # Of a JPEG, decoded at a half.
+    assert_shows(load_image(odd_folder / name, 16), ODD_FILES[name][1])
     assert load_image(odd_folder / name, 16).shape == (16, 16, 3)
     assert pixels.dtype == load_image(odd_folder / name, 16).dtype == np.uint8
 
@@ -367,17 +472,19 @@ def test_the_catalogue_names_each_odd_file_once_with_its_size_or_its_reason(odd_
 def test_a_photo_that_goes_between_listing_and_reading_is_rejected(tmp_path, monkeypatch):
     for name in ("one.png", "two.png"):
         quarters().save(tmp_path / name)
-    find_photos = catalog.find_photos
+    find_photos = load.find_photos
 
     def find_and_lose(*values, **options):
         photos = find_photos(*values, **options)
         (tmp_path / "one.png").unlink()
         return photos
 
-    monkeypatch.setattr(catalog, "find_photos", find_and_lose)
+    monkeypatch.setattr(load, "find_photos", find_and_lose)
     good, rejected = load_catalog("folder", tmp_path)
     assert good["image_id"].tolist() == ["two.png"]
-    assert rejected.to_dict("records") == [{"image_id": "one.png", "reason": os.strerror(errno.ENOENT)}]
+    assert rejected.to_dict("records") == [
+        {"image_id": "one.png", "reason": os.strerror(errno.ENOENT)}
+    ]
 
 
 @pytest.mark.parametrize("read", [image_size, load_image, content_hash])
@@ -386,7 +493,9 @@ def test_a_missing_file_is_an_image_error(tmp_path, read):
         read(tmp_path / "gone.jpg")
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused_and_not_read_beyond_its_size(tmp_path, monkeypatch):
+def test_a_file_that_changes_while_it_is_read_is_refused_and_not_read_beyond_its_size(
+    tmp_path, monkeypatch
+):
     """As one that is still downloaded, or a log: were it read to its end, there need not be one."""
     path, fstat = tmp_path / "photo.png", os.fstat
     quarters().save(path)
@@ -410,7 +519,9 @@ def test_a_file_that_changes_while_it_is_read_is_refused_and_not_read_beyond_its
     assert len(read_bytes(path)) == whole
 
 
-def test_a_file_of_as_many_bytes_as_are_read_is_read_and_one_of_one_more_is_not(tmp_path, monkeypatch):
+def test_a_file_of_as_many_bytes_as_are_read_is_read_and_one_of_one_more_is_not(
+    tmp_path, monkeypatch
+):
     path = tmp_path / "photo.png"
     quarters().save(path)
     whole = path.stat().st_size
@@ -423,10 +534,14 @@ def test_a_file_of_as_many_bytes_as_are_read_is_read_and_one_of_one_more_is_not(
 
 def test_half_transparent_is_half_white():
     # One fifth of 100 and four fifths of 255.
-    np.testing.assert_allclose(load_image(saved(Image.new("LA", (8, 8), (100, 51)), "PNG")), 224, atol=1)
+    np.testing.assert_allclose(
+        load_image(saved(Image.new("LA", (8, 8), (100, 51)), "PNG")), 224, atol=1
+    )
 
 
-@pytest.mark.parametrize(("value", "expected"), [(200, 0), (2_570, 10), (32_768, 127), (65_535, 255)])
+@pytest.mark.parametrize(
+    ("value", "expected"), [(200, 0), (2_570, 10), (32_768, 127), (65_535, 255)]
+)
 def test_sixteen_bits_are_scaled_alike_in_dark_and_bright_photos(value, expected):
     """A very dark photo of sixteen bits is black: its values are not taken for those of eight bits."""
     grey = np.full((8, 8), value, np.uint16)
@@ -436,8 +551,12 @@ def test_sixteen_bits_are_scaled_alike_in_dark_and_bright_photos(value, expected
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
 def test_a_photo_cut_off_anywhere_never_raises_anything_else(kind):
-    """Either it is refused as a bad image, or, where only the trailer is gone, it has its whole size."""
-    whole = saved(Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)), kind)
+    """Either it is refused as a bad image, or, where only the trailer is gone, it has its whole
+    size.
+    """
+    whole = saved(
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)), kind
+    )
     for length in range(1, len(whole), len(whole) // 40):
         try:
             pixels = load_image(whole[:length])
@@ -448,14 +567,18 @@ def test_a_photo_cut_off_anywhere_never_raises_anything_else(kind):
     assert load_image(whole).shape == (30, 40, 3)
 
 
-# --- At little cost ----------------------------------------------------------------------------------------------
+# --- At little cost
+# ----------------------------------------------------------------------------------------------
 
 
 def zeros(count):
     """So many of them, deflated; a thousandth of their size."""
     packer = zlib.compressobj(9)
     return (
-        b"".join(packer.compress(bytes(min(10**7, count - done))) for done in range(0, count, 10**7)) + packer.flush()
+        b"".join(
+            packer.compress(bytes(min(10**7, count - done))) for done in range(0, count, 10**7)
+        )
+        + packer.flush()
     )
 
 
@@ -482,7 +605,11 @@ def webp(width, height):
 def bombs():
     """Files that would take all memory, or minutes, or are good and have such a thing in them."""
     photo = saved(Image.new("RGB", (1000, 1000)), "JPEG", progressive=True)
-    last, small, block = photo[photo.rindex(b"\xff\xda") : -2], saved(smooth(8, 8), "JPEG"), tags(30_000)
+    last, small, block = (
+        photo[photo.rindex(b"\xff\xda") : -2],
+        saved(smooth(8, 8), "JPEG"),
+        tags(30_000),
+    )
     flat, hidden = zeros(14_000**2), tags(20_000)
     large = png(30_000, 30_000, zeros(30_000 * 3_751), bits=1)
     profile, text = b"a\0\0" + flat, b"a\0\1\0\0\0" + flat
@@ -493,12 +620,21 @@ def bombs():
         "an international text": (png(8, 8, before=chunk(b"iTXt", text)), "too large"),
         "a profile": (png(8, 8, before=chunk(b"iCCP", profile)), "too large"),
         "many texts": (png(8, 8, before=100 * chunk(b"zTXt", b"a\0\0" + zeros(10**6))), "text"),
-        "a text behind": (png(8, 8, zlib.compress(bytes(72)), after=chunk(b"zTXt", profile)), "too large"),
+        "a text behind": (
+            png(8, 8, zlib.compress(bytes(72)), after=chunk(b"zTXt", profile)),
+            "too large",
+        ),
         "a canvas": (webp(16_383, 16_383), "cannot be decoded"),
-        "a large picture": (saved(Image.new("RGB", (8_000, 8_000)), "WEBP", lossless=True, method=0), "8,000 x 8,000"),
+        "a large picture": (
+            saved(Image.new("RGB", (8_000, 8_000)), "WEBP", lossless=True, method=0),
+            "8,000 x 8,000",
+        ),
         "a screen": (gif((65_535, 65_535), (8, 8)), "bomb"),
         "a picture on a screen": (gif((8, 8), (65_535, 65_535)), "bomb"),
-        "a comment in bytes": (gif((8, 8), (8, 8), b"!\xfe" + b"\1a" * 300_000 + b"\0"), "too many parts"),
+        "a comment in bytes": (
+            gif((8, 8), (8, 8), b"!\xfe" + b"\1a" * 300_000 + b"\0"),
+            "too many parts",
+        ),
         "comments": (gif((8, 8), (8, 8), b"!\xfe\1a\0" * 300_000), "too many parts"),
         "a tile": (tiff(16, 16, flat, compression=8, tile=14_000), "14,000 x 14,000"),
         "a strip": (tiff(16, 16, flat, compression=8, strip=2**31), ""),
@@ -507,7 +643,10 @@ def bombs():
         "a picture in an icon": (icon(large), "bomb"),
         "a bitmap": (bmp(2**31 - 1, 2**31 - 1), "bomb"),
         "passes": (photo[:-2] + 3_000 * last + photo[-2:], "more passes or parts"),
-        "parts": (small[:2] + 50_000 * b"\xff\xe1\0\x0aExif\0\0ab" + small[2:], "more passes or parts"),
+        "parts": (
+            small[:2] + 50_000 * b"\xff\xe1\0\x0aExif\0\0ab" + small[2:],
+            "more passes or parts",
+        ),
         "tags in a JPEG": (small[:2] + parts(block) + small[2:], ""),
         "tags in a PNG": (png(8, 8, zlib.compress(bytes(72)), before=chunk(b"eXIf", block)), ""),
         "tags in a text": (
@@ -534,9 +673,22 @@ def templates():
     clear = photo.copy()
     clear.putalpha(smooth(48, 36, 1).convert("L"))
     more = {"save_all": True, "append_images": [smooth(48, 36, 1)]}
-    usual = [jpeg(photo), jpeg(photo, progressive=True, exif=exif), jpeg(photo, restart_marker_blocks=2)]
-    usual += [jpeg(photo.convert("L")), jpeg(photo.convert("CMYK")), arithmetic_jpeg(), with_thumbnail()]
-    usual += [saved(photo, "PNG"), saved(clear, "PNG", exif=exif), saved(photo.convert("P"), "PNG", transparency=3)]
+    usual = [
+        jpeg(photo),
+        jpeg(photo, progressive=True, exif=exif),
+        jpeg(photo, restart_marker_blocks=2),
+    ]
+    usual += [
+        jpeg(photo.convert("L")),
+        jpeg(photo.convert("CMYK")),
+        arithmetic_jpeg(),
+        with_thumbnail(),
+    ]
+    usual += [
+        saved(photo, "PNG"),
+        saved(clear, "PNG", exif=exif),
+        saved(photo.convert("P"), "PNG", transparency=3),
+    ]
     usual += [
         interlaced_png(),
         saved(photo.convert("1"), "PNG"),
@@ -555,8 +707,14 @@ def templates():
         saved(photo.convert("P"), "BMP"),
         saved(photo, "MPO", save_all=True, append_images=[smooth(48, 36, 2)]),
     ]
-    other += [saved(photo, "TIFF", compression=c, **more) for c in (None, "tiff_lzw", "tiff_adobe_deflate", "jpeg")]
-    other += [saved(photo, "ICO", sizes=[(48, 36)]), saved(photo, "ICO", sizes=[(32, 24)], bitmap_format="bmp")]
+    other += [
+        saved(photo, "TIFF", compression=c, **more)
+        for c in (None, "tiff_lzw", "tiff_adobe_deflate", "jpeg")
+    ]
+    other += [
+        saved(photo, "ICO", sizes=[(48, 36)]),
+        saved(photo, "ICO", sizes=[(32, 24)], bitmap_format="bmp"),
+    ]
     other += [tiff(8, 8, zlib.compress(bytes(range(256)) * 16), compression=8, tile=64)]
     other += [saved(photo, "AVIF", exif=exif), saved(clear, "AVIF")] if AVIF else []
     return usual, other
@@ -575,11 +733,20 @@ LIES = [
     bytes(4),
     b"\xff" * 4,
 ]
-LIES += [b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\xff\xff", b"\xff\xff\0\0", b"\0\0\x27\x10", b"\x10\x27\0\0"]
+LIES += [
+    b"\x7f\xff\xff\xff",
+    b"\xff\xff\xff\x7f",
+    b"\0\0\xff\xff",
+    b"\xff\xff\0\0",
+    b"\0\0\x27\x10",
+    b"\x10\x27\0\0",
+]
 
 
 def mutated(data, random):
-    """One change or two: bits turned, a cut, a piece gone, twice, or elsewhere, or a length that lies."""
+    """One change or two: bits turned, a cut, a piece gone, twice, or elsewhere, or a length that
+    lies.
+    """
     data = bytearray(data)
     for _ in range(random.integers(1, 3)):
         first, last = sorted(int(at) for at in random.integers(0, len(data) + 1, 2))
@@ -588,7 +755,9 @@ def mutated(data, random):
         match random.integers(0, 6):
             case 0:
                 for at in random.integers(0, max(1, len(data)), random.integers(1, 9)):
-                    data[at : at + 1] = bytes(value ^ (1 << int(random.integers(0, 8))) for value in data[at : at + 1])
+                    data[at : at + 1] = bytes(
+                        value ^ (1 << int(random.integers(0, 8))) for value in data[at : at + 1]
+                    )
             case 1:
                 del data[last:]
             case 2:
@@ -596,7 +765,10 @@ def mutated(data, random):
             case 3:
                 data[last:last] = piece * int(random.integers(1, 20))
             case 4:
-                data[near : near + len(piece)], data[first : first + len(piece)] = piece, data[near : near + len(piece)]
+                data[near : near + len(piece)], data[first : first + len(piece)] = (
+                    piece,
+                    data[near : near + len(piece)],
+                )
             case 5:
                 lie = LIES[random.integers(0, len(LIES))]
                 data[near : near + len(lie)] = lie
@@ -604,7 +776,9 @@ def mutated(data, random):
 
 
 def mended(data):
-    """A PNG with the right checksums, so that what is wrong comes to be read; anything else as it is."""
+    """A PNG with the right checksums, so that what is wrong comes to be read; anything else as it
+    is.
+    """
     place = 8
     while data.startswith(b"\x89PNG") and place + 12 <= len(data):
         end = place + 8 + int.from_bytes(data[place : place + 4], "big")
@@ -616,7 +790,9 @@ def mended(data):
 
 
 def tried(data):
-    """How a file ends: with its pixels, a reason, or what must not be; and the seconds of a processor that it took."""
+    """How a file ends: with its pixels, a reason, or what must not be; and the seconds of a
+    processor that it took.
+    """
     start = time.process_time()
     try:
         _, size = decode(data, data, 32)
@@ -634,7 +810,8 @@ def main():
     """Answer questions, line by line, in a process that did nothing else before."""
     unit = 1 if sys.platform == "darwin" else 1024
     resource.setrlimit(resource.RLIMIT_CPU, (1200, 1200))  # what goes on forever ends
-    if sys.platform == "linux":  # what takes all memory takes no more than 4 GB of it, and is found out
+    # What takes all memory takes no more than 4 GB of it, and is found out.
+    if sys.platform == "linux":
         most = psutil.Process().memory_info().vms + 4_000_000_000
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
@@ -642,7 +819,12 @@ def main():
     for line in sys.stdin:
         job = json.loads(line)
         if "seed" in job:
-            random, ends, slowest, wrong = np.random.default_rng(job["seed"]), collections.Counter(), 0, []
+            random, ends, slowest, wrong = (
+                np.random.default_rng(job["seed"]),
+                collections.Counter(),
+                0,
+                [],
+            )
             for number in range(job["count"]):
                 kind = usual if number % 4 else other
                 data = mutated(kind[random.integers(0, len(kind))], random)
@@ -657,7 +839,10 @@ def main():
                     wrong.append([end, seconds, base64.b64encode(data).decode()])
             answer = {"ends": ends, "slowest": slowest, "wrong": wrong}
         elif "folder" in job:
-            answer = {path.name: tried(path.read_bytes()) for path in sorted(Path(job["folder"]).iterdir())}
+            answer = {
+                path.name: tried(path.read_bytes())
+                for path in sorted(Path(job["folder"]).iterdir())
+            }
         else:
             os.seteuid(65_534)
             answer = {}
@@ -675,7 +860,10 @@ def main():
 def ask():
     """A question to one process for all, as TensorFlow takes long to import."""
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-W", "ignore", __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
     def answered(**job):
@@ -692,7 +880,8 @@ def ask():
 
 
 @pytest.mark.parametrize(
-    ("seed", "count"), [(0, 300), *(pytest.param(seed, 5_000, marks=pytest.mark.soak) for seed in (1, 2))]
+    ("seed", "count"),
+    [(0, 300), *(pytest.param(seed, 5_000, marks=pytest.mark.soak) for seed in (1, 2))],
 )
 def test_any_damage_to_a_photo_leaves_pixels_or_a_reason_and_takes_little(ask, seed, count):
     told = ask(seed=seed, count=count)

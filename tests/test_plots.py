@@ -3,8 +3,14 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from conftest import make_catalog
-from lookalike.charts import show_comparison, show_counts, show_precision, show_probabilities, show_sizes
-from lookalike.explanations import Explanation
+from lookalike.charts import (
+    show_comparison,
+    show_counts,
+    show_precision,
+    show_probabilities,
+    show_sizes,
+)
+from lookalike.explain import Explanation
 from lookalike.images import load_image
 from lookalike.plots import (
     RIGHT,
@@ -80,7 +86,10 @@ def test_precision_is_drawn_beside_guessing():
 
 def test_a_label_with_a_dollar_sign_is_text(tmp_path):
     catalog = make_catalog(tmp_path, 3).assign(label="a$^$b")
-    for figure in (show_contact_sheet(catalog), show_gallery(catalog.iloc[:1], [results_of(catalog, ["a$^$b"])])):
+    for figure in (
+        show_contact_sheet(catalog),
+        show_gallery(catalog.iloc[:1], [results_of(catalog, ["a$^$b"])]),
+    ):
         figure.savefig(tmp_path / "figure.png")
 
 
@@ -97,7 +106,10 @@ def test_counts_are_stacked_by_split_largest_first(tmp_path):
     assert axes.get_title() == "the largest label has 1.3 times the images of the smallest"
     catalog.loc[catalog["label"] == "b", "split"] = "train"
     catalog.loc[:0, "split"] = "test"
-    bars = {part.get_label(): [bar.get_width() for bar in part] for part in show_counts(catalog).axes[0].containers}
+    bars = {
+        part.get_label(): [bar.get_width() for bar in part]
+        for part in show_counts(catalog).axes[0].containers
+    }
     assert bars == {"train": [0, 3, 0], "test": [1, 0, 0], "no split yet": [3, 0, 3]}
     assert "(1 more labels not shown)" in show_counts(catalog, max_rows=2).axes[0].get_title()
     assert show_counts(catalog.assign(label=None)).axes[0].get_title() == "10 images of each label"
@@ -125,13 +137,20 @@ def test_pairs_show_sizes_and_mark_labels_that_differ(tmp_path):
     assert frame_of(below_differ) == WRONG != frame_of(below_same)
     assert below_same.get_xlabel() == "40 x 30"
     assert figure.get_suptitle() == "2 pairs of copies"
-    assert show_pairs(catalog, pairs, max_pairs=1).get_suptitle() == "2 pairs of copies, the first 1"
+    assert (
+        show_pairs(catalog, pairs, max_pairs=1).get_suptitle() == "2 pairs of copies, the first 1"
+    )
 
 
 def test_comparison_shows_the_mean_of_each_group_beside_the_others():
-    trials = pd.DataFrame({"way": list("ppqqppqq"), "by": list("xxxxyyyy"), "score": [0, 1, 0.2, 0.4, 1, 1, 0, 0]})
+    trials = pd.DataFrame(
+        {"way": list("ppqqppqq"), "by": list("xxxxyyyy"), "score": [0, 1, 0.2, 0.4, 1, 1, 0, 0]}
+    )
     axes = show_comparison(trials, x="by", hue="way", y="score", title="finding").axes[0]
-    dots = {part.get_label(): np.round(part[0].get_ydata().astype(float), 6).tolist() for part in axes.containers}
+    dots = {
+        part.get_label(): np.round(part[0].get_ydata().astype(float), 6).tolist()
+        for part in axes.containers
+    }
     assert dots == {"p": [0.5, 1.0], "q": [0.3, 0.0]}
     assert [text.get_text() for text in axes.get_xticklabels()] == ["x", "y"]
     assert axes.get_title() == "finding"
@@ -141,7 +160,9 @@ def test_photos_and_pixels_stand_in_rows_below_their_titles(tmp_path):
     catalog = make_catalog(tmp_path, 3)
     (tmp_path / "001.png").unlink()
     pixels = load_image(catalog["path"][2], 20)
-    figure = show_photos([*catalog["path"], pixels], ["a", "b", "c", "$d$"], title="views", per_row=3)
+    figure = show_photos(
+        [*catalog["path"], pixels], ["a", "b", "c", "$d$"], title="views", per_row=3
+    )
     assert [axes.get_title() for axes in figure.axes] == ["a", "b", "c", "$d$", "", ""]
     assert [len(axes.images) for axes in figure.axes] == [1, 0, 1, 1, 0, 0]
     assert [axes.axison for axes in figure.axes] == [True] * 4 + [False] * 2
@@ -154,12 +175,28 @@ def test_photos_and_pixels_stand_in_rows_below_their_titles(tmp_path):
 def test_probabilities_are_bars_the_five_most_likely_on_top(tmp_path):
     photo = make_catalog(tmp_path, 1)["path"][0]
     labels = ["bag", "cup", "hat", "pen", "shoe", "tie"]
-    figure = show_probabilities(photo, labels, np.array([0.1, 0.3, 0.05, 0.01, 0.5, 0.04], np.float32))
+    figure = show_probabilities(
+        photo, labels, np.array([0.1, 0.3, 0.05, 0.01, 0.5, 0.04], np.float32)
+    )
     left, right = figure.axes
     assert left.images
-    assert [text.get_text() for text in right.get_yticklabels()] == ["shoe", "cup", "bag", "hat", "tie"]
-    np.testing.assert_allclose([bar.get_width() for bar in right.patches], [0.5, 0.3, 0.1, 0.05, 0.04])
-    assert [text.get_text() for text in right.texts] == ["0.500", "0.300", "0.100", "0.050", "0.040"]
+    assert [text.get_text() for text in right.get_yticklabels()] == [
+        "shoe",
+        "cup",
+        "bag",
+        "hat",
+        "tie",
+    ]
+    np.testing.assert_allclose(
+        [bar.get_width() for bar in right.patches], [0.5, 0.3, 0.1, 0.05, 0.04]
+    )
+    assert [text.get_text() for text in right.texts] == [
+        "0.500",
+        "0.300",
+        "0.100",
+        "0.050",
+        "0.040",
+    ]
     assert right.yaxis_inverted()
     assert right.get_title() == "shoe, with probability 0.50"
     two = show_probabilities(photo, ["bag", "cup"], np.array([0.5, 0.5])).axes[1]
@@ -168,7 +205,9 @@ def test_probabilities_are_bars_the_five_most_likely_on_top(tmp_path):
 
 def test_vectors_are_strips_on_one_scale_beside_their_photos(tmp_path):
     catalog = make_catalog(tmp_path, 2)
-    figure = show_vectors(catalog["path"].tolist(), np.array([[0, 1, 2], [4, 0, 1]], np.float32), ["one", "other"])
+    figure = show_vectors(
+        catalog["path"].tolist(), np.array([[0, 1, 2], [4, 0, 1]], np.float32), ["one", "other"]
+    )
     photos, strips = figure.axes[::2], figure.axes[1::2]
     assert all(axes.images for axes in photos)
     assert [[bar.get_height() for bar in axes.patches] for axes in strips] == [[0, 1, 2], [4, 0, 1]]

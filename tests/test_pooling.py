@@ -10,10 +10,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import make_catalog
-from lookalike.backbones import build_classifier, build_encoder, embedding_encoder, halves
+from lookalike.backbones import (
+    build_classifier,
+    build_encoder,
+    embedding_encoder,
+    frozen_and_trainable,
+)
 from lookalike.embeddings import embed_images
-from lookalike.explanations import explain
-from lookalike.fingerprints import encoder_fingerprint
+from lookalike.encoder_fingerprint import encoder_fingerprint
+from lookalike.explain import explain
 from lookalike.images import load_image
 from lookalike.pooling import POOLINGS, GeneralizedMeanPooling2D, pooling_layer, shares
 from lookalike.saving import load_model, save_model
@@ -35,10 +40,13 @@ def some_maps(seed, low=0.0, high=50.0):
 def with_power(p, size=32):
     """The same untrained encoder, whose pooling has another power."""
     encoder = build_encoder("VGG16Slim", weights=None, image_size=size, pooling="gem")
-    return keras.Model(encoder.input, GeneralizedMeanPooling2D(p, name="pooling")(encoder.layers[-1].input))
+    return keras.Model(
+        encoder.input, GeneralizedMeanPooling2D(p, name="pooling")(encoder.layers[-1].input)
+    )
 
 
-# --- The generalized mean ---------------------------------------------------------------------------------------------
+# --- The generalized mean
+# ---------------------------------------------------------------------------------------------
 
 
 def test_a_generalized_mean_is_the_root_of_the_mean_power():
@@ -83,7 +91,9 @@ def test_what_is_zero_or_below_counts_as_nothing(p):
     tiny = maps * np.float32(1e-30)  # as in networks that nobody has trained
     np.testing.assert_allclose(pooled(p, tiny), 8e-30 / 4 ** (1 / p), rtol=1e-4)
     np.testing.assert_allclose(
-        shares(GeneralizedMeanPooling2D(p), tiny[0].reshape(-1, 2)).sum(axis=0)[1], 8e-30 / 4 ** (1 / p), rtol=1e-4
+        shares(GeneralizedMeanPooling2D(p), tiny[0].reshape(-1, 2)).sum(axis=0)[1],
+        8e-30 / 4 ** (1 / p),
+        rtol=1e-4,
     )
 
 
@@ -99,7 +109,9 @@ def test_means_and_gradients_are_finite_and_right_in_half_precision_too(dtype):
     expected = np.cbrt([0, 200**3 / 4, (100**3 + 300**3) / 4])
     np.testing.assert_allclose(means.numpy()[0], expected, rtol=5e-3, atol=1e-5)
     with np.errstate(divide="ignore"):
-        np.testing.assert_allclose(slope[0, 0, 0, 1:], (places[0, 0, 0, 1:] / expected[1:]) ** 2 / 4, rtol=5e-3)
+        np.testing.assert_allclose(
+            slope[0, 0, 0, 1:], (places[0, 0, 0, 1:] / expected[1:]) ** 2 / 4, rtol=5e-3
+        )
     np.testing.assert_allclose(slope[0, 1, 1], [0, 0, (300 / expected[2]) ** 2 / 4], rtol=5e-3)
     assert np.isfinite(slope).all()
 
@@ -124,14 +136,16 @@ def test_an_unknown_pooling_is_refused_naming_the_three(unknown):
         pooling_layer(unknown)
 
 
-# --- What each place gave ---------------------------------------------------------------------------------------------
+# --- What each place gave
+# ---------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 1000), st.sampled_from([*POOLINGS, 1, 2.5, 12]))
 def test_shares_add_up_to_the_pooled_vector(seed, pooling):
     layer = pooling_layer(pooling) if pooling in POOLINGS else GeneralizedMeanPooling2D(pooling)
-    for maps in (some_maps(seed, low=-20), np.round(some_maps(seed, high=3))):  # the second has ties
+    # The second has ties.
+    for maps in (some_maps(seed, low=-20), np.round(some_maps(seed, high=3))):
         expected = layer(maps).numpy()
         for one, vector in zip(maps, expected, strict=True):
             parts = shares(layer, one.reshape(-1, 3))
@@ -143,12 +157,15 @@ def test_shares_add_up_to_the_pooled_vector(seed, pooling):
 def test_shares_are_the_parts_of_an_average_the_top_of_a_maximum_and_powers_of_a_generalized_mean():
     places = np.array([[1, -4], [3, -2], [3, -9], [1, -2]], np.float32)
     np.testing.assert_allclose(shares(pooling_layer("avg"), places), places / 4)
-    np.testing.assert_allclose(shares(pooling_layer("max"), places), [[0, 0], [1.5, -1], [1.5, 0], [0, -1]])
+    np.testing.assert_allclose(
+        shares(pooling_layer("max"), places), [[0, 0], [1.5, -1], [1.5, 0], [0, -1]]
+    )
     parts = shares(pooling_layer("gem"), places)[:, 0]
     np.testing.assert_allclose(parts, np.array([1, 27, 27, 1]) / 56 * np.cbrt(56 / 4))
 
 
-# --- In encoders ------------------------------------------------------------------------------------------------------
+# --- In encoders
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_the_power_decides_the_vectors_and_the_fingerprint():
@@ -156,7 +173,11 @@ def test_the_power_decides_the_vectors_and_the_fingerprint():
     pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.float32)
     same = build_encoder("VGG16Slim", weights=None, image_size=32, pooling="gem")
     np.testing.assert_array_equal(three(pixels), same(pixels))
-    assert encoder_fingerprint(three) == encoder_fingerprint(same) == encoder_fingerprint(with_power(3.0))
+    assert (
+        encoder_fingerprint(three)
+        == encoder_fingerprint(same)
+        == encoder_fingerprint(with_power(3.0))
+    )
     assert encoder_fingerprint(four) != encoder_fingerprint(three)
     three, four = with_power(3, size=64), with_power(4, size=64)  # a map of four places
     pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.float32)
@@ -164,7 +185,9 @@ def test_the_power_decides_the_vectors_and_the_fingerprint():
     assert (four(pixels).numpy() > three(pixels).numpy() + 1e-3).any()
 
 
-def test_it_is_saved_and_loaded_in_safe_mode_here_and_in_a_process_that_knows_nothing_of_it(tmp_path):
+def test_it_is_saved_and_loaded_in_safe_mode_here_and_in_a_process_that_knows_nothing_of_it(
+    tmp_path,
+):
     encoder, file = with_power(4.5), tmp_path / "encoder.keras"
     save_model(encoder, file, {})
     again, card = load_model(file)
@@ -172,7 +195,9 @@ def test_it_is_saved_and_loaded_in_safe_mode_here_and_in_a_process_that_knows_no
     assert card["fingerprint"] == encoder_fingerprint(again) == encoder_fingerprint(encoder)
     pixels = np.full((1, 32, 32, 3), 7.0)
     np.testing.assert_array_equal(again(pixels), encoder(pixels))
-    told = subprocess.run([sys.executable, "-c", FRESH, str(file)], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", FRESH, str(file)], capture_output=True, text=True, check=True
+    )
     fingerprint, *vector = told.stdout.split()
     assert fingerprint == card["fingerprint"]
     np.testing.assert_allclose(np.array(vector, float), encoder(pixels)[0, :5], rtol=1e-5)
@@ -180,8 +205,10 @@ def test_it_is_saved_and_loaded_in_safe_mode_here_and_in_a_process_that_knows_no
 
 @pytest.mark.parametrize("unfreeze_after", ["", "auto"])
 def test_halves_of_a_classifier_that_pools_so_are_the_whole(unfreeze_after):
-    classifier = build_classifier(build_encoder("VGG16Slim", image_size=32, pooling="gem"), 3, dim=8)
-    lower, upper = halves(classifier, unfreeze_after)
+    classifier = build_classifier(
+        build_encoder("VGG16Slim", image_size=32, pooling="gem"), 3, dim=8
+    )
+    lower, upper = frozen_and_trainable(classifier, unfreeze_after)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
     np.testing.assert_allclose(upper(lower(pixels)), classifier(pixels), atol=1e-5)
 
@@ -189,15 +216,29 @@ def test_halves_of_a_classifier_that_pools_so_are_the_whole(unfreeze_after):
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_a_backbone_is_trained_through_it_saved_and_explained(tmp_path, precision):
     catalog = make_catalog(tmp_path / "photos", 18).assign(split="train")
-    for number, path in enumerate(catalog["path"]):  # strong colours, whose features go into the hundreds
+    # Strong colours, whose features go into the hundreds.
+    for number, path in enumerate(catalog["path"]):
         Image.new("RGB", (64, 64), [(255, 0, 0), (0, 255, 0), (0, 0, 255)][number % 3]).save(path)
-    classifier = build_classifier(build_encoder("VGG16Slim", image_size=64, pooling="gem"), 3, dim=8)
+    classifier = build_classifier(
+        build_encoder("VGG16Slim", image_size=64, pooling="gem"), 3, dim=8
+    )
     before = classifier.get_weights()
-    options = {"unfreeze_after": "auto", "epochs": 2, "batch_size": 6, "cached": False, "precision": precision}
+    options = {
+        "unfreeze_after": "auto",
+        "epochs": 2,
+        "batch_size": 6,
+        "cached": False,
+        "precision": precision,
+    }
     history = train(classifier, catalog, tmp_path / "run", **options)
     assert np.isfinite(history["loss"]).all()
-    changed = [not np.array_equal(old, new) for old, new in zip(before, classifier.get_weights(), strict=True)]
-    assert changed == [False] * 20 + [True] * 10, "three convolutions and two dense layers, with their biases"
+    changed = [
+        not np.array_equal(old, new)
+        for old, new in zip(before, classifier.get_weights(), strict=True)
+    ]
+    assert changed == [False] * 20 + [True] * 10, (
+        "three convolutions and two dense layers, with their biases"
+    )
     assert all(np.isfinite(weights).all() for weights in classifier.get_weights())
     encoder = embedding_encoder(classifier)
     save_model(encoder, tmp_path / "encoder.keras", {})

@@ -1,4 +1,6 @@
-"""The benchmark as it is called: on a small folder, and, where they lie beside the project, on real photos."""
+"""The benchmark as it is called: on a small folder, and, where they lie beside the project, on real
+photos.
+"""
 
 import json
 import subprocess
@@ -33,7 +35,9 @@ def run_quality(*arguments):
 def test_folder_without_splits_is_measured_leave_one_out(tmp_path):
     for number in range(12):
         write_photo(tmp_path / ("red" if number % 2 else "blue") / f"{number}.png", number)
-    result, output = run_quality("--data", tmp_path, "--backbone", "VGG16Slim", "--weights", "none", "--image-size", 32)
+    result, output = run_quality(
+        "--data", tmp_path, "--backbone", "VGG16Slim", "--weights", "none", "--image-size", 32
+    )
     assert "no splits" in output
     assert result["query_split"] is None
     assert (result["n_queries"], result["n_gallery"]) == (12, 11)
@@ -64,9 +68,21 @@ def test_named_splits_are_used(tmp_path):
     for number in range(12):
         split = "train" if number < 8 else "test"
         write_photo(tmp_path / split / ("red" if number % 2 else "blue") / f"{number}.png", number)
-    options = ("--backbone", "VGG16Slim", "--weights", "none", "--image-size", 32, "--metric", "euclidean", "--k", 3)
+    options = (
+        "--backbone",
+        "VGG16Slim",
+        "--weights",
+        "none",
+        "--image-size",
+        32,
+        "--metric",
+        "euclidean",
+        "--k",
+        3,
+    )
     result, _ = run_quality("--data", tmp_path, *options, "--query-split", "test")
-    assert (result["n_queries"], result["n_gallery"], result["chance"]) == (4, 8, 0.4)  # ten results from eight photos
+    # Ten results from eight photos.
+    assert (result["n_queries"], result["n_gallery"], result["chance"]) == (4, 8, 0.4)
     wrong = [
         sys.executable,
         str(PROJECT / "benchmarks" / "quality.py"),

@@ -11,7 +11,9 @@ from lookalike.rankings import LEFT_OUT, rank
 
 def make_case(n=60, dim=6, views=2, seed=0):
     vectors = np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
-    catalog = pd.DataFrame({"image_id": [f"{i}" for i in range(n)], "product_id": [f"p{i // views}" for i in range(n)]})
+    catalog = pd.DataFrame(
+        {"image_id": [f"{i}" for i in range(n)], "product_id": [f"p{i // views}" for i in range(n)]}
+    )
     catalog["label"] = [f"label {i // views % 3}" for i in range(n)]
     catalog["split"] = ["train" if i // views % 4 else "test" for i in range(n)]
     return vectors, catalog
@@ -22,7 +24,8 @@ def assert_same(ranking, other):
         np.testing.assert_array_equal(getattr(ranking, name), getattr(other, name), err_msg=name)
 
 
-# --- Against a slow second way ----------------------------------------------------------------------------------------
+# --- Against a slow second way
+# ----------------------------------------------------------------------------------------
 
 
 def score(query, vector, metric):
@@ -37,10 +40,16 @@ def score(query, vector, metric):
 def slowly(vectors, rows, k, *, metric, within, splits, leave_out, pessimistic, asking, asked):
     """One image after another; `rows` are dicts with None where there is no value."""
     needed = ["label", "kind"] if within else ["label"]
-    known = [number for number, row in enumerate(rows) if all(row[name] is not None for name in needed)]
+    known = [
+        number for number, row in enumerate(rows) if all(row[name] is not None for name in needed)
+    ]
     gallery_split, query_split = splits or (None, None)
     gallery = [i for i in known if not splits or rows[i]["split"] == gallery_split]
-    queries = [i for i in known if (not splits or rows[i]["split"] == query_split) and (asking is None or i in asking)]
+    queries = [
+        i
+        for i in known
+        if (not splits or rows[i]["split"] == query_split) and (asking is None or i in asking)
+    ]
     told = []
     for query in queries:
         own = {
@@ -48,7 +57,11 @@ def slowly(vectors, rows, k, *, metric, within, splits, leave_out, pessimistic, 
             "image": lambda i, query=query: i == query,
             "nothing": lambda i: False,
         }[leave_out]
-        among = [i for i in gallery if not own(i) and (not within or rows[i]["kind"] == rows[query]["kind"])]
+        among = [
+            i
+            for i in gallery
+            if not own(i) and (not within or rows[i]["kind"] == rows[query]["kind"])
+        ]
         alike = {i: rows[i]["label"] == rows[query]["label"] for i in among}
         scores = {i: score(asked[query], vectors[i], metric) for i in among}
         sign = 1 if metric == "euclidean" else -1
@@ -69,15 +82,21 @@ def slowly(vectors, rows, k, *, metric, within, splits, leave_out, pessimistic, 
     return told, gallery
 
 
-LABELS = st.sampled_from([["a", "b", None], [1, 2, 30], [0.5, 7.25, None], ["a", 1, None], [True, False, None]])
+LABELS = st.sampled_from(
+    [["a", "b", None], [1, 2, 30], [0.5, 7.25, None], ["a", 1, None], [True, False, None]]
+)
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_every_ranking_agrees_with_asking_one_image_after_another(data):
     n, dim = data.draw(st.integers(2, 14)), data.draw(st.integers(1, 3))
-    numbers = st.lists(st.integers(-1, 2), min_size=dim, max_size=dim)  # few: most vectors share their score
-    labels, products = data.draw(LABELS), data.draw(st.sampled_from([["p", "q", "r", "s"], [1, "1", 2, "two"]]))
+    # Few: most vectors share their score.
+    numbers = st.lists(st.integers(-1, 2), min_size=dim, max_size=dim)
+    labels, products = (
+        data.draw(LABELS),
+        data.draw(st.sampled_from([["p", "q", "r", "s"], [1, "1", 2, "two"]])),
+    )
     row = st.fixed_dictionaries(
         {
             "vector": numbers,
@@ -98,11 +117,15 @@ def test_every_ranking_agrees_with_asking_one_image_after_another(data):
         "asking": data.draw(st.none() | st.lists(st.integers(0, n - 1), min_size=1)),
     }
     k = data.draw(st.integers(1, n + 3))
-    vectors, asked = (np.array([row[name] for row in rows], np.float32) for name in ("vector", "asked"))
+    vectors, asked = (
+        np.array([row[name] for row in rows], np.float32) for name in ("vector", "asked")
+    )
     other = data.draw(st.booleans())
     expected, gallery = slowly(vectors, rows, k, asked=asked if other else vectors, **options)
     # The index of a catalogue says nothing, it may even repeat itself.
-    catalog = pd.DataFrame(rows, index=data.draw(st.sampled_from([range(n), range(n, 0, -1), ["same"] * n])))
+    catalog = pd.DataFrame(
+        rows, index=data.draw(st.sampled_from([range(n), range(n, 0, -1), ["same"] * n]))
+    )
     if data.draw(st.booleans()):
         catalog = catalog.astype({"label": "category", "split": "category", "kind": "category"})
     gallery_split, query_split = options.pop("splits") or (None, None)
@@ -122,14 +145,19 @@ def test_every_ranking_agrees_with_asking_one_image_after_another(data):
 def test_leave_one_out_agrees_with_sorting_all_similarities(metric):
     vectors, catalog = make_case()
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    far = -unit @ unit.T if metric == "cosine" else np.linalg.norm(vectors[:, None] - vectors, axis=2)
+    far = (
+        -unit @ unit.T if metric == "cosine" else np.linalg.norm(vectors[:, None] - vectors, axis=2)
+    )
     far[np.arange(60)[:, None] // 2 == np.arange(60) // 2] = np.inf
     ranking = rank(vectors, catalog, 10, metric=metric)
     np.testing.assert_array_equal(ranking.results, np.argsort(far, axis=1)[:, :10])
-    np.testing.assert_allclose(ranking.scores, np.sort(far)[:, :10] * (-1 if metric == "cosine" else 1), atol=1e-6)
+    np.testing.assert_allclose(
+        ranking.scores, np.sort(far)[:, :10] * (-1 if metric == "cosine" else 1), atol=1e-6
+    )
 
 
-# --- What may be found ------------------------------------------------------------------------------------------------
+# --- What may be found
+# ------------------------------------------------------------------------------------------------
 
 
 def test_leave_one_out_leaves_out_the_own_product_and_counts_what_is_left():
@@ -152,7 +180,9 @@ def test_leaving_out_less_finds_the_other_view_and_then_the_photo_itself():
     np.testing.assert_array_equal(image.n_gallery, 59)
     np.testing.assert_array_equal(image.n_relevant, 19)
     nothing = rank(vectors, catalog, 3, leave_out="nothing")
-    np.testing.assert_array_equal(np.sort(nothing.results[:, :2]), np.stack([np.arange(60) & ~1, np.arange(60) | 1], 1))
+    np.testing.assert_array_equal(
+        np.sort(nothing.results[:, :2]), np.stack([np.arange(60) & ~1, np.arange(60) | 1], 1)
+    )
     np.testing.assert_array_equal(nothing.n_gallery, 60)
     np.testing.assert_array_equal(nothing.n_relevant, 20)
 
@@ -167,7 +197,9 @@ def test_splits_ask_the_one_in_the_other():
     order = np.argsort(-(unit[is_query] @ unit[~is_query].T), axis=1)[:, :10]
     np.testing.assert_array_equal(ranking.results, np.flatnonzero(~is_query)[order])
     labels = catalog["label"].to_numpy()
-    np.testing.assert_array_equal(ranking.relevant, labels[~is_query][order] == labels[is_query][:, None])
+    np.testing.assert_array_equal(
+        ranking.relevant, labels[~is_query][order] == labels[is_query][:, None]
+    )
 
 
 def test_a_product_in_both_splits_does_not_find_itself():
@@ -192,7 +224,9 @@ def test_images_without_a_value_are_neither_queries_nor_gallery():
     np.testing.assert_array_equal(ranking.queries, np.arange(10, 60))
     np.testing.assert_array_equal(ranking.n_gallery, 48)
     assert ranking.results.min() >= 10
-    np.testing.assert_array_equal(rank(vectors, catalog, 5, by="product_id", leave_out="image").n_relevant, 1)
+    np.testing.assert_array_equal(
+        rank(vectors, catalog, 5, by="product_id", leave_out="image").n_relevant, 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -223,7 +257,9 @@ def test_splits_may_be_of_any_type_with_gaps():
     catalog.loc[[0, 1, 2], "split"] = None
     plain = rank(vectors, catalog, 3, gallery_split="train", query_split="test")
     for dtype in ("category", "string", object):
-        other = rank(vectors, catalog.astype({"split": dtype}), 3, gallery_split="train", query_split="test")
+        other = rank(
+            vectors, catalog.astype({"split": dtype}), 3, gallery_split="train", query_split="test"
+        )
         assert_same(plain, other)
 
 
@@ -236,15 +272,26 @@ def test_a_pattern_is_sought_within_its_kind_alone():
         assert set(kinds) == {catalog["kind"][query]}
     np.testing.assert_array_equal(within.n_gallery, np.where(catalog["kind"] == "shirt", 38, 18))
     shirts = rank(vectors[catalog["kind"] == "shirt"], catalog[catalog["kind"] == "shirt"], 5)
-    np.testing.assert_array_equal(within.relevant[catalog["kind"] == "shirt"][:, :5], shirts.relevant)
-    np.testing.assert_array_equal(rank(vectors, catalog, 5, by="kind", within="kind").relevant, True)
+    np.testing.assert_array_equal(
+        within.relevant[catalog["kind"] == "shirt"][:, :5], shirts.relevant
+    )
+    np.testing.assert_array_equal(
+        rank(vectors, catalog, 5, by="kind", within="kind").relevant, True
+    )
 
 
 @pytest.mark.parametrize("pessimistic", [False, True])
 def test_a_kind_of_which_the_gallery_has_none_finds_nothing(pessimistic):
     vectors, catalog = make_case(n=8, views=1)
-    catalog = catalog.assign(split=["train"] * 4 + ["test"] * 4, kind=["x"] * 6 + ["y"] * 2, label="a")
-    options = {"within": "kind", "gallery_split": "train", "query_split": "test", "pessimistic": pessimistic}
+    catalog = catalog.assign(
+        split=["train"] * 4 + ["test"] * 4, kind=["x"] * 6 + ["y"] * 2, label="a"
+    )
+    options = {
+        "within": "kind",
+        "gallery_split": "train",
+        "query_split": "test",
+        "pessimistic": pessimistic,
+    }
     ranking = rank(vectors, catalog, 3, **options)
     assert ranking.n_gallery.tolist() == ranking.n_relevant.tolist() == [4, 4, 0, 0]
     np.testing.assert_array_equal(ranking.results[2:], -1)
@@ -252,16 +299,22 @@ def test_a_kind_of_which_the_gallery_has_none_finds_nothing(pessimistic):
     np.testing.assert_array_equal(ranking.relevant, [[True] * 3] * 2 + [[False] * 3] * 2)
 
 
-# --- Who asks, and with what ------------------------------------------------------------------------------------------
+# --- Who asks, and with what
+# ------------------------------------------------------------------------------------------
 
 
 def test_only_those_asking_are_queries_and_each_finds_what_it_found_among_all():
     vectors, catalog = make_case()
-    everyone, some = rank(vectors, catalog, 5), rank(vectors, catalog, 5, asking=np.array([40, 3, 3, 17]))
+    everyone, some = (
+        rank(vectors, catalog, 5),
+        rank(vectors, catalog, 5, asking=np.array([40, 3, 3, 17])),
+    )
     assert some.queries.tolist() == [3, 17, 40]
     for name in ("results", "scores", "relevant", "n_relevant", "n_gallery", "labels", "products"):
         np.testing.assert_array_equal(getattr(some, name), getattr(everyone, name)[[3, 17, 40]])
-    tested = rank(vectors, catalog, 5, gallery_split="train", query_split="test", asking=np.array([0, 2, 8]))
+    tested = rank(
+        vectors, catalog, 5, gallery_split="train", query_split="test", asking=np.array([0, 2, 8])
+    )
     assert tested.queries.tolist() == [0, 8]  # 2 is to be found, not to ask
 
 
@@ -278,13 +331,18 @@ def test_other_vectors_ask_and_the_gallery_stays_as_it_is():
     ranking = rank(vectors, catalog, 60, asked=asked, leave_out="nothing")
     # Image i asks with the vector of its mirror image in the list, and so finds that one first.
     np.testing.assert_array_equal(ranking.results[:, 0], np.arange(60)[::-1])
-    np.testing.assert_array_equal(ranking.results, rank(vectors, catalog, 60, leave_out="nothing").results[::-1])
+    np.testing.assert_array_equal(
+        ranking.results, rank(vectors, catalog, 60, leave_out="nothing").results[::-1]
+    )
     unasked = np.full_like(vectors, np.nan)
     unasked[5] = vectors[5]
-    assert_same(rank(vectors, catalog, 5, asked=unasked, asking=[5]), rank(vectors, catalog, 5, asking=[5]))
+    assert_same(
+        rank(vectors, catalog, 5, asked=unasked, asking=[5]), rank(vectors, catalog, 5, asking=[5])
+    )
 
 
-# --- Ties -------------------------------------------------------------------------------------------------------------
+# --- Ties
+# -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
@@ -323,7 +381,8 @@ def test_without_ties_the_worst_case_is_the_usual_one():
     assert_same(rank(vectors, catalog, 7), rank(vectors, catalog, 7, pessimistic=True))
 
 
-# --- Misuse -----------------------------------------------------------------------------------------------------------
+# --- Misuse
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_misuse_is_refused():

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
+from lookalike.embedding_store import EmbeddingStore
 from lookalike.embeddings import embed_catalog
+from lookalike.gallery_vectors import METRICS
 from lookalike.images import load_image
-from lookalike.recommend import METRICS, recommend, recommend_all
-from lookalike.stores import EmbeddingStore
+from lookalike.recommend import recommend, recommend_all
 
 
 @pytest.fixture
@@ -44,7 +45,9 @@ def test_path_pixels_and_vector_of_a_stored_photo_find_it_first(store, encoder, 
 
 
 def test_a_query_of_another_encoder_is_refused_naming_both(store, encoder, other_encoder):
-    with pytest.raises(ValueError, match=r"VGG16Slim-gem-untrained \(\w{16}\).*VGG16Slim-max-untrained \(\w{16}\)"):
+    with pytest.raises(
+        ValueError, match=r"VGG16Slim-gem-untrained \(\w{16}\).*VGG16Slim-max-untrained \(\w{16}\)"
+    ):
         recommend(store, store.catalog["path"][0], encoder=other_encoder)
     with pytest.raises(ValueError, match=r"5 dimensions.*VGG16Slim-gem.*128"):
         recommend(store, np.ones(5, np.float32))
@@ -77,15 +80,25 @@ def test_a_catalogue_may_have_columns_of_the_same_names(encoder, catalog, tmp_pa
     assert list(table["catalog_score"]) == ["4 stars"] * 3
 
 
-# --- Stores of vectors made by hand: every result can be computed -----------------------------------------------------
+# --- Stores of vectors made by hand: every result can be computed
+# -----------------------------------------------------
 
 
 def make_store(vectors, folder="store", **columns):
-    """An open store of these vectors, whose images are called a, b, c and so on, each a product of its own."""
+    """An open store of these vectors, whose images are called a, b, c and so on, each a product of
+    its own.
+    """
     names = list("abcdefghijklmnopqrstuvwxyz"[: len(vectors)])
-    rows = {"image_id": names, "path": names, "product_id": [f"product-{name}" for name in names], "label": "thing"}
+    rows = {
+        "image_id": names,
+        "path": names,
+        "product_id": [f"product-{name}" for name in names],
+        "label": "thing",
+    }
     manifest = {"encoder": "by hand", "fingerprint": "0" * 16, "fit": "resize"}
-    return EmbeddingStore(Path(folder), np.array(vectors, np.float32), pd.DataFrame(rows | columns), manifest)
+    return EmbeddingStore(
+        Path(folder), np.array(vectors, np.float32), pd.DataFrame(rows | columns), manifest
+    )
 
 
 def random_store(seed, n=20, dim=3, **columns):
@@ -104,13 +117,16 @@ def test_by_cosine_likes_and_dislikes_count_by_their_directions_alone():
     assert list(table["image_id"]) == ["d", "g", "e", "f"]
     np.testing.assert_allclose(table["score"], [1, 5 / np.sqrt(74), 0, -1], atol=1e-6)
     table = recommend(store, ["a", "b"], 9, disliked=["c"], dislike_weight=0.5)  # (1, 1/2)
-    np.testing.assert_allclose(table["score"], cosines((2, 1), [(7, 5), (0, 2), (5, -7), (-7, -5)]), atol=1e-6)
+    np.testing.assert_allclose(
+        table["score"], cosines((2, 1), [(7, 5), (0, 2), (5, -7), (-7, -5)]), atol=1e-6
+    )
 
 
 def test_by_distance_a_taste_moves_away_from_the_dislikes():
     #                   a       b       c         d       e       f
     store = make_store([(2, 0), (0, 2), (6, -9), (4, 0), (0, 3), (0, 0)])
-    table = recommend(store, ["a", "b"], 9, disliked=["c"], metric="euclidean")  # (1, 1) - 0.2 * (5, -10)
+    # (1, 1) - 0.2 * (5, -10).
+    table = recommend(store, ["a", "b"], 9, disliked=["c"], metric="euclidean")
     assert list(table["image_id"]) == ["e", "f", "d"]
     np.testing.assert_allclose(table["score"], [0, 3, 5], atol=1e-6)
 
@@ -121,14 +137,29 @@ def test_any_taste_under_any_filter_agrees_with_sorting_everything(data):
     metric, k = data.draw(st.sampled_from(METRICS)), data.draw(st.integers(1, 25))
     colours, sizes = np.resize(["red", "green", "blue"], 20), np.resize([38, 40, 42, 44, 46], 20)
     products = [f"product-{row // 3}" for row in range(20)]
-    store = random_store(data.draw(st.integers(0, 1000)), product_id=products, colour=colours, size=sizes)
+    store = random_store(
+        data.draw(st.integers(0, 1000)), product_id=products, colour=colours, size=sizes
+    )
     rows = st.integers(0, 19)
-    liked, disliked = data.draw(st.lists(rows, min_size=1, max_size=4)), data.draw(st.lists(rows, max_size=3))
-    red, small, others = data.draw(st.booleans()), data.draw(st.booleans()), data.draw(st.booleans())
+    liked, disliked = (
+        data.draw(st.lists(rows, min_size=1, max_size=4)),
+        data.draw(st.lists(rows, max_size=3)),
+    )
+    red, small, others = (
+        data.draw(st.booleans()),
+        data.draw(st.booleans()),
+        data.draw(st.booleans()),
+    )
     where = ({"colour": "red"} if red else {}) | ({"size": [38, 40]} if small else {})
     names = store.catalog["image_id"]
     table = recommend(
-        store, names[liked], k, disliked=names[disliked], metric=metric, where=where, other_products=others
+        store,
+        names[liked],
+        k,
+        disliked=names[disliked],
+        metric=metric,
+        where=where,
+        other_products=others,
     )
 
     vectors = store.vectors.astype(float)
@@ -137,7 +168,9 @@ def test_any_taste_under_any_filter_agrees_with_sorting_everything(data):
     taste = mean = vectors[liked].mean(axis=0)
     if disliked:
         taste = mean - 0.2 * (vectors[disliked].mean(axis=0) - (0 if metric == "cosine" else mean))
-    scores = cosines(taste, vectors) if metric == "cosine" else np.linalg.norm(vectors - taste, axis=1)
+    scores = (
+        cosines(taste, vectors) if metric == "cosine" else np.linalg.norm(vectors - taste, axis=1)
+    )
     asked = {*liked, *disliked}
     allowed = [
         row
@@ -159,9 +192,17 @@ def test_any_taste_under_any_filter_agrees_with_sorting_everything(data):
 def test_one_liked_thing_in_a_list_is_the_plain_query(metric):
     store = random_store(0)
     plain = recommend(store, "c", 7, metric=metric)
-    for query in (["c"], ("c",), (name for name in "c"), pd.Series(["c"], index=[9]), store.catalog["image_id"][2:3]):
+    for query in (
+        ["c"],
+        ("c",),
+        (name for name in "c"),
+        pd.Series(["c"], index=[9]),
+        store.catalog["image_id"][2:3],
+    ):
         pd.testing.assert_frame_equal(recommend(store, query, 7, metric=metric), plain)
-    pd.testing.assert_frame_equal(recommend(store, "c", 7, metric=metric, disliked=[], where={}, expand=0), plain)
+    pd.testing.assert_frame_equal(
+        recommend(store, "c", 7, metric=metric, disliked=[], where={}, expand=0), plain
+    )
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -184,7 +225,9 @@ def test_several_things_may_come_as_an_array_of_names_or_of_vectors():
     plain = recommend(store, ["a", "b"], 9, disliked=["e", "f"])
     for names in (np.array(["a", "b"]), np.array(["a", "b"], object)):
         pd.testing.assert_frame_equal(recommend(store, names, 9, disliked=["e", "f"]), plain)
-    pd.testing.assert_frame_equal(recommend(store, ["a", "b"], 9, disliked=np.array(["e", "f"])), plain)
+    pd.testing.assert_frame_equal(
+        recommend(store, ["a", "b"], 9, disliked=np.array(["e", "f"])), plain
+    )
     pd.testing.assert_frame_equal(
         recommend(store, store.vectors[:2], 9, disliked=store.vectors[4:6]),
         recommend(store, list(store.vectors[:2]), 9, disliked=list(store.vectors[4:6])),
@@ -197,7 +240,9 @@ def test_a_single_disliked_thing_needs_no_list():
     assert "7.png" not in set(plain["image_id"])
     pd.testing.assert_frame_equal(recommend(store, "0.png", 20, disliked="7.png"), plain)
     by_vector = recommend(store, "0.png", 20, disliked=store.vectors[7])
-    pd.testing.assert_frame_equal(by_vector, recommend(store, "0.png", 20, disliked=[store.vectors[7]]))
+    pd.testing.assert_frame_equal(
+        by_vector, recommend(store, "0.png", 20, disliked=[store.vectors[7]])
+    )
 
 
 @pytest.mark.parametrize("nothing", [[], (), pd.Series([], dtype=str), iter([])])
@@ -208,7 +253,9 @@ def test_liking_nothing_is_refused(nothing):
 
 @pytest.mark.parametrize("query", [[0.5, 0.1, 0.2], [3], [["a", "b"]], [None]])
 def test_what_is_no_query_is_named(query):
-    with pytest.raises(ValueError, match=rf"A query is an image_id.*not {re.escape(repr(query[0]))}"):
+    with pytest.raises(
+        ValueError, match=rf"A query is an image_id.*not {re.escape(repr(query[0]))}"
+    ):
         recommend(random_store(0), query)
 
 
@@ -227,7 +274,8 @@ def test_liked_things_may_be_of_every_kind_at_once(store, encoder, other_encoder
         recommend(store, names[0], disliked=[paths[1]])
 
 
-# --- Filters ----------------------------------------------------------------------------------------------------------
+# --- Filters
+# ----------------------------------------------------------------------------------------------------------
 
 
 def filtered():
@@ -273,30 +321,46 @@ def test_where_keeps_what_has_the_wanted_values_in_order(where, expected, divers
 
 def test_the_best_k_are_taken_of_what_passes_the_filter_rather_than_the_other_way_round():
     assert list(recommend(filtered(), "a", 1, where={"size": 44})["image_id"]) == ["e"]
-    assert list(recommend(filtered(), "a", 2, where={"colour": "green"}, diversity=0.1)["image_id"]) == ["c", "f"]
+    assert list(
+        recommend(filtered(), "a", 2, where={"colour": "green"}, diversity=0.1)["image_id"]
+    ) == ["c", "f"]
 
 
 def test_where_goes_with_other_products():
-    store = make_store([(10, number) for number in range(6)], product_id=list("xyxyxz"), colour=["red", "blue"] * 3)
+    store = make_store(
+        [(10, number) for number in range(6)], product_id=list("xyxyxz"), colour=["red", "blue"] * 3
+    )
     assert list(recommend(store, "a", 5, where={"colour": "red"})["image_id"]) == ["c", "e"]
-    assert list(recommend(store, "a", 5, where={"colour": "red"}, other_products=True)["image_id"]) == []
-    assert list(recommend(store, "a", 5, where={"colour": "blue"}, other_products=True)["image_id"]) == ["b", "d", "f"]
-    table = recommend(store, ["a"], 5, disliked=["b"], where={"colour": "blue"}, other_products=True)
+    assert (
+        list(recommend(store, "a", 5, where={"colour": "red"}, other_products=True)["image_id"])
+        == []
+    )
+    assert list(
+        recommend(store, "a", 5, where={"colour": "blue"}, other_products=True)["image_id"]
+    ) == ["b", "d", "f"]
+    table = recommend(
+        store, ["a"], 5, disliked=["b"], where={"colour": "blue"}, other_products=True
+    )
     assert list(table["image_id"]) == ["f"], "the products of what is disliked are asked with too"
 
 
 def test_a_column_or_value_that_is_not_there_is_refused_naming_what_is():
     with pytest.raises(ValueError, match=r"no column 'color'; it has image_id, path.*colour, size"):
         recommend(filtered(), "a", where={"color": "red"})
-    with pytest.raises(ValueError, match=r"No image has 'pink' as colour; there are '?red'?, '?green'?, '?blue'?\."):
+    with pytest.raises(
+        ValueError, match=r"No image has 'pink' as colour; there are '?red'?, '?green'?, '?blue'?\."
+    ):
         recommend(filtered(), "a", where={"colour": ["red", "pink"]})
     for missing in (None, np.nan, pd.NA):
         with pytest.raises(ValueError, match=r"as colour; there are '?red"):
             recommend(filtered(), "a", where={"colour": ["red", missing]})
 
 
-def test_a_number_asked_for_in_a_column_of_text_can_be_told_from_it_in_the_message(encoder, catalog, tmp_path):
-    store = embed_catalog(encoder, catalog.assign(year=2012), tmp_path / "store")  # attributes are read back as text
+def test_a_number_asked_for_in_a_column_of_text_can_be_told_from_it_in_the_message(
+    encoder, catalog, tmp_path
+):
+    # Attributes are read back as text.
+    store = embed_catalog(encoder, catalog.assign(year=2012), tmp_path / "store")
     assert len(recommend(store, "000.png", 20, where={"year": "2012"})) == 11
     with pytest.raises(ValueError, match=r"No image has 2012 as year; there are '2012'\."):
         recommend(store, "000.png", where={"year": 2012})
@@ -310,7 +374,8 @@ def test_a_message_does_not_take_some_values_for_all_there_are():
         recommend(store, "a", where={"code": "999"})
 
 
-# --- Variety ----------------------------------------------------------------------------------------------------------
+# --- Variety
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -319,7 +384,11 @@ def test_without_diversity_the_nearest_come_in_order(metric, diversity):
     store = random_store(3)
     table = recommend(store, "a", 6, metric=metric, diversity=diversity)
     pd.testing.assert_frame_equal(table, recommend(store, "a", 6, metric=metric))
-    assert table["score"].is_monotonic_decreasing if metric == "cosine" else table["score"].is_monotonic_increasing
+    assert (
+        table["score"].is_monotonic_decreasing
+        if metric == "cosine"
+        else table["score"].is_monotonic_increasing
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -327,7 +396,12 @@ def test_without_diversity_the_nearest_come_in_order(metric, diversity):
 def test_a_varied_choice_is_that_of_maximal_marginal_relevance(metric, seed, k, diversity):
     store = random_store(seed)
     vectors = store.vectors.astype(float)
-    likeness = np.stack([cosines(one, vectors) if metric == "cosine" else -cdist([one], vectors)[0] for one in vectors])
+    likeness = np.stack(
+        [
+            cosines(one, vectors) if metric == "cosine" else -cdist([one], vectors)[0]
+            for one in vectors
+        ]
+    )
     chosen, left = [], sorted(range(1, 20), key=lambda row: -likeness[0, row])[: 10 * k]
     while left and len(chosen) < k:
         chosen.append(
@@ -343,7 +417,9 @@ def test_a_varied_choice_is_that_of_maximal_marginal_relevance(metric, seed, k, 
     table = recommend(store, "a", k, metric=metric, diversity=diversity)
     assert list(table["image_id"]) == list(store.catalog["image_id"][chosen])
     np.testing.assert_allclose(
-        table["score"], np.abs(likeness[0, chosen]) if metric == "euclidean" else likeness[0, chosen], atol=1e-5
+        table["score"],
+        np.abs(likeness[0, chosen]) if metric == "euclidean" else likeness[0, chosen],
+        atol=1e-5,
     )
 
 
@@ -365,7 +441,8 @@ def test_diversity_outside_its_range_is_refused(bad):
         recommend(random_store(0), "a", diversity=bad)
 
 
-# --- Query expansion --------------------------------------------------------------------------------------------------
+# --- Query expansion
+# --------------------------------------------------------------------------------------------------
 
 
 def test_by_cosine_expansion_weighs_the_first_results_by_the_cube_of_their_similarity():
@@ -374,13 +451,17 @@ def test_by_cosine_expansion_weighs_the_first_results_by_the_cube_of_their_simil
     expanded = (1 + 0.8**3 * 0.8, 0.8**3 * 0.6)  # the nearest is b, at the cosine 0.8
     table = recommend(store, "a", 3, expand=1)
     assert list(table["image_id"]) == ["b", "e", "c"]
-    np.testing.assert_allclose(table["score"], cosines(expanded, [(4, 3), (1, 1), (0, 1)]), atol=1e-6)
+    np.testing.assert_allclose(
+        table["score"], cosines(expanded, [(4, 3), (1, 1), (0, 1)]), atol=1e-6
+    )
     third = 2**-1.5  # the second is e, at the cosine 1 / sqrt(2)
     expanded = np.add(expanded, third / np.sqrt(2))
     for count in (2, 3, 4, 9):  # c and d, at 0 and -1, weigh nothing
         table = recommend(store, "a", 9, expand=count)
         assert list(table["image_id"]) == ["b", "e", "c", "d"]
-        np.testing.assert_allclose(table["score"], cosines(expanded, [(4, 3), (1, 1), (0, 1), (-1, 0)]), atol=1e-6)
+        np.testing.assert_allclose(
+            table["score"], cosines(expanded, [(4, 3), (1, 1), (0, 1), (-1, 0)]), atol=1e-6
+        )
 
 
 def test_by_distance_expansion_is_the_mean_with_the_first_results():
@@ -405,7 +486,9 @@ def test_neither_the_asked_nor_the_disliked_take_part_in_expansion(metric):
     if metric == "cosine":
         w = 2**-1.5
         np.testing.assert_allclose(
-            table["score"], cosines((1 + w / np.sqrt(2), w / np.sqrt(2)), [(1, 1), (0, 1)]), atol=1e-6
+            table["score"],
+            cosines((1 + w / np.sqrt(2), w / np.sqrt(2)), [(1, 1), (0, 1)]),
+            atol=1e-6,
         )
     else:
         np.testing.assert_allclose(table["score"], [0.5, np.sqrt(1.25)], atol=1e-6)  # from (1, 1/2)
@@ -423,12 +506,15 @@ def test_a_negative_expansion_is_refused_by_its_name():
         recommend(random_store(0), "a", expand=-1)
 
 
-# --- Odds and ends ----------------------------------------------------------------------------------------------------
+# --- Odds and ends
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [{}, {"expand": 2}, {"disliked": ["b"]}, {"diversity": 0.5}])
 def test_an_unknown_metric_and_no_k_are_refused(options):
-    with pytest.raises(ValueError, match="metric must be one of cosine, euclidean, not 'manhattan'"):
+    with pytest.raises(
+        ValueError, match="metric must be one of cosine, euclidean, not 'manhattan'"
+    ):
         recommend(random_store(0), "a", metric="manhattan", **options)
     with pytest.raises(ValueError, match="k must be at least 1, not 0"):
         recommend(random_store(0), "a", 0, **options)
@@ -443,11 +529,16 @@ def test_a_zero_vector_is_at_cosine_zero_and_takes_no_part_in_a_taste():
 
 
 def test_two_stores_of_the_same_name_are_searched_each_by_itself():
-    first, second = make_store([(1, 0), (1, 1), (0, 1)]), make_store([(1, 0), (0, 1), (1, 2), (5, 1)])
+    first, second = (
+        make_store([(1, 0), (1, 1), (0, 1)]),
+        make_store([(1, 0), (0, 1), (1, 2), (5, 1)]),
+    )
     for _ in range(2):
         assert list(recommend(first, "a", 9)["image_id"]) == ["b", "c"]
         assert list(recommend(second, "a", 9)["image_id"]) == ["d", "c", "b"]
-        assert list(recommend(first, "a", 9, metric="euclidean")["score"]) == pytest.approx([1, np.sqrt(2)])
+        assert list(recommend(first, "a", 9, metric="euclidean")["score"]) == pytest.approx(
+            [1, np.sqrt(2)]
+        )
         assert recommend_all(second, 1)["recommended_image_id"].tolist() == ["d", "c", "b", "a"]
 
 
@@ -456,7 +547,14 @@ def test_recommend_all_has_as_many_rows_as_there_are_images_of_other_products(me
     store = make_store([(1, 0), (1, 0.1), (1, 1), (0, 1)], product_id=["x", "x", "y", "x"])
     table = recommend_all(store, 3, metric=metric)
     pairs = list(zip(table["image_id"], table["rank"], table["recommended_image_id"], strict=True))
-    assert pairs == [("a", 1, "c"), ("b", 1, "c"), ("c", 1, "b"), ("c", 2, "a"), ("c", 3, "d"), ("d", 1, "c")]
+    assert pairs == [
+        ("a", 1, "c"),
+        ("b", 1, "c"),
+        ("c", 1, "b"),
+        ("c", 2, "a"),
+        ("c", 3, "d"),
+        ("d", 1, "c"),
+    ]
     assert table["recommended_product_id"].tolist() == ["y", "y", "x", "x", "x", "y"]
 
 
@@ -474,9 +572,12 @@ def test_more_than_there_are_is_all_that_there_are(metric, k):
     for options in ({}, {"diversity": 0.4}, {"expand": k}, {"disliked": ["b"], "expand": 10**12}):
         few = {name: 50 if name == "expand" else value for name, value in options.items()}
         pd.testing.assert_frame_equal(
-            recommend(store, "a", k, metric=metric, **options), recommend(store, "a", 50, metric=metric, **few)
+            recommend(store, "a", k, metric=metric, **options),
+            recommend(store, "a", 50, metric=metric, **few),
         )
-    pd.testing.assert_frame_equal(recommend_all(store, k, metric=metric), recommend_all(store, 50, metric=metric))
+    pd.testing.assert_frame_equal(
+        recommend_all(store, k, metric=metric), recommend_all(store, 50, metric=metric)
+    )
 
 
 @pytest.mark.parametrize("bad", [2.5, "3", None, True, np.nan])

@@ -1,4 +1,6 @@
-"""The same photos and the same seed give the same, in any process, whatever order the files were written in."""
+"""The same photos and the same seed give the same, in any process, whatever order the files were
+written in.
+"""
 
 import json
 import os
@@ -13,19 +15,26 @@ import pandas as pd
 import pytest
 
 from lookalike.backbones import build_classifier, build_encoder
-from lookalike.catalog import load_catalog
 from lookalike.embeddings import embed_catalog
 from lookalike.intervals import confidence_interval
 from lookalike.rankings import rank
+from lookalike.sources import load_catalog
 from lookalike.splits import split_catalog
 from lookalike.training import train
 
 MEMORY = "/dev/shm"
-THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREADS = (
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+)
 
 
 def work(folder, taught=True):
-    """Everything that a seed or an order could change: catalogue, store, splits, training, neighbours, intervals."""
+    """Everything that a seed or an order could change: catalogue, store, splits, training,
+    neighbours, intervals.
+    """
     rows, _ = load_catalog("folder", folder / "photos", max_per_class=9, seed=3)
     store = embed_catalog(build_encoder("VGG16Slim", image_size=32), rows, folder / "store")
     copies = rows[["image_id"]].iloc[:4].assign(other_id=rows["image_id"].iloc[4:8].to_numpy())
@@ -37,19 +46,25 @@ def work(folder, taught=True):
     history = train(classifier, split, folder / "training", epochs=2, views=2, seed=3)
     np.savez(folder / "weights.npz", *classifier.get_weights())
     ranking = rank(store.vectors, split, 5)
-    told = {"history": history.drop(columns="seconds").to_dict("list"), "found": ranking.results.tolist()}
+    told = {
+        "history": history.drop(columns="seconds").to_dict("list"),
+        "found": ranking.results.tolist(),
+    }
     told["interval"] = confidence_interval(ranking.relevant.mean(axis=1), ranking.products, seed=3)
     (folder / "told.json").write_text(json.dumps(told))
 
 
 def started(folder, taught, **environment):
     command = [sys.executable, __file__, str(folder), taught]
-    return subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=os.environ | environment, stdout=subprocess.PIPE, text=True
+    )
 
 
 @pytest.fixture(scope="module")
 def worked(tmp_path_factory):
-    """The same done here, in a process of another hash seed, and in one that computes on one thread.
+    """The same done here, in a process of another hash seed, and in one that computes on one
+    thread.
 
     Their photos were written in the order of their names, the other way round, and at random.
     """
@@ -81,24 +96,32 @@ def work_in_three(top):
     for child in children:
         told, _ = child.communicate(timeout=300)
         assert child.returncode == 0
-        assert told.splitlines()[-1] == "[]", "FAISS and Milvus are loaded only when they are asked for"
+        assert told.splitlines()[-1] == "[]", (
+            "FAISS and Milvus are loaded only when they are asked for"
+        )
     return top
 
 
 def test_a_store_is_the_same_to_the_byte_in_another_process(worked):
     for name in ("vectors.npy", "catalog.csv", "manifest.json"):
-        assert (worked / "here/store" / name).read_bytes() == (worked / "there/store" / name).read_bytes(), name
+        assert (worked / "here/store" / name).read_bytes() == (
+            worked / "there/store" / name
+        ).read_bytes(), name
 
 
 def test_splits_neighbours_and_intervals_are_the_same_in_another_process(worked):
     for name in ("split.csv", "told.json"):
         assert (worked / "here" / name).read_bytes() == (worked / "there" / name).read_bytes(), name
     assert set(pd.read_csv(worked / "here/split.csv")["split"]) == {"train", "validation", "test"}
-    assert (worked / "here/split.csv").read_bytes() == (worked / "one thread/split.csv").read_bytes()
+    assert (worked / "here/split.csv").read_bytes() == (
+        worked / "one thread/split.csv"
+    ).read_bytes()
 
 
 def test_training_gives_the_same_weights_to_the_bit_in_another_process(worked):
-    here, there = (np.load(worked / name / "weights.npz", allow_pickle=False) for name in ("here", "there"))
+    here, there = (
+        np.load(worked / name / "weights.npz", allow_pickle=False) for name in ("here", "there")
+    )
     assert here.files == there.files
     for name in here.files:
         np.testing.assert_array_equal(here[name], there[name])
@@ -116,12 +139,14 @@ def test_the_number_of_threads_moves_vectors_by_rounding_alone(worked):
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_the_batch_moves_vectors_by_rounding_alone(worked, tmp_path, batch_size):
     rows, _ = load_catalog("folder", worked / "here/photos", max_per_class=9, seed=3)
-    store = embed_catalog(build_encoder("VGG16Slim", image_size=32), rows, tmp_path / "store", batch_size=batch_size)
+    store = embed_catalog(
+        build_encoder("VGG16Slim", image_size=32), rows, tmp_path / "store", batch_size=batch_size
+    )
     assert off_by(store.vectors, np.load(worked / "here/store/vectors.npy")) < 1e-5
 
 
 if __name__ == "__main__":
-    import lookalike.scale  # noqa: F401
+    import lookalike.scale.indexes  # noqa: F401
 
     work(Path(sys.argv[1]), bool(sys.argv[2]))
     print([name for name in ("faiss", "pymilvus") if name in sys.modules])

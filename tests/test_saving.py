@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lookalike.backbones import build_classifier, build_encoder, embedding_encoder
-from lookalike.fingerprints import encoder_fingerprint
+from lookalike.encoder_fingerprint import encoder_fingerprint
 from lookalike.saving import load_model, open_encoder, save_model
 
 FIRST_EDITION = Path(__file__).parent / "models" / "first_edition.keras"
@@ -14,12 +14,18 @@ FIRST_EDITION = Path(__file__).parent / "models" / "first_edition.keras"
 def trained(tmp_path):
     """A classifier for the catalogue `shop`, saved as notebook 03 does."""
     classifier = build_classifier(build_encoder("VGG16Slim", weights=None, image_size=32), 3, dim=7)
-    save_model(classifier, tmp_path / "model_recommendation.keras", {"catalogue": "shop", "backbone": "VGG16Slim"})
+    save_model(
+        classifier,
+        tmp_path / "model_recommendation.keras",
+        {"catalogue": "shop", "backbone": "VGG16Slim"},
+    )
     return classifier
 
 
 @pytest.mark.parametrize("backbone", ["auto", "VGG16Slim"])
-def test_the_model_trained_on_a_catalogue_gives_its_second_to_last_layer(trained, tmp_path, backbone):
+def test_the_model_trained_on_a_catalogue_gives_its_second_to_last_layer(
+    trained, tmp_path, backbone
+):
     encoder, choice = open_encoder(tmp_path, "shop", backbone)
     assert encoder.output_shape == (None, 7)
     assert encoder.get_layer("embedding").get_weights()[0].shape == (128, 7)
@@ -28,20 +34,39 @@ def test_the_model_trained_on_a_catalogue_gives_its_second_to_last_layer(trained
     )
 
 
-@pytest.mark.parametrize(("catalogue", "backbone"), [("another shop", "VGG16Slim"), ("shop", "MobileNetV2")])
-def test_a_model_of_another_catalogue_or_backbone_is_not_used_and_that_is_said(trained, tmp_path, catalogue, backbone):
-    encoder, choice = open_encoder(tmp_path, catalogue, backbone, weights=None, image_size=32, seed=0)
+@pytest.mark.parametrize(
+    ("catalogue", "backbone"), [("another shop", "VGG16Slim"), ("shop", "MobileNetV2")]
+)
+def test_a_model_of_another_catalogue_or_backbone_is_not_used_and_that_is_said(
+    trained, tmp_path, catalogue, backbone
+):
+    encoder, choice = open_encoder(
+        tmp_path, catalogue, backbone, weights=None, image_size=32, seed=0
+    )
     expected = build_encoder(backbone, weights=None, image_size=32, seed=0)
     assert encoder_fingerprint(encoder) == encoder_fingerprint(expected)
     assert "the trained model is a VGG16Slim for shop" in choice.reason
 
 
-@pytest.mark.parametrize(("alpha", "used"), [(0.35, True), (None, True), (1.0, False)])
-def test_a_model_of_another_width_is_not_used(tmp_path, alpha, used):
-    classifier = build_classifier(build_encoder("MobileNetV2", weights=None, alpha=0.35, image_size=32), 3, dim=7)
-    card = {"catalogue": "shop", "backbone": "MobileNetV2", "alpha": 0.35}
+@pytest.mark.parametrize(
+    ("name", "alpha", "used"),
+    [
+        ("MobileNetV2", 0.35, True),
+        ("MobileNetV2", None, True),
+        ("MobileNetV2-0.35", None, True),
+        ("auto", None, True),
+        ("MobileNetV2", 1.0, False),
+        ("MobileNetV2-0.5", None, False),
+    ],
+)
+@pytest.mark.parametrize("card", [("MobileNetV2", 0.35), ("MobileNetV2-0.35", None)])
+def test_a_model_of_another_width_is_not_used(tmp_path, name, alpha, used, card):
+    classifier = build_classifier(
+        build_encoder("MobileNetV2", weights=None, alpha=0.35, image_size=32), 3, dim=7
+    )
+    card = {"catalogue": "shop", "backbone": card[0], "alpha": card[1]}
     save_model(classifier, tmp_path / "model_recommendation.keras", card)
-    encoder, choice = open_encoder(tmp_path, "shop", "MobileNetV2", alpha=alpha, weights=None, image_size=32)
+    encoder, choice = open_encoder(tmp_path, "shop", name, alpha=alpha, weights=None, image_size=32)
     assert encoder.name.endswith("-trained") == used
     assert used or "the trained model is a MobileNetV2 of alpha 0.35 for shop" in choice.reason
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from conftest import peak_of
-from lookalike import gallery as gallery_module
+from lookalike import gallery_vectors as gallery_module
 from lookalike import similarity
-from lookalike.gallery import METRICS, Gallery
+from lookalike.gallery_vectors import METRICS, Gallery
 from lookalike.similarity import top_k
 
 
@@ -24,7 +24,9 @@ def test_agrees_with_scikit_learn(metric, shape):
     queries = random.normal(size=(n_queries, dim)).astype(np.float32)
     gallery = random.normal(size=(n_gallery, dim)).astype(np.float32)
     indices, scores = top_k(queries, gallery, k, metric=metric)
-    reference = NearestNeighbors(n_neighbors=k, metric=metric, algorithm="brute").fit(gallery.astype(np.float64))
+    reference = NearestNeighbors(n_neighbors=k, metric=metric, algorithm="brute").fit(
+        gallery.astype(np.float64)
+    )
     distances, expected = reference.kneighbors(queries.astype(np.float64))
     np.testing.assert_array_equal(indices, expected)
     np.testing.assert_allclose(1 - scores if metric == "cosine" else scores, distances, atol=2e-6)
@@ -35,18 +37,25 @@ def test_agrees_with_scikit_learn(metric, shape):
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_small_case_agrees_with_sorting_everything(data):
-    """Whole numbers, many ties, zero vectors, k beyond the gallery, exclusions: against a plain sort."""
+    """Whole numbers, many ties, zero vectors, k beyond the gallery, exclusions: against a plain
+    sort.
+    """
     n_queries, n_gallery = data.draw(st.integers(1, 4)), data.draw(st.integers(0, 60))
     dim, k = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 30))
     metric = data.draw(st.sampled_from(METRICS))
     random = np.random.default_rng(data.draw(st.integers(0, 1000)))
-    queries, gallery = random.integers(-1, 2, (n_queries, dim)), random.integers(-1, 2, (n_gallery, dim))
+    queries, gallery = (
+        random.integers(-1, 2, (n_queries, dim)),
+        random.integers(-1, 2, (n_gallery, dim)),
+    )
     exclude = [np.flatnonzero(random.random(n_gallery) < 0.2) for _ in range(n_queries)]
     indices, scores = top_k(queries, gallery, k, metric=metric, exclude=exclude)
     for row, query in enumerate(queries):
         if metric == "cosine":
             lengths = np.linalg.norm(gallery, axis=1) * np.linalg.norm(query)
-            goodness = np.divide(gallery @ query, lengths, out=np.zeros(n_gallery), where=lengths > 0).round(6)
+            goodness = np.divide(
+                gallery @ query, lengths, out=np.zeros(n_gallery), where=lengths > 0
+            ).round(6)
         else:
             goodness = -np.linalg.norm(gallery - query, axis=1).round(6)
         allowed = np.setdiff1d(np.arange(n_gallery), exclude[row])
@@ -144,21 +153,32 @@ def test_misuse_is_refused():
 
 def brute_force(queries, gallery, k, metric, exclude=None):
     """Every score in float64, rounded to float32, sorted with ties by lower index."""
-    queries, gallery = (np.asarray(rows, np.float32).astype(np.float64) for rows in (queries, gallery))
+    queries, gallery = (
+        np.asarray(rows, np.float32).astype(np.float64) for rows in (queries, gallery)
+    )
     indices = np.full((len(queries), k), -1)
     scores = np.full((len(queries), k), -np.inf if metric == "cosine" else np.inf, np.float32)
     for row, query in enumerate(queries):
         if metric == "cosine":
             lengths = np.sqrt((gallery**2).sum(axis=1) * (query**2).sum())
-            values = ((gallery * query).sum(axis=1) / np.where(lengths == 0, 1, lengths)).clip(-1, 1)
+            values = ((gallery * query).sum(axis=1) / np.where(lengths == 0, 1, lengths)).clip(
+                -1, 1
+            )
         else:
-            values = np.sqrt(((gallery - query) ** 2).sum(axis=1)).clip(max=np.finfo(np.float32).max)
+            values = np.sqrt(((gallery - query) ** 2).sum(axis=1)).clip(
+                max=np.finfo(np.float32).max
+            )
         values = values.astype(np.float32)
         allowed = np.arange(len(gallery))
         if exclude is not None:
             allowed = allowed[~np.isin(allowed, exclude[row])]
-        order = np.argsort(-values[allowed] if metric == "cosine" else values[allowed], kind="stable")[:k]
-        indices[row, : len(order)], scores[row, : len(order)] = allowed[order], values[allowed[order]]
+        order = np.argsort(
+            -values[allowed] if metric == "cosine" else values[allowed], kind="stable"
+        )[:k]
+        indices[row, : len(order)], scores[row, : len(order)] = (
+            allowed[order],
+            values[allowed[order]],
+        )
     return indices, scores
 
 
@@ -168,7 +188,9 @@ def assert_same(answer, expected):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("case", ["outlier", "huge outlier", "far clusters", "nearly parallel", "copies"])
+@pytest.mark.parametrize(
+    "case", ["outlier", "huge outlier", "far clusters", "nearly parallel", "copies"]
+)
 def test_nothing_is_lost_to_rounding(metric, case):
     random = np.random.default_rng(0)
     gallery = random.normal(size=(2000, 32))
@@ -185,7 +207,9 @@ def test_nothing_is_lost_to_rounding(metric, case):
         gallery = np.repeat(gallery[:40], 50, axis=0) + 1e-3 * random.normal(size=(2000, 32))
     gallery = gallery.astype(np.float32)
     queries = gallery[::40]
-    assert_same(top_k(queries, gallery, 10, metric=metric), brute_force(queries, gallery, 10, metric))
+    assert_same(
+        top_k(queries, gallery, 10, metric=metric), brute_force(queries, gallery, 10, metric)
+    )
 
 
 def spread(random, kind, count, dim):
@@ -210,7 +234,9 @@ def spread(random, kind, count, dim):
     elif kind == "common offset":
         rows += 10.0 ** random.integers(1, 8)
     elif kind == "up to the largest there is":
-        rows = random.uniform(-3.4e38, 3.4e38, (count, dim)) * 10.0 ** random.integers(-1, 1, (count, 1))
+        rows = random.uniform(-3.4e38, 3.4e38, (count, dim)) * 10.0 ** random.integers(
+            -1, 1, (count, 1)
+        )
     elif kind == "far clusters":
         rows += 1000 * random.integers(0, 2, (count, 1))
     return rows.astype(np.float32)
@@ -237,18 +263,33 @@ KINDS = [
 @given(st.data())
 def test_blocks_of_any_size_and_numbers_of_any_size_agree_with_brute_force(metric, data):
     random = np.random.default_rng(data.draw(st.integers(0, 10_000)))
-    dim, n_queries = data.draw(st.sampled_from([1, 2, 7, 33])), data.draw(st.sampled_from([1, 3, 40]))
-    n_gallery, k = data.draw(st.sampled_from([1, 2, 31, 200])), data.draw(st.sampled_from([1, 4, 50]))
+    dim, n_queries = (
+        data.draw(st.sampled_from([1, 2, 7, 33])),
+        data.draw(st.sampled_from([1, 3, 40])),
+    )
+    n_gallery, k = (
+        data.draw(st.sampled_from([1, 2, 31, 200])),
+        data.draw(st.sampled_from([1, 4, 50])),
+    )
     gallery = spread(random, data.draw(st.sampled_from(KINDS)), n_gallery, dim)
     queries = spread(random, data.draw(st.sampled_from(KINDS)), n_queries, dim)
     if data.draw(st.booleans()):
         queries = gallery[random.integers(n_gallery, size=n_queries)]
     exclude = None
     if data.draw(st.booleans()):
-        exclude = [random.integers(-2, n_gallery + 2, random.integers(n_gallery + 1)) for _ in range(n_queries)]
+        exclude = [
+            random.integers(-2, n_gallery + 2, random.integers(n_gallery + 1))
+            for _ in range(n_queries)
+        ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(similarity, "QUERY_BLOCK", data.draw(st.sampled_from([3, 256]), "QUERY_BLOCK"))
-        patch.setattr(similarity, "GALLERY_BLOCK", data.draw(st.sampled_from([1, 5, 50, 1 << 16]), "GALLERY_BLOCK"))
+        patch.setattr(
+            similarity, "QUERY_BLOCK", data.draw(st.sampled_from([3, 256]), "QUERY_BLOCK")
+        )
+        patch.setattr(
+            similarity,
+            "GALLERY_BLOCK",
+            data.draw(st.sampled_from([1, 5, 50, 1 << 16]), "GALLERY_BLOCK"),
+        )
         patch.setattr(similarity, "SCORES", data.draw(st.sampled_from([1, 100, 1 << 18]), "SCORES"))
         patch.setattr(similarity, "WIDTH", data.draw(st.sampled_from([1, 3, 32]), "WIDTH"))
         patch.setattr(similarity, "PAIRS", data.draw(st.sampled_from([0, 20, 1 << 18]), "PAIRS"))
@@ -276,7 +317,9 @@ def test_the_answer_to_a_query_does_not_depend_on_the_other_queries(metric):
     queries = spread(random, "rows of any size", 50, 9)
     together = top_k(queries, gallery, 4, metric=metric)
     for row, query in enumerate(queries):
-        assert_same(top_k(query, gallery, 4, metric=metric), [part[row : row + 1] for part in together])
+        assert_same(
+            top_k(query, gallery, 4, metric=metric), [part[row : row + 1] for part in together]
+        )
 
 
 @pytest.mark.parametrize("many", [1, 1 << 30])
@@ -292,7 +335,9 @@ def test_a_huge_query_in_the_block_does_not_hide_the_neighbour_of_a_small_one(ma
 
 def test_a_query_in_the_very_middle_of_the_gallery_is_answered():
     gallery = np.array([[300, 0], [-200, 0], [-100, 0]], np.float32)
-    assert_same(top_k(np.zeros(2), gallery, 3, metric="euclidean"), [[[2, 1, 0]], [[100, 200, 300]]])
+    assert_same(
+        top_k(np.zeros(2), gallery, 3, metric="euclidean"), [[[2, 1, 0]], [[100, 200, 300]]]
+    )
 
 
 def test_distances_that_float32_cannot_tell_apart_are_ties_however_few_are_asked_for():
@@ -376,7 +421,9 @@ def test_each_query_of_every_block_has_its_own_exclusions(metric, monkeypatch):
     vectors = np.random.default_rng(0).normal(size=(50, 6))
     own = np.arange(50)[:, None]
     indices, _ = top_k(vectors, vectors, 49, metric=metric, exclude=own)
-    np.testing.assert_array_equal(np.sort(np.hstack([indices, own])), np.tile(np.arange(50), (50, 1)))
+    np.testing.assert_array_equal(
+        np.sort(np.hstack([indices, own])), np.tile(np.arange(50), (50, 1))
+    )
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -385,7 +432,9 @@ def test_a_gallery_gives_the_same_as_its_vectors_and_is_used_where_it_lies(metri
     vectors.setflags(write=False)
     gallery = Gallery(vectors, metric)
     for queries in (vectors[5], vectors[:40]):
-        assert_same(top_k(queries, gallery, 9, metric=metric), top_k(queries, vectors, 9, metric=metric))
+        assert_same(
+            top_k(queries, gallery, 9, metric=metric), top_k(queries, vectors, 9, metric=metric)
+        )
     assert all(np.shares_memory(block, vectors) for _, block in gallery.blocks(1000))
     assert [rows for rows, _ in gallery.blocks(2000)] == [slice(0, 2000), slice(2000, 3000)]
 
@@ -434,13 +483,17 @@ def test_full_float32_precision_is_asked_for_during_the_product_alone(usual, mon
         config.enable_tensor_float_32_execution(before)
 
 
-@pytest.mark.parametrize(("metric", "kind"), [("cosine", "IndexFlatIP"), ("euclidean", "IndexFlatL2")])
+@pytest.mark.parametrize(
+    ("metric", "kind"), [("cosine", "IndexFlatIP"), ("euclidean", "IndexFlatL2")]
+)
 def test_agrees_with_faiss(metric, kind):
     faiss = pytest.importorskip("faiss")
     random = np.random.default_rng(0)
     gallery, queries = (random.normal(size=(count, 64)).astype(np.float32) for count in (5000, 50))
     if metric == "cosine":
-        gallery, queries = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (gallery, queries))
+        gallery, queries = (
+            rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (gallery, queries)
+        )
     index = getattr(faiss, kind)(64)
     index.add(gallery)
     theirs, expected = index.search(queries, 10)
@@ -456,7 +509,9 @@ def test_the_memory_of_a_search_does_not_grow_with_the_gallery(metric, kind, cou
     random = np.random.default_rng(0)
     vectors = random.normal(size=(400_000, 8)).astype(kind)
     few, many = Gallery(vectors[:100_000], metric), Gallery(vectors, metric)
-    small, large = (peak_of(lambda of=of: top_k(vectors[:count], of, 5, metric=metric)) for of in (few, many))
+    small, large = (
+        peak_of(lambda of=of: top_k(vectors[:count], of, 5, metric=metric)) for of in (few, many)
+    )
     assert large < 1.5 * small
 
 
@@ -465,7 +520,8 @@ def test_memory_stays_bounded_where_every_row_is_a_candidate(metric):
     gallery = Gallery(np.ones((50_000, 4), np.float32), metric)
     queries = np.ones((64, 4), np.float32)
     assert_same(top_k(queries, gallery, 3, metric=metric)[:1], [[[0, 1, 2]] * 64])
-    assert peak_of(lambda: top_k(queries, gallery, 3, metric=metric)) < 100e6  # all pairs at once would take twice that
+    # All pairs at once would take twice that.
+    assert peak_of(lambda: top_k(queries, gallery, 3, metric=metric)) < 100e6
 
 
 def test_measuring_a_gallery_takes_two_numbers_a_row():
@@ -490,13 +546,18 @@ def test_a_million_mapped_vectors_answer_a_query_within_one_gigabyte(tmp_path):
             "assert top_k(gallery[777_777], gallery, 10)[0][0, 0] == 777_777\n"
             "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
         )
-        done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
+        )
     finally:
         path.unlink()  # pytest keeps the folders of the last three runs
-    assert int(done.stdout.split()[1]) < 1 << 20  # kB, some 680,000 of them for importing TensorFlow
+    # KB, some 680,000 of them for importing TensorFlow.
+    assert int(done.stdout.split()[1]) < 1 << 20
 
 
-def test_a_copy_of_mapped_vectors_is_searched_and_keeps_what_was_written_into_it(tmp_path, monkeypatch):
+def test_a_copy_of_mapped_vectors_is_searched_and_keeps_what_was_written_into_it(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(gallery_module, "MAPPED", 100)
     np.save(tmp_path / "vectors.npy", np.eye(40, dtype=np.float32))
     in_memory = np.load(tmp_path / "vectors.npy", mmap_mode="r").copy()
@@ -530,7 +591,9 @@ def test_k_below_one_is_refused(k):
 @pytest.mark.parametrize("k", [10**9, 10**12, 10**30])
 def test_a_huge_k_takes_no_memory(k):
     def ask():
-        with pytest.raises(ValueError, match=f"k = {k} for 2 queries is an answer beyond what there is"):
+        with pytest.raises(
+            ValueError, match=f"k = {k} for 2 queries is an answer beyond what there is"
+        ):
             top_k(np.ones((2, 3)), np.ones((5, 3)), k)
 
     ask()
@@ -541,19 +604,25 @@ def test_what_is_filled_up_takes_no_memory_beside_the_answer():
     queries, gallery = np.ones((1, 3)), Gallery(np.ones((5, 3)))
     indices, _ = top_k(queries, gallery, 10**6)
     assert indices[0, :6].tolist() == [0, 1, 2, 3, 4, -1]
-    assert peak_of(lambda: top_k(queries, gallery, 10**6)) < 1.2 * 12e6  # 8 bytes an index, 4 a score
+    # 8 bytes an index, 4 a score.
+    assert peak_of(lambda: top_k(queries, gallery, 10**6)) < 1.2 * 12e6
 
 
 def test_a_distance_beyond_float32_is_the_largest_there_is_and_not_infinite():
     gallery = np.array([[1, 1], [-1, -1], [-0.5, -1], [0.5, 1]], np.float32) * np.float32(2**127)
     indices, scores = top_k(gallery[0], gallery, 5, metric="euclidean")
     largest = np.finfo(np.float32).max
-    assert_same((indices, scores), ([[0, 3, 1, 2, -1]], np.array([[0, 2**126, largest, largest, np.inf]], np.float32)))
+    assert_same(
+        (indices, scores),
+        ([[0, 3, 1, 2, -1]], np.array([[0, 2**126, largest, largest, np.inf]], np.float32)),
+    )
 
 
 @pytest.mark.parametrize("kind", [complex, "U3", "S3", "M8[s]", "m8[s]"])
 def test_what_is_no_number_is_refused(kind):
     odd = np.ones((4, 3)).astype(kind)
     for asked in ((odd, np.ones((4, 3))), (np.ones((4, 3)), odd)):
-        with pytest.raises(ValueError, match=f"must be real numbers, not {re.escape(str(odd.dtype))}"):
+        with pytest.raises(
+            ValueError, match=f"must be real numbers, not {re.escape(str(odd.dtype))}"
+        ):
             top_k(*asked, 2)

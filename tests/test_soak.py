@@ -1,7 +1,8 @@
-"""What a process still holds after many rounds of all that a shop does with its photos; run as a script, that process.
+"""What a process still holds after many rounds of all that a shop does with its photos; run as a
+script, that process.
 
-A round builds a store, asks it, adds, changes and removes photos, opens it anew, changes an index of each kind in
-memory, saves and opens it, reads a model, and opens an export.
+A round builds a store, asks it, adds, changes and removes photos, opens it anew, changes an index
+of each kind in memory, saves and opens it, reads a model, and opens an export.
 """
 
 import ctypes
@@ -23,30 +24,39 @@ GROWTH = 20e6  # bytes from round 5 on: caches that fill up take some 5 MB, and 
 
 
 def all_that_a_shop_does(folder, number, encoder):
+    from lookalike.embedding_store import open_store
     from lookalike.embeddings import embed_catalog, embed_images
-    from lookalike.exports import open_export
+    from lookalike.export import open_export
     from lookalike.rankings import rank
     from lookalike.recommend import recommend, recommend_all
     from lookalike.saving import load_model
     from lookalike.scale import index_store, open_index
     from lookalike.splits import split_catalog
-    from lookalike.stores import open_store
 
     def embedded(seeds):
         rows = []
         for name, seed in seeds.items():
-            coarse = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (5, 5, 3), np.uint8))
+            coarse = Image.fromarray(
+                np.random.default_rng(seed).integers(0, 256, (5, 5, 3), np.uint8)
+            )
             coarse.resize((40, 40), Image.Resampling.BICUBIC).save(folder / f"{name}.png")
-            rows.append((f"{name}.png", str(folder / f"{name}.png"), f"{name}", "abc"[name % 3], None))
+            rows.append(
+                (f"{name}.png", str(folder / f"{name}.png"), f"{name}", "abc"[name % 3], None)
+            )
         columns = ["image_id", "path", "product_id", "label", "split"]
-        return embed_catalog(encoder, pd.DataFrame(rows, columns=columns), folder / "store", batch_size=16)
+        return embed_catalog(
+            encoder, pd.DataFrame(rows, columns=columns), folder / "store", batch_size=16
+        )
 
     first = embedded({name: name for name in range(40)})
     recommend(first, "0.png")
-    embedded({name: name + 1000 * (number + 1) * (name < 15) for name in range(10, 50)})  # 5 changed, 10 gone, 10 new
+    # 5 changed, 10 gone, 10 new.
+    embedded({name: name + 1000 * (number + 1) * (name < 15) for name in range(10, 50)})
     store = open_store(folder / "store")
     assert store.catalog["image_id"].tolist() == [f"{name}.png" for name in range(10, 50)]
-    assert len(recommend(first, "0.png", 50)) == 39, "a store that was replaced can be read to the end"
+    assert len(recommend(first, "0.png", 50)) == 39, (
+        "a store that was replaced can be read to the end"
+    )
     for metric in ("cosine", "euclidean"):
         recommend(store, "10.png", metric=metric, expand=2, diversity=0.3)
         recommend_all(store, metric=metric)
@@ -70,7 +80,7 @@ def all_that_a_shop_does(folder, number, encoder):
 
 def main(folder, rounds):
     from lookalike.backbones import build_encoder
-    from lookalike.exports import export_model
+    from lookalike.export import export_model
     from lookalike.saving import save_model
 
     encoder, process = build_encoder("VGG16Slim", weights=None, image_size=32), psutil.Process()
@@ -79,21 +89,28 @@ def main(folder, rounds):
     for number in range(rounds):
         all_that_a_shop_does(folder, number, encoder)
         gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)  # else what was freed is given back now and then, and the figure jumps
+        # Else what was freed is given back now and then, and the figure jumps.
+        ctypes.CDLL(None).malloc_trim(0)
         files = [file.path for file in (*process.open_files(), *process.memory_maps())]
         held = {"files": sorted(path for path in files if str(folder) in path)}
         held |= {"descriptors": process.num_fds(), "threads": threading.active_count()}
         print(json.dumps({**held, "memory": process.memory_info().rss}), flush=True)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors and maps as Linux tells them")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="counts descriptors and maps as Linux tells them"
+)
 @pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=pytest.mark.soak)])
 def test_round_after_round_one_process_holds_no_more(rounds, tmp_path, capsys):
-    told = subprocess.run([sys.executable, __file__, str(tmp_path), str(rounds)], stdout=subprocess.PIPE, text=True)
+    told = subprocess.run(
+        [sys.executable, __file__, str(tmp_path), str(rounds)], stdout=subprocess.PIPE, text=True
+    )
     assert told.returncode == 0
     held = [json.loads(line) for line in told.stdout.splitlines() if line.startswith("{")]
     assert len(held) == rounds
-    assert [one["files"] for one in held] == [[]] * rounds, "no file of a store stays open or mapped"
+    assert [one["files"] for one in held] == [[]] * rounds, (
+        "no file of a store stays open or mapped"
+    )
     for what in ("descriptors", "threads"):
         assert held[-1][what] == held[0][what]
     if rounds > 5:

@@ -1,4 +1,6 @@
-"""What the project says holds: links lead somewhere, words are spelt, pictures have words, commands exist."""
+"""What the project says holds: links lead somewhere, words are spelt, pictures have words, commands
+exist.
+"""
 
 import itertools
 import os
@@ -28,7 +30,8 @@ PAGES = [path for folder in FOLDERS for path in sorted((PROJECT / folder).glob("
 CODE = ("src", "tests", "benchmarks", "notebooks", "models", "data/sample", ".ci")
 CALLERS = (".ci/run", ".github/workflows/ci.yml", ".pre-commit-config.yaml")
 
-# Words that the dictionary does not have: terms of the field, names of things, and of people. Add those that you need.
+# Words that the dictionary does not have: terms of the field, names of things, and of people. Add
+# those that you need.
 TERMS = """
 alikes avg Caltech checksums Colab convolutional dataset docstrings FAISS Gradio hnsw ivfpq Jupyter Kaggle Keras
 keypoint keypoints litert metadata Milvus nDCG neighbourhoods numpy onnx openvino overfitting PCA preprocessing
@@ -38,7 +41,9 @@ Malkov Param Perona Pless Radenović Rocchio Schmid Skia Srivastava Stylianou Ya
 """
 AMERICAN = ("generalized", "license", "program")  # the mean, a proper name, what a computer runs
 
-each_text = pytest.mark.parametrize("path", PAGES + NOTEBOOKS, ids=lambda path: str(path.relative_to(PROJECT)))
+each_text = pytest.mark.parametrize(
+    "path", PAGES + NOTEBOOKS, ids=lambda path: str(path.relative_to(PROJECT))
+)
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -47,7 +52,9 @@ def markdown_of(path):
     """The text of a page, or of all text cells of a notebook."""
     if path.suffix == ".md":
         return path.read_text(encoding="utf-8")
-    return "\n\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown")
+    return "\n\n".join(
+        cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"
+    )
 
 
 @cache
@@ -61,7 +68,9 @@ def inlines(path):
 
 
 def html(path):
-    return "".join(token.content for token in [*blocks(path), *inlines(path)] if token.type.startswith("html_"))
+    return "".join(
+        token.content for token in [*blocks(path), *inlines(path)] if token.type.startswith("html_")
+    )
 
 
 def headings(path):
@@ -79,7 +88,9 @@ def headings(path):
 
 def links(path):
     attributes = [token.attrs.get("href") or token.attrs.get("src") for token in inlines(path)]
-    return [link for link in attributes if link] + re.findall(r"""(?:href|src)=["'](.*?)["']""", html(path))
+    return [link for link in attributes if link] + re.findall(
+        r"""(?:href|src)=["'](.*?)["']""", html(path)
+    )
 
 
 def is_ignored(path):
@@ -98,7 +109,9 @@ def test_every_link_leads_to_a_file_of_the_project_and_to_a_heading_that_is_ther
         assert target.is_relative_to(PROJECT), f"{link} leads out of the project"
         assert target.exists() and not is_ignored(target), f"{link} leads nowhere"
         if parts.fragment:
-            assert unquote(parts.fragment) in headings(target), f"{link}: no such heading in {target.name}"
+            assert unquote(parts.fragment) in headings(target), (
+                f"{link}: no such heading in {target.name}"
+            )
 
 
 @each_text
@@ -120,7 +133,14 @@ def test_every_figure_has_words_for_whoever_cannot_see_it(path):
 
 
 def codespell(*files):
-    command = [sys.executable, "-m", "codespell_lib", "--toml", str(PROJECT / "pyproject.toml"), *map(str, files)]
+    command = [
+        sys.executable,
+        "-m",
+        "codespell_lib",
+        "--toml",
+        str(PROJECT / "pyproject.toml"),
+        *map(str, files),
+    ]
     process = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     return process.stdout + process.stderr
 
@@ -133,7 +153,11 @@ def test_codespell_knows_no_misspelling_of_the_text(path, tmp_path):
 
 @pytest.mark.parametrize("folder", CODE)
 def test_codespell_knows_no_misspelling_of_the_code(folder):
-    files = sorted((PROJECT / folder).rglob("*.py")) if folder in ("src", "tests") else (PROJECT / folder).glob("*.py")
+    files = (
+        sorted((PROJECT / folder).rglob("*.py"))
+        if folder in ("src", "tests")
+        else (PROJECT / folder).glob("*.py")
+    )
     assert codespell(*files) == ""
 
 
@@ -147,7 +171,10 @@ def spellings():
     """British spelling to the American ones."""
     file = Path(codespell_lib.__file__).parent / "data" / "dictionary_en-GB_to_en-US.txt"
     pairs = (line.split("->") for line in file.read_text(encoding="utf-8").splitlines())
-    return {british: [word.strip() for word in american.split(",") if word.strip()] for british, american in pairs}
+    return {
+        british: [word.strip() for word in american.split(",") if word.strip()]
+        for british, american in pairs
+    }
 
 
 @cache
@@ -157,7 +184,9 @@ def dictionary():
 
 
 def words_of(path):
-    """The words of its prose; not code, addresses, numbers, nor names in capitals or with capitals inside."""
+    """The words of its prose; not code, addresses, numbers, nor names in capitals or with capitals
+    inside.
+    """
     prose = [token.content for token in inlines(path) if token.type in ("text", "image")]
     prose = "\n".join([*prose, re.sub(r"<.*?>", " ", html(path), flags=re.DOTALL)])
     found = re.findall(r"\w+(?:['’]\w+)*", re.sub(r"\S*\w[.:/]+\w\S*", " ", prose))
@@ -172,12 +201,25 @@ def test_every_word_is_in_a_dictionary_or_a_term_of_the_field(path):
 
 @each_text
 def test_the_spelling_is_british(path):
-    american = {word: british for british, words in spellings().items() for word in words if word not in AMERICAN}
-    assert {word: american[word.lower()] for word in words_of(path) if word.lower() in american} == {}
+    american = {
+        word: british
+        for british, words in spellings().items()
+        for word in words
+        if word not in AMERICAN
+    }
+    assert {
+        word: american[word.lower()] for word in words_of(path) if word.lower() in american
+    } == {}
 
 
 def test_the_dictionary_misses_what_is_misspelt_or_american():
-    assert not dictionary() & {"recomendation", "lenght", "nearset", "catalouge", "seperate"}  # codespell:ignore
+    assert not dictionary() & {
+        "recomendation",
+        "lenght",
+        "nearset",
+        "catalouge",
+        "seperate",
+    }  # codespell:ignore
     assert {"neighbour", "catalogue", "colour", "similarity"} <= dictionary()
 
 
@@ -198,24 +240,36 @@ def test_what_checks_the_project_calls_only_what_the_makefile_has(name):
 
 @each_text
 def test_every_make_command_in_the_text_is_one_that_the_makefile_has(path):
-    code = [token.content for token in [*blocks(path), *inlines(path)] if token.type in ("code_inline", "fence")]
+    code = [
+        token.content
+        for token in [*blocks(path), *inlines(path)]
+        if token.type in ("code_inline", "fence")
+    ]
     assert {name for text in code for name in calls(text)} <= targets()
 
 
 def test_the_workflow_runs_what_every_machine_runs_and_may_only_read():
-    workflow = yaml.safe_load((PROJECT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    workflow = yaml.safe_load(
+        (PROJECT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    )
     assert set(workflow[True]) == {"push", "pull_request"}  # YAML takes "on" for true
     assert workflow["permissions"] == {"contents": "read"}
     (job,) = workflow["jobs"].values()
     commands = [step["run"] for step in job["steps"] if "run" in step]
     assert commands == [".ci/run"]
     assert os.access(PROJECT / ".ci" / "run", os.X_OK)
-    paths = next(step["with"]["cache-dependency-path"] for step in job["steps"] if "setup-python" in step["uses"])
+    paths = next(
+        step["with"]["cache-dependency-path"]
+        for step in job["steps"]
+        if "setup-python" in step["uses"]
+    )
     assert all((PROJECT / name).is_file() for name in paths.split())
 
 
 def test_the_hooks_call_make_and_name_tests_that_are_there():
-    hooks = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    hooks = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))[
+        "repos"
+    ][0]["hooks"]
     assert [hook["entry"].split()[:2] for hook in hooks] == [["make", "lint"], ["make", "test"]]
     named = re.findall(r"tests/\w+\.py", " ".join(hook["entry"] for hook in hooks))
     assert named and all((PROJECT / name).is_file() for name in named)
@@ -223,21 +277,33 @@ def test_the_hooks_call_make_and_name_tests_that_are_there():
 
 def test_the_ranges_are_met_by_what_colab_has_and_by_what_is_tested():
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read TOML by itself")
-    extras = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    lines = [line for line in (PROJECT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
-    asked = [Requirement(line) for line in [*lines, *extras["app"], *extras["export"], *extras["scale"]]]
+    extras = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    lines = [
+        line
+        for line in (PROJECT / "requirements.txt").read_text().splitlines()
+        if line and line[0] != "#"
+    ]
+    asked = [
+        Requirement(line) for line in [*lines, *extras["app"], *extras["export"], *extras["scale"]]
+    ]
     exact = runpy.run_path(str(PROJECT / ".ci" / "colab.py"))["exact"]
     for name in ("constraints.txt", "constraints-colab.txt"):
         versions = exact((PROJECT / name).read_text())
         for one in asked:
             if not one.marker or one.marker.evaluate({"python_version": "3.13"}):
-                assert versions.get(one.name, "") in one.specifier or one.name not in versions, f"{one} in {name}"
+                assert versions.get(one.name, "") in one.specifier or one.name not in versions, (
+                    f"{one} in {name}"
+                )
 
 
 def test_a_version_that_is_not_colabs_is_told():
     differences = runpy.run_path(str(PROJECT / ".ci" / "colab.py"))["differences"]
     colab = {"numpy": "2.1.3", "keras": "3.13.2", "gradio": "6.24.0"}
-    assert differences(colab, {"numpy": "2.1.3", "keras": "3.13.2"}, ["numpy", "keras", "scipy"]) == []
+    assert (
+        differences(colab, {"numpy": "2.1.3", "keras": "3.13.2"}, ["numpy", "keras", "scipy"]) == []
+    )
     assert differences(colab, {"numpy": "2.4.6"}, ["numpy", "keras"]) == [
         "numpy is 2.4.6, on Colab 2.1.3",
         "keras is not installed",

@@ -1,4 +1,6 @@
-"""The script that trained the bundled network, run for a moment on a few photos with a teacher of random weights."""
+"""The script that trained the bundled network, run for a moment on a few photos with a teacher of
+random weights.
+"""
 
 import importlib.util
 
@@ -9,12 +11,14 @@ import pytest
 from conftest import PROJECT, write_photo
 from lookalike.backbones import build_encoder
 from lookalike.embeddings import embed_images
-from lookalike.fingerprints import encoder_fingerprint
+from lookalike.encoder_fingerprint import encoder_fingerprint
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("train_vgg16_slim", PROJECT / "models" / "train_vgg16_slim.py")
+    spec = importlib.util.spec_from_file_location(
+        "train_vgg16_slim", PROJECT / "models" / "train_vgg16_slim.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -23,7 +27,9 @@ def script():
 @pytest.fixture
 def photos(tmp_path):
     for number in range(8):
-        write_photo(tmp_path / "photos" / ("cup" if number % 2 else "plate") / f"{number}.png", number)
+        write_photo(
+            tmp_path / "photos" / ("cup" if number % 2 else "plate") / f"{number}.png", number
+        )
         write_photo(tmp_path / "drawn" / f"{number}.png", 100 + number)
     return tmp_path
 
@@ -50,7 +56,9 @@ def test_drawn_pictures_move_the_classifier_nowhere(script, photos):
     """Their labels are all zero: they must not push on it, or nothing else learns beside them."""
     pictures, labels, _ = script.load_pictures(photos / "photos", [photos / "drawn"])
     teacher = photos / "teacher.weights.h5"
-    keras.applications.MobileNetV2((160, 160, 3), alpha=0.35, include_top=False, weights=None).save_weights(teacher)
+    keras.applications.MobileNetV2(
+        (160, 160, 3), alpha=0.35, include_top=False, weights=None
+    ).save_weights(teacher)
     drawn_only = np.repeat([0, 1 / 8], 8)
     trainer = script.Trainer(pictures, labels, drawn_only, teacher, seed=0)
     dense = trainer.classify.layers[-1]
@@ -82,7 +90,9 @@ def test_equalised_features_vary_equally_and_keep_their_order(script, photos):
     alive = before.std(axis=0) > 1e-3
     assert alive.sum() > 10
     np.testing.assert_allclose(after[:, alive].std(axis=0), 1, rtol=1e-3)
-    np.testing.assert_allclose(after[:, alive], before[:, alive] / before[:, alive].std(axis=0), rtol=1e-3)
+    np.testing.assert_allclose(
+        after[:, alive], before[:, alive] / before[:, alive].std(axis=0), rtol=1e-3
+    )
 
 
 @pytest.mark.soak
@@ -90,15 +100,30 @@ def test_a_short_run_ends_in_weights_that_the_encoder_loads(script, photos, monk
     monkeypatch.setattr(script, "BATCH", 8)
     monkeypatch.setattr(script, "SIZES", ((1, 64),))
     teacher = photos / "teacher.weights.h5"
-    keras.applications.MobileNetV2((160, 160, 3), alpha=0.35, include_top=False, weights=None).save_weights(teacher)
+    keras.applications.MobileNetV2(
+        (160, 160, 3), alpha=0.35, include_top=False, weights=None
+    ).save_weights(teacher)
     out = photos / "slim.weights.h5"
-    options = ["--data", photos / "photos", "--drawn", photos / "drawn", "--validation", photos / "photos"]
-    script.main([str(word) for word in (*options, "--teacher", teacher, "--epochs", 2, "--out", out)])
+    options = [
+        "--data",
+        photos / "photos",
+        "--drawn",
+        photos / "drawn",
+        "--validation",
+        photos / "photos",
+    ]
+    script.main(
+        [str(word) for word in (*options, "--teacher", teacher, "--epochs", 2, "--out", out)]
+    )
     printed = capsys.readouterr().out
     assert "epoch 2" in printed
     assert "folding differs" in printed
     trained = build_encoder("VGG16Slim", weights=out)
-    assert encoder_fingerprint(trained) != encoder_fingerprint(build_encoder("VGG16Slim", weights=None, seed=0))
-    vectors = trained(np.random.default_rng(0).random((2, 128, 128, 3)).astype(np.float32) * 255).numpy()
+    assert encoder_fingerprint(trained) != encoder_fingerprint(
+        build_encoder("VGG16Slim", weights=None, seed=0)
+    )
+    vectors = trained(
+        np.random.default_rng(0).random((2, 128, 128, 3)).astype(np.float32) * 255
+    ).numpy()
     assert np.isfinite(vectors).all()
     assert np.ptp(vectors) > 0

@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from test_layouts import killed
 
 from lookalike import training
-from lookalike.backbones import build_classifier, build_encoder, halves
-from lookalike.fingerprints import encoder_fingerprint
+from lookalike.backbones import build_classifier, build_encoder, frozen_and_trainable
+from lookalike.encoder_fingerprint import encoder_fingerprint
 from lookalike.images import load_image
 from lookalike.saving import load_model, save_model
 from lookalike.training import TooFewLabelsError, label_names, train
-from test_folders import killed
 
 COLUMNS = ["epoch", "accuracy", "loss", "val_accuracy", "val_loss", "seconds"]
 
@@ -43,12 +43,18 @@ def colours(tmp_path_factory):
 
 
 def fresh(n_labels=2, seed=0, size=32):
-    """A classifier with a backbone of its own, since fine-tuning changes it: the bundled one, on small photos."""
-    return build_classifier(build_encoder("VGG16Slim", image_size=size), n_labels, dim=32, seed=seed)
+    """A classifier with a backbone of its own, since fine-tuning changes it: the bundled one, on
+    small photos.
+    """
+    return build_classifier(
+        build_encoder("VGG16Slim", image_size=size), n_labels, dim=32, seed=seed
+    )
 
 
 def equal(one, other):
-    return all(np.array_equal(a, b) for a, b in zip(one.get_weights(), other.get_weights(), strict=True))
+    return all(
+        np.array_equal(a, b) for a, b in zip(one.get_weights(), other.get_weights(), strict=True)
+    )
 
 
 def read_history(folder):
@@ -59,7 +65,8 @@ def pixels_of(rows, size=32):
     return np.stack([load_image(path, (size, size)) for path in rows["path"]]).astype(np.float32)
 
 
-# --- What is learned -----------------------------------------------------------------------------------------------
+# --- What is learned
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -68,7 +75,9 @@ def test_two_colours_are_learned_by_the_head_alone(colours, tmp_path, cached):
     backbone = classifier.layers[-5]
     assert isinstance(backbone, keras.Model)
     before = backbone.get_weights()
-    history = train(classifier, colours, tmp_path, epochs=12, learning_rate=1e-2, cached=cached, batch_size=5)
+    history = train(
+        classifier, colours, tmp_path, epochs=12, learning_rate=1e-2, cached=cached, batch_size=5
+    )
     assert list(history.columns) == COLUMNS
     assert history["epoch"].tolist() == list(range(1, len(history) + 1))
     assert history["val_accuracy"][history["val_loss"].idxmin()] == 1
@@ -81,7 +90,9 @@ def test_two_colours_are_learned_by_the_head_alone(colours, tmp_path, cached):
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_the_same_seed_gives_the_same_weights_to_the_bit_and_another_seed_others(colours, tmp_path, cached):
+def test_the_same_seed_gives_the_same_weights_to_the_bit_and_another_seed_others(
+    colours, tmp_path, cached
+):
     trained = []
     for number, seed in enumerate((1, 1, 2)):
         trained.append(fresh())
@@ -94,19 +105,30 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit_and_another_seed_others
 @pytest.mark.parametrize("cached", [True, False])
 def test_the_best_epoch_is_kept_and_its_loss_is_that_of_smoothed_labels(colours, tmp_path, cached):
     classifier = fresh()
-    options = {"epochs": 8, "learning_rate": 0.1, "label_smoothing": 0.2, "cached": cached, "batch_size": 8}
+    options = {
+        "epochs": 8,
+        "learning_rate": 0.1,
+        "label_smoothing": 0.2,
+        "cached": cached,
+        "batch_size": 8,
+    }
     history = train(classifier, colours, tmp_path, **options)
     losses = history["val_loss"]
     assert losses.idxmin() < len(losses) - 1, "here training is meant to get worse again"
     held_out = colours[colours["split"] == "validation"]
     probabilities = classifier(pixels_of(held_out)).numpy().astype(float)
-    targets = np.array([[0.9, 0.1] if label == "blue" else [0.1, 0.9] for label in held_out["label"]])
+    targets = np.array(
+        [[0.9, 0.1] if label == "blue" else [0.1, 0.9] for label in held_out["label"]]
+    )
     loss = -(targets * np.log(probabilities)).sum(axis=1).mean()
-    assert loss == pytest.approx(losses.min(), rel=1e-2 if cached else 1e-4)  # cached features have 16 bits
+    # Cached features have 16 bits.
+    assert loss == pytest.approx(losses.min(), rel=1e-2 if cached else 1e-4)
 
 
 def test_training_stops_where_patience_ends(colours, tmp_path):
-    history = train(fresh(), colours, tmp_path, epochs=9, learning_rate=0.0, patience=2, batch_size=10)
+    history = train(
+        fresh(), colours, tmp_path, epochs=9, learning_rate=0.0, patience=2, batch_size=10
+    )
     assert history["epoch"].tolist() == [1, 2, 3]
     assert history["val_loss"].nunique() == 1
 
@@ -114,10 +136,12 @@ def test_training_stops_where_patience_ends(colours, tmp_path):
 def test_without_validation_photos_all_epochs_are_run_and_the_last_is_kept(colours, tmp_path):
     alone = colours[colours["split"] == "train"]
     classifier, longer = fresh(), fresh()
-    history = train(classifier, alone, tmp_path, epochs=4, learning_rate=0.2, patience=1, batch_size=10)
+    history = train(
+        classifier, alone, tmp_path, epochs=4, learning_rate=0.2, patience=1, batch_size=10
+    )
     assert list(history.columns) == ["epoch", "accuracy", "loss", "seconds"]
     assert history["epoch"].tolist() == [1, 2, 3, 4]
-    _, upper = halves(classifier)
+    _, upper = frozen_and_trainable(classifier)
     with np.load(tmp_path / "state.npz") as state:
         last = [state[f"variable-{number}"] for number in range(len(upper.variables))]
     for variable, saved in zip(upper.variables, last, strict=True):
@@ -128,28 +152,51 @@ def test_without_validation_photos_all_epochs_are_run_and_the_last_is_kept(colou
 
 def test_a_loss_that_is_no_number_is_never_the_best(tmp_path):
     state = training._State(tmp_path, "", patience=2)
-    for losses, waited in (([0.5, np.nan], 1), ([0.5, 0.4, np.nan, np.nan], 2), ([np.nan, 0.5], 0), ([np.nan] * 3, 2)):
-        state.history = [{"epoch": number + 1, "val_loss": loss} for number, loss in enumerate(losses)]
+    for losses, waited in (
+        ([0.5, np.nan], 1),
+        ([0.5, 0.4, np.nan, np.nan], 2),
+        ([np.nan, 0.5], 0),
+        ([np.nan] * 3, 2),
+    ):
+        state.history = [
+            {"epoch": number + 1, "val_loss": loss} for number, loss in enumerate(losses)
+        ]
         assert state._waited() == waited, losses
         assert state.stopped == (waited >= 2)
 
 
-@pytest.mark.parametrize(("cut", "cached"), [("auto", True), ("block4_pool", False), ("block5_conv2", True)])
-def test_fine_tuning_changes_what_lies_behind_the_cut_and_nothing_else(colours, tmp_path, cut, cached):
+@pytest.mark.parametrize(
+    ("cut", "cached"), [("auto", True), ("block4_pool", False), ("block5_conv2", True)]
+)
+def test_fine_tuning_changes_what_lies_behind_the_cut_and_nothing_else(
+    colours, tmp_path, cut, cached
+):
     classifier = fresh()
     before = {weight.path: weight.numpy() for weight in classifier.weights}
     options = {"epochs": 3, "learning_rate": 1e-3, "cached": cached, "batch_size": 8}
     train(classifier, colours, tmp_path, unfreeze_after=cut, **options)
     after = {weight.path: weight.numpy() for weight in classifier.weights}
-    changed = {path.split("/")[-2] for path, value in after.items() if (value != before[path]).any()}
-    convolutions = {"block5_conv3"} if cut == "block5_conv2" else {"block5_conv1", "block5_conv2", "block5_conv3"}
+    changed = {
+        path.split("/")[-2] for path, value in after.items() if (value != before[path]).any()
+    }
+    convolutions = (
+        {"block5_conv3"}
+        if cut == "block5_conv2"
+        else {"block5_conv1", "block5_conv2", "block5_conv3"}
+    )
     assert changed == {"embedding", "label", *convolutions}
 
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_half_precision_leaves_every_layer_in_float32(colours, tmp_path, cached):
     classifier = fresh()
-    options = {"epochs": 10, "learning_rate": 3e-3, "cached": cached, "unfreeze_after": "auto", "batch_size": 5}
+    options = {
+        "epochs": 10,
+        "learning_rate": 3e-3,
+        "cached": cached,
+        "unfreeze_after": "auto",
+        "batch_size": 5,
+    }
     history = train(classifier, colours, tmp_path, precision="mixed_float16", **options)
     assert history["val_accuracy"][history["val_loss"].idxmin()] == 1
     assert {layer.dtype_policy.name for layer in classifier._flatten_layers()} == {"float32"}
@@ -160,7 +207,8 @@ def test_half_precision_leaves_every_layer_in_float32(colours, tmp_path, cached)
     np.testing.assert_allclose(classifier.predict(held_out, verbose=0), whole, atol=1e-6)
 
 
-# --- Weights of photos ---------------------------------------------------------------------------------------------
+# --- Weights of photos
+# ---------------------------------------------------------------------------------------------
 
 
 def test_balanced_weights_are_those_computed_by_hand():
@@ -179,7 +227,8 @@ def test_auto_balances_from_ten_times_as_many_photos_on():
     assert training._weights(ten, "auto").mean() == pytest.approx(1)
 
 
-# --- Once and again ------------------------------------------------------------------------------------------------
+# --- Once and again
+# ------------------------------------------------------------------------------------------------
 
 
 def test_what_is_trained_is_not_trained_again(colours, tmp_path):
@@ -187,7 +236,9 @@ def test_what_is_trained_is_not_trained_again(colours, tmp_path):
     first, second = fresh(), fresh()
     history = train(first, colours, tmp_path, **options)
     written = (tmp_path / "state.npz").stat().st_mtime_ns
-    pd.testing.assert_frame_equal(train(second, colours, tmp_path, **options), history, check_exact=True)
+    pd.testing.assert_frame_equal(
+        train(second, colours, tmp_path, **options), history, check_exact=True
+    )
     assert (tmp_path / "state.npz").stat().st_mtime_ns == written
     assert equal(first, second)
     np.testing.assert_array_equal(first(pixels_of(colours[:3])), second(pixels_of(colours[:3])))
@@ -219,7 +270,11 @@ def test_other_labels_and_other_weights_start_anew(colours, tmp_path):
     train(fresh(), colours, tmp_path, epochs=1)
     identities = [str(np.load(tmp_path / "state.npz")["identity"])]
     turned = colours.assign(label=colours["label"].map({"red": "blue", "blue": "red"}))
-    for classifier, catalog in ((fresh(), turned), (fresh(seed=1), turned), (fresh(seed=1), colours.iloc[1:])):
+    for classifier, catalog in (
+        (fresh(), turned),
+        (fresh(seed=1), turned),
+        (fresh(seed=1), colours.iloc[1:]),
+    ):
         train(classifier, catalog, tmp_path, epochs=1)
         identities.append(str(np.load(tmp_path / "state.npz")["identity"]))
     assert len(set(identities)) == 4
@@ -245,10 +300,18 @@ while True:  # the same model again and again, with a card that tells which
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
 @pytest.mark.parametrize(
     ("cached", "kills"),
-    [(True, 2), pytest.param(True, 10, marks=pytest.mark.soak), pytest.param(False, 10, marks=pytest.mark.soak)],
+    [
+        (True, 2),
+        pytest.param(True, 10, marks=pytest.mark.soak),
+        pytest.param(False, 10, marks=pytest.mark.soak),
+    ],
 )
-def test_a_training_killed_at_any_moment_goes_on_and_ends_as_if_nothing_had_happened(tmp_path, cached, kills):
-    """It goes on after the last epoch that was finished; the model that was saved before it opens all the time."""
+def test_a_training_killed_at_any_moment_goes_on_and_ends_as_if_nothing_had_happened(
+    tmp_path, cached, kills
+):
+    """It goes on after the last epoch that was finished; the model that was saved before it opens
+    all the time.
+    """
     (tmp_path / "photos").mkdir()
     catalog = write_colours(tmp_path / "photos", 28, held_out=8)
     catalog.to_csv(tmp_path / "catalog.csv", index=False)
@@ -266,15 +329,19 @@ def test_a_training_killed_at_any_moment_goes_on_and_ends_as_if_nothing_had_happ
         assert card["number"] == -1 or len(done) == 20
     whole, resumed = fresh(), fresh()
     history = train(resumed, catalog, folder, cached=cached, **OPTIONS)
-    pd.testing.assert_frame_equal(read_history(folder).iloc[: len(done)], done) if len(done) else None
+    pd.testing.assert_frame_equal(read_history(folder).iloc[: len(done)], done) if len(
+        done
+    ) else None
     expected = train(whole, catalog, tmp_path / "whole", cached=cached, **OPTIONS)
     assert equal(whole, resumed)
     pd.testing.assert_frame_equal(history[COLUMNS[:-1]], expected[COLUMNS[:-1]], rtol=1e-12)
     assert history["epoch"].tolist() == list(range(1, 21))
-    assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "state.npz"]  # nothing of the killed runs
+    # Nothing of the killed runs.
+    assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "state.npz"]
 
 
-# --- What cannot be learned ----------------------------------------------------------------------------------------
+# --- What cannot be learned
+# ----------------------------------------------------------------------------------------
 
 
 def test_too_few_labels_are_refused_with_what_to_do(colours, tmp_path):
@@ -286,7 +353,9 @@ def test_too_few_labels_are_refused_with_what_to_do(colours, tmp_path):
         "none has a label.*kinds": colours.assign(split=None),
         "none has a label.*at least": colours.assign(label=np.nan),
         "none has a label.*folder": colours.iloc[:0],
-        "all are labelled 'blue'" + what_to_do: colours[(colours["label"] == "blue") | (colours["split"] != "train")],
+        "all are labelled 'blue'" + what_to_do: colours[
+            (colours["label"] == "blue") | (colours["split"] != "train")
+        ],
     }
     for words, catalog in cases.items():
         with pytest.raises(TooFewLabelsError, match=words):
@@ -301,8 +370,12 @@ def test_a_classifier_for_another_number_of_labels_is_refused(colours, tmp_path)
 
 
 @pytest.mark.parametrize("wrong", ["Balanced", "none", "", {"red": 2}, True], ids=str)
-def test_an_unknown_weight_of_labels_is_refused_before_anything_is_written(colours, tmp_path, wrong):
-    with pytest.raises(ValueError, match=re.escape(f"class_weight is 'auto', 'balanced' or None, not {wrong!r}.")):
+def test_an_unknown_weight_of_labels_is_refused_before_anything_is_written(
+    colours, tmp_path, wrong
+):
+    with pytest.raises(
+        ValueError, match=re.escape(f"class_weight is 'auto', 'balanced' or None, not {wrong!r}.")
+    ):
         train(fresh(), colours, tmp_path / "model", class_weight=wrong)
     assert not (tmp_path / "model").exists()
 
@@ -327,7 +400,10 @@ def test_two_photos_in_all_are_enough_to_begin(colours, tmp_path):
 
 
 def test_labels_that_only_validation_has_are_ignored(colours, tmp_path):
-    more = pd.concat([colours, colours[-4:].assign(label="green"), colours[-2:].assign(label=None)], ignore_index=True)
+    more = pd.concat(
+        [colours, colours[-4:].assign(label="green"), colours[-2:].assign(label=None)],
+        ignore_index=True,
+    )
     plain, mixed = fresh(), fresh()
     history = train(plain, colours, tmp_path / "plain", epochs=2)
     with_more = train(mixed, more, tmp_path / "more", epochs=2)
@@ -342,7 +418,8 @@ def test_the_labels_are_those_of_the_train_photos_sorted(colours):
     assert label_names(named) == ["cup", "pen"]
 
 
-# --- Models on disk ------------------------------------------------------------------------------------------------
+# --- Models on disk
+# ------------------------------------------------------------------------------------------------
 
 RELOAD = """
 import sys, warnings
@@ -356,7 +433,9 @@ np.save(sys.argv[3], model(np.load(sys.argv[2])).numpy())
 
 def test_a_saved_model_gives_the_same_outputs_in_a_new_process(colours, tmp_path):
     classifier = fresh()
-    train(classifier, colours, tmp_path / "model", epochs=1, cached=False, precision="mixed_float16")
+    train(
+        classifier, colours, tmp_path / "model", epochs=1, cached=False, precision="mixed_float16"
+    )
     save_model(classifier, tmp_path / "classifier.keras", {"labels": ["blue", "red"]})
     pixels = pixels_of(colours[:5])
     np.save(tmp_path / "pixels.npy", pixels)
@@ -387,7 +466,9 @@ def test_a_model_comes_back_with_its_card(tmp_path, recwarn):
 
 def test_a_missing_model_or_card_names_the_notebook_that_writes_it(tmp_path):
     file = tmp_path / "classifier.keras"
-    with pytest.raises(FileNotFoundError, match=r"classifier\.keras\. Run 02_transfer_learning\.ipynb first"):
+    with pytest.raises(
+        FileNotFoundError, match=r"classifier\.keras\. Run 02_transfer_learning\.ipynb first"
+    ):
         load_model(file)
     save_model(fresh(), file, {})
     file.with_suffix(".json").unlink()
@@ -399,7 +480,9 @@ def test_the_card_of_another_model_is_refused(tmp_path):
     for seed in (0, 1):
         save_model(fresh(seed=seed), tmp_path / f"{seed}.keras", {})
     os.replace(tmp_path / "1.json", tmp_path / "0.json")
-    with pytest.raises(ValueError, match=r"0\.keras and its card do not belong together\. Run 02_transfer"):
+    with pytest.raises(
+        ValueError, match=r"0\.keras and its card do not belong together\. Run 02_transfer"
+    ):
         load_model(tmp_path / "0.keras")
 
 
@@ -414,8 +497,12 @@ def test_a_card_that_cannot_be_written_leaves_the_old_model(tmp_path):
 
 
 @pytest.mark.parametrize("renames", range(3))
-def test_a_model_that_replaces_another_is_one_of_the_two_at_any_moment(tmp_path, monkeypatch, renames):
-    """Its files take their names one after the other; between any two of them the process may be killed."""
+def test_a_model_that_replaces_another_is_one_of_the_two_at_any_moment(
+    tmp_path, monkeypatch, renames
+):
+    """Its files take their names one after the other; between any two of them the process may be
+    killed.
+    """
     file, replace, left = tmp_path / "classifier.keras", os.replace, [None] * renames
     save_model(fresh(), file, {"seed": 0})
 
@@ -436,7 +523,10 @@ def test_a_model_that_replaces_another_is_one_of_the_two_at_any_moment(tmp_path,
     assert equal(model, fresh(seed=card["seed"]))
     save_model(fresh(seed=2), file, {"seed": 2})
     assert load_model(file)[1]["seed"] == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["classifier.json", "classifier.keras"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "classifier.json",
+        "classifier.keras",
+    ]
 
 
 def test_a_split_without_photos_is_told_before_training():

@@ -4,7 +4,9 @@ import sys
 import threading
 import time
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from conftest import PROJECT
 from lookalike import workspace
@@ -30,7 +32,9 @@ def test_the_root_is_the_project_an_environment_variable_or_a_parameter(tmp_path
     assert open_workspace().root == tmp_path
     (tmp_path / "drive").mkdir()
     drive = open_workspace(tmp_path / "drive")
-    assert [folder.is_dir() for folder in (drive.data, drive.embeddings, drive.models)] == [True] * 3
+    assert [folder.is_dir() for folder in (drive.data, drive.embeddings, drive.models)] == [
+        True
+    ] * 3
     with pytest.raises(FileNotFoundError, match="mount Drive"):
         open_workspace(tmp_path / "missing" / "lookalike")
     assert open_workspace(tmp_path / "new").root.is_dir()
@@ -44,7 +48,9 @@ def test_the_machine_is_told_in_one_line():
 
 
 def test_choices_say_what_and_why():
-    assert str(choose_source("auto")) == "source = sample: bundled with the project, needs no network"
+    assert (
+        str(choose_source("auto")) == "source = sample: bundled with the project, needs no network"
+    )
     assert str(choose_source("folder")) == "source = folder: as asked"
     assert choose_source("auto", str(PROJECT)).value == "folder"
     assert choose_source("auto", __file__).value == "zip"
@@ -148,7 +154,44 @@ def test_native_noise_is_kept_off_and_standard_error_comes_back(capfd):
     assert capfd.readouterr().err == "a warning"
 
 
-# --- Colab and Drive ---------------------------------------------------------------------------------------------
+def test_importing_the_package_loads_nothing_and_tensorflow_is_quiet_when_asked():
+    script = (
+        "import sys, lookalike, lookalike.workspace\n"
+        "assert not {'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)\n"
+        "lookalike.workspace.quiet_tensorflow()\n"
+        "import keras"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("drawn", "alt"),
+    [
+        ("figure.suptitle('Two shoes,\\nside by side')", "Two shoes, side by side"),
+        ("figure.axes[0].set_title('Counts'); figure.axes[1].set_title('Sizes')", "Counts. Sizes"),
+        ("pass", "A figure without a title"),
+    ],
+)
+@pytest.mark.parametrize("end", ["figure", "plt.show()"])
+def test_in_a_notebook_every_figure_gets_its_titles_as_alt_text(drawn, alt, end):
+    cells = [
+        "from lookalike.workspace import set_up_notebook\nset_up_notebook()",
+        f"import matplotlib.pyplot as plt\nfigure, _ = plt.subplots(1, 2)\n{drawn}\n{end}",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    assert notebook.cells[0].outputs == []
+    pictures = [output for output in notebook.cells[1].outputs if "data" in output]
+    assert [
+        output.metadata["image/png"]["alt"] for output in pictures if "image/png" in output.data
+    ]
+    for output in pictures:
+        assert output.metadata["image/png"]["alt"] == alt
+
+
+# --- Colab and Drive
+# ---------------------------------------------------------------------------------------------
 
 
 def write_colab(folder):
@@ -175,7 +218,9 @@ def write_colab(folder):
 
 
 def run_beside_colab(code, folder):
-    """What a new Python prints that could import google.colab, and does so only where the code says it."""
+    """What a new Python prints that could import google.colab, and does so only where the code says
+    it.
+    """
     path = os.pathsep.join([str(write_colab(folder / "standin")), str(PROJECT / "src")])
     process = subprocess.run(
         [sys.executable, "-c", code],
@@ -202,7 +247,9 @@ def test_photos_are_unpacked_below_the_root_but_never_on_a_drive(tmp_path, monke
     assert open_workspace().embeddings == drive / "embeddings"
 
 
-def test_on_colab_alone_drive_is_mounted_where_a_path_needs_it_and_photos_come_from_kaggle(tmp_path):
+def test_on_colab_alone_drive_is_mounted_where_a_path_needs_it_and_photos_come_from_kaggle(
+    tmp_path,
+):
     code = """
 import os, sys
 from pathlib import Path
@@ -243,6 +290,7 @@ def test_what_is_required_and_missing_is_named_with_the_line_that_installs_it():
     workspace.require()
     workspace.require("numpy", "psutil")
     with pytest.raises(
-        ImportError, match=r"^no-such-thing and nor-this not installed; run: pip install no-such-thing nor-this$"
+        ImportError,
+        match=r"^no-such-thing and nor-this not installed; run: pip install no-such-thing nor-this$",
     ):
         workspace.require("numpy", "no-such-thing", "nor-this")

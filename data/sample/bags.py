@@ -13,7 +13,9 @@ POSES = [
 
 
 def shell(width, depth, height, power, relief):
-    """Points of an upright body and distances round and up it; half width and depth are functions of its height."""
+    """Points of an upright body and distances round and up it; half width and depth are functions
+    of its height.
+    """
     angle, rise = grid(1000, 440, (0.0, 0.0), (2 * np.pi, 1.0))
     x, z = box(angle, width(rise), depth(rise), power)
     points = stack(x, height * rise, z)
@@ -71,17 +73,35 @@ def build_tote(cloth, material, trim, metal, random):
         ]
         sheets.append(strap(path, 0.045, trim, material, up=(1, 0.4, 0)))
         for x in (-apart, apart):
-            sheets.append(ball((x, tall - 0.17, z + 0.045 * front), (0.018, 0.018, 0.012), metal, METAL))
+            sheets.append(
+                ball((x, tall - 0.17, z + 0.045 * front), (0.018, 0.018, 0.012), metal, METAL)
+            )
     return sheets
 
 
 def build_backpack(cloth, material, trim, metal, random):
     """A domed body, a front pocket with zips, a loop and shoulder straps."""
-    tall, half, deep = random.uniform(1.15, 1.35), random.uniform(0.42, 0.52), random.uniform(0.24, 0.32)
-    dome = [(0.0, 0.90), (0.1, 1.0), (0.5, 1.0), (0.75, 0.95), (0.9, 0.72), (0.97, 0.42), (1.0, 0.01)]
+    tall, half, deep = (
+        random.uniform(1.15, 1.35),
+        random.uniform(0.42, 0.52),
+        random.uniform(0.24, 0.32),
+    )
+    dome = [
+        (0.0, 0.90),
+        (0.1, 1.0),
+        (0.5, 1.0),
+        (0.75, 0.95),
+        (0.9, 0.72),
+        (0.97, 0.42),
+        (1.0, 0.01),
+    ]
     used = wrinkles(random, 2.4, 0.022)
     points, along, up = shell(
-        lambda rise: half * profile(dome, rise), lambda rise: deep * profile(dome, rise), tall, 2.0, used
+        lambda rise: half * profile(dome, rise),
+        lambda rise: deep * profile(dome, rise),
+        tall,
+        2.0,
+        used,
     )
     fine = wrinkles(random, 7, 0.006)
     zip_at = np.abs(points[..., 2] - 0.08)
@@ -93,7 +113,11 @@ def build_backpack(cloth, material, trim, metal, random):
     pocket_tall, out = tall * random.uniform(0.42, 0.52), 0.14
     shape = [(0.0, 0.86), (0.12, 1.0), (0.6, 1.0), (0.85, 0.88), (0.96, 0.6), (1.0, 0.02)]
     points, along, up = shell(
-        lambda rise: half * 0.80 * profile(shape, rise), lambda rise: out * profile(shape, rise), pocket_tall, 2.4, used
+        lambda rise: half * 0.80 * profile(shape, rise),
+        lambda rise: out * profile(shape, rise),
+        pocket_tall,
+        2.4,
+        used,
     )
     points += (0, 0.06, deep * 0.86)
     top = np.exp(-(((points[..., 1] - 0.06 - pocket_tall * 0.74) / 0.014) ** 2))
@@ -102,7 +126,13 @@ def build_backpack(cloth, material, trim, metal, random):
     sheets.append(Sheet(points, colour, material, fine(along, up) - 0.012 * top))
     pull = np.array((half * 0.35, 0.06 + pocket_tall * 0.74, deep * 0.86 + out * 0.98))
     sheets.append(
-        tube(smooth([pull, pull + (0.01, -0.05, 0.02), pull + (0.015, -0.11, 0.02)], 60), 0.012, 0.008, metal, METAL)
+        tube(
+            smooth([pull, pull + (0.01, -0.05, 0.02), pull + (0.015, -0.11, 0.02)], 60),
+            0.012,
+            0.008,
+            metal,
+            METAL,
+        )
     )
     loop = [
         (-0.10, tall - 0.04, -deep * 0.5),
@@ -125,16 +155,28 @@ def build_backpack(cloth, material, trim, metal, random):
 
 def build_handbag(cloth, material, trim, metal, random):
     """A stiff trapezoid with a flap, a clasp and one arched handle."""
-    tall, half, deep = random.uniform(0.62, 0.8), random.uniform(0.55, 0.68), random.uniform(0.17, 0.25)
+    tall, half, deep = (
+        random.uniform(0.62, 0.8),
+        random.uniform(0.55, 0.68),
+        random.uniform(0.17, 0.25),
+    )
     narrow = random.uniform(0.72, 0.95)
     outline = [(0.0, 0.94), (0.08, 1.0), (0.5, 0.9), (0.9, 0.55), (0.98, 0.35), (1.0, 0.02)]
     used = wrinkles(random, 2.2, 0.010)
     points, along, up = shell(
-        lambda rise: half * (1 - (1 - narrow) * rise), lambda rise: deep * profile(outline, rise), tall, 3.2, used
+        lambda rise: half * (1 - (1 - narrow) * rise),
+        lambda rise: deep * profile(outline, rise),
+        tall,
+        3.2,
+        used,
     )
-    edge = dashes(np.abs(points[..., 0]) - half * (1 - (1 - narrow) * points[..., 1] / tall) + 0.06, up)
+    edge = dashes(
+        np.abs(points[..., 0]) - half * (1 - (1 - narrow) * points[..., 1] / tall) + 0.06, up
+    )
     fine = wrinkles(random, 9, 0.004)
-    sheets = [Sheet(points, cloth(along, up) * (1 - 0.3 * edge)[..., None], material, fine(along, up))]
+    sheets = [
+        Sheet(points, cloth(along, up) * (1 - 0.3 * edge)[..., None], material, fine(along, up))
+    ]
     drop, round_end = tall * random.uniform(0.45, 0.62), random.uniform(0.15, 0.6)
     across, down = grid(560, 400, (-1.0, 0.0), (1.0, 1.0))
     width = half * (narrow + 0.03)
@@ -149,7 +191,14 @@ def build_handbag(cloth, material, trim, metal, random):
     border = np.minimum((1 - np.abs(across)) * width, (1 - down) * length / 0.75)
     seam = dashes(border - 0.03, u + v)
     look = cloth(u, -v) * (1 - 0.35 * seam)[..., None]
-    sheets.append(Sheet(flap, look, material, fine(u, v) + 0.02 * np.sqrt(np.clip(1 - np.exp(-border / 0.02), 0, 1))))
+    sheets.append(
+        Sheet(
+            flap,
+            look,
+            material,
+            fine(u, v) + 0.02 * np.sqrt(np.clip(1 - np.exp(-border / 0.02), 0, 1)),
+        )
+    )
     sheets.append(tube(flap[:, -1], 0.012, 0.012, trim, material))
     clasp_at = flap[280, -1]
     sheets.append(ball(clasp_at + (0, 0.03, 0.015), (0.07, 0.05, 0.025), metal, METAL))
@@ -165,7 +214,9 @@ def build_handbag(cloth, material, trim, metal, random):
     sheets.append(tube(smooth(path, 500), 0.032, 0.032, trim, material, up=(0, 0, 1)))
     for side in (-1, 1):
         ring = np.linspace(0, 2 * np.pi, 90)
-        circle = np.column_stack([side * apart + 0.05 * np.cos(ring), tall + 0.03 + 0.05 * np.sin(ring), 0 * ring])
+        circle = np.column_stack(
+            [side * apart + 0.05 * np.cos(ring), tall + 0.03 + 0.05 * np.sin(ring), 0 * ring]
+        )
         sheets.append(tube(circle, 0.013, 0.013, metal, METAL, up=(0, 0, 1), around=30))
     return sheets
 
@@ -176,7 +227,11 @@ BUILD = {"tote": build_tote, "backpack": build_backpack, "handbag": build_handba
 def build(product, random, view, pose):
     """One bag standing on its base."""
     cloth = surface(product, random, 0.2)
-    material = LEATHER if random.random() < {"tote": 0.3, "backpack": 0.3, "handbag": 0.85}[product.shape] else CLOTH
+    material = (
+        LEATHER
+        if random.random() < {"tote": 0.3, "backpack": 0.3, "handbag": 0.85}[product.shape]
+        else CLOTH
+    )
     trim = [cloth.main * 0.65, cloth.main * 0.85, TAN * 0.6, DARK][
         random.integers(4 if product.pattern == "plain" else 2)
     ]

@@ -74,7 +74,11 @@ def patterned_tube(path, width, depth, coat, plane, up=(0, 1, 0)):
 def build(product, random, view, pose):
     """One pair with open temples, standing on the rims and the temples' ends."""
     coat = surface(product, random, 0.12)
-    tall, wide, rim = random.uniform(0.9, 1.1), random.uniform(0.94, 1.06), random.uniform(0.062, 0.085)
+    tall, wide, rim = (
+        random.uniform(0.9, 1.1),
+        random.uniform(0.94, 1.06),
+        random.uniform(0.062, 0.085),
+    )
     metal = linear(METALS[random.integers(len(METALS))])
     tints = linear([(30, 32, 34), (64, 48, 36), (40, 56, 50), (200, 208, 212), (206, 208, 206)])
     place = int(random.integers(len(tints)))
@@ -103,14 +107,19 @@ def build(product, random, view, pose):
             front + (-side * 0.06, -drop, -length),
         ]
         line = smooth(temple, 560)
-        broad = profile([(0, 0.085), (0.2, 0.07), (0.7, 0.055), (0.85, 0.06), (1, 0.05)], np.linspace(0, 1, 560))
+        broad = profile(
+            [(0, 0.085), (0.2, 0.07), (0.7, 0.055), (0.85, 0.06), (1, 0.05)], np.linspace(0, 1, 560)
+        )
         sheets.append(patterned_tube(line, broad, 0.024, coat, (2, 1)))
         sheets.append(ball(line[-1], (0.024, 0.05, 0.03), coat.main, ENAMEL))
         sheets.append(ball(front + (0, 0, 0.035), (0.018, 0.012, 0.012), metal, METAL))
         pad = curved(side * 0.13, 0.30) + (0, 0, -0.07)
         sheets.append(ball(pad, (0.03, 0.07, 0.03), coat.main * 0.9, DIAL))
     high = 0.42 + (0.10 if product.shape != "aviator" else 0.0) * tall
-    bridge = [curved(x, high + y) for x, y in ((-0.20, -0.03), (-0.1, 0.03), (0, 0.05), (0.1, 0.03), (0.20, -0.03))]
+    bridge = [
+        curved(x, high + y)
+        for x, y in ((-0.20, -0.03), (-0.1, 0.03), (0, 0.05), (0.1, 0.03), (0.20, -0.03))
+    ]
     sheets.append(patterned_tube(smooth(bridge, 300), rim * 0.85, 0.035, coat, (0, 1)))
     if product.shape == "aviator":
         bar = [curved(x, 0.42 + 0.27 * tall) for x in (-0.36, -0.15, 0.15, 0.36)]

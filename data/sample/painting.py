@@ -1,8 +1,8 @@
 """Paint a product in relief: paths, textures, materials and the light on them.
 
-Everything is computed in linear light. A flat family paints its parts one over another on a `Picture`; each part is a
-path with a rounded edge and a relief, shaded and shadowing what lies below. Solid families (see solids.py) use the
-materials, textures and the light only.
+Everything is computed in linear light. A flat family paints its parts one over another on a
+`Picture`; each part is a path with a rounded edge and a relief, shaded and shadowing what lies
+below. Solid families (see solids.py) use the materials, textures and the light only.
 """
 
 from dataclasses import dataclass, replace
@@ -25,7 +25,9 @@ METALS = [(205, 207, 211), (205, 207, 211), (216, 174, 98), (84, 86, 90), (218, 
 
 
 class Material(NamedTuple):
-    """How a surface answers the light: highlight, its tightness, mirror share, grain, fullness of edges."""
+    """How a surface answers the light: highlight, its tightness, mirror share, grain, fullness of
+    edges.
+    """
 
     specular: float
     gloss: float
@@ -46,7 +48,8 @@ FLAT = Material(0.0, 1, 0.0, 0.0)
 class Pose(NamedTuple):
     """One way to photograph a family; ranges are (low, high), angles of solids in degrees.
 
-    The setting is a `table` or a `desk` seen from above, a `wall` to hang on or a `floor` with a wall behind it.
+    The setting is a `table` or a `desk` seen from above, a `wall` to hang on or a `floor` with a
+    wall behind it.
     """
 
     name: str
@@ -61,7 +64,9 @@ class Pose(NamedTuple):
 
 @dataclass
 class Picture:
-    """The product layer being painted: its place, its light, its premultiplied linear colour and alpha."""
+    """The product layer being painted: its place, its light, its premultiplied linear colour and
+    alpha.
+    """
 
     matrix: np.ndarray
     light: np.ndarray
@@ -82,7 +87,9 @@ class Picture:
 
 
 def linear(colour):
-    """Light intensity of an 8-bit display colour; shading is computed in light, not in display values."""
+    """Light intensity of an 8-bit display colour; shading is computed in light, not in display
+    values.
+    """
     return ((np.asarray(colour, float) / 255) ** 2.2).astype(np.float32)
 
 
@@ -142,7 +149,9 @@ def noise(random, frequency, stretch=1.0):
 
 
 def folds(random, count, reach, depth):
-    """Relief of laid cloth: slow swells and `count` bent creases inside the box of half size `reach`."""
+    """Relief of laid cloth: slow swells and `count` bent creases inside the box of half size
+    `reach`.
+    """
     swell, wrinkle = noise(random, 2.2, 1.8), noise(random, 7, 1.5)
     creases = [
         (
@@ -174,8 +183,12 @@ def grained(random, frequency, depth):
 
 
 def surface(product, random, period):
-    """Colour of the patterned surface as a function of product coordinates; the main colour prevails."""
-    main = linear(np.clip(np.array(RGB[product.colour]) * random.uniform(0.975, 1.025, 3) + 2, 0, 255))
+    """Colour of the patterned surface as a function of product coordinates; the main colour
+    prevails.
+    """
+    main = linear(
+        np.clip(np.array(RGB[product.colour]) * random.uniform(0.975, 1.025, 3) + 2, 0, 255)
+    )
     main *= random.uniform(0.88, 1.12)
     pale, dark = linear([(240, 236, 224), (24, 26, 34)])
     second = dark if main.mean() > 0.17 else pale
@@ -225,13 +238,17 @@ def segments(pairs):
 
 
 def curve(*runs, close=False):
-    """A path that is smooth within each run of points and has a corner where one run meets the next."""
+    """A path that is smooth within each run of points and has a corner where one run meets the
+    next.
+    """
     path = skia.Path()
     path.moveTo(*map(float, runs[0][0]))
     for points in runs:
         points = np.array(points, float)
         padded = np.vstack([points[:1], points, points[-1:]])
-        for before, start, end, after in zip(padded[:-3], padded[1:-2], padded[2:-1], padded[3:], strict=True):
+        for before, start, end, after in zip(
+            padded[:-3], padded[1:-2], padded[2:-1], padded[3:], strict=True
+        ):
             leave, arrive = start + (end - before) / 6, end - (after - start) / 6
             path.cubicTo(*leave.tolist(), *arrive.tolist(), *end.tolist())
     if close:
@@ -300,7 +317,9 @@ def product_coordinates(matrix, box):
 
 
 def studio(x, y, light):
-    """What a mirror sees in the direction (x right, y down): bright ceiling, dark floor, two strip lights."""
+    """What a mirror sees in the direction (x right, y down): bright ceiling, dark floor, two strip
+    lights.
+    """
     strip = np.exp(-(((x - 0.7 * light[0]) * 2.2 + y * 0.5) ** 2) * 6)
     rim = np.exp(-(((x + 0.9 * light[0]) * 2.0) ** 2) * 8)
     return 0.30 - 0.28 * np.tanh(2.5 * y) + 0.85 * strip + 0.35 * rim
@@ -309,7 +328,8 @@ def studio(x, y, light):
 def lit(albedo, normal, material, light, shadow=0.0):
     """Light leaving a surface: soft diffuse light, one highlight and a studio reflection.
 
-    `normal` is (x right, y down, z to the camera); `shadow` is how much of the main light is kept away.
+    `normal` is (x right, y down, z to the camera); `shadow` is how much of the main light is kept
+    away.
     """
     x, y, z = normal
     facing = np.clip(x * light[0] + y * light[1] + z * light[2], 0, None) / light[2]
@@ -332,7 +352,9 @@ def shade(albedo, height, material, light):
 
 
 def speckled(albedo, material, u, v):
-    """The albedo with the material's grain; the fields are fixed, for grain belongs to the material."""
+    """The albedo with the material's grain; the fields are fixed, for grain belongs to the
+    material.
+    """
     if not material.grain:
         return albedo
     speckle = noise(np.random.default_rng(0), 70)(u, v) + noise(np.random.default_rng(1), 31)(u, v)
@@ -340,13 +362,24 @@ def speckled(albedo, material, u, v):
 
 
 def paint(
-    picture, path, colour, material, width=None, dash=None, clip=None, rounding=0.0, relief=None, lift=0.0, opacity=1.0
+    picture,
+    path,
+    colour,
+    material,
+    width=None,
+    dash=None,
+    clip=None,
+    rounding=0.0,
+    relief=None,
+    lift=0.0,
+    opacity=1.0,
 ):
-    """Paint one part: fill or stroke it, round its edge, shade it and let it shadow what lies below.
+    """Paint one part: fill or stroke it, round its edge, shade it and let it shadow what lies
+    below.
 
-    `colour` is linear RGB or a function of product coordinates; `rounding` is the width of the rounded edge,
-    `relief` the height over product coordinates (a pattern is dragged along its slopes) and `lift` the height
-    of the part above what it covers.
+    `colour` is linear RGB or a function of product coordinates; `rounding` is the width of the
+    rounded edge, `relief` the height over product coordinates (a pattern is dragged along its
+    slopes) and `lift` the height of the part above what it covers.
     """
     margin = (width or 0) + rounding + 2.5 * lift
     box = pixel_box(picture, path, margin)

@@ -1,4 +1,6 @@
-"""Sets and photographs: what a product stands, lies or hangs before, and how the finished picture is developed."""
+"""Sets and photographs: what a product stands, lies or hangs before, and how the finished picture
+is developed.
+"""
 
 import numpy as np
 from PIL import Image
@@ -8,14 +10,56 @@ from painting import blur, linear, noise, product_coordinates, shifted
 SIZE = 256
 SUPERSAMPLE = 3
 EXTENT = SIZE * SUPERSAMPLE
-WHITE, PALE, SILVER, CREAM, SAND = (242, 242, 240), (228, 228, 228), (196, 197, 198), (230, 224, 214), (208, 198, 182)
-SKY, SAGE, ROSE, STONE, TAUPE = (188, 196, 206), (200, 206, 196), (216, 204, 198), (150, 152, 156), (118, 112, 108)
+WHITE, PALE, SILVER, CREAM, SAND = (
+    (242, 242, 240),
+    (228, 228, 228),
+    (196, 197, 198),
+    (230, 224, 214),
+    (208, 198, 182),
+)
+SKY, SAGE, ROSE, STONE, TAUPE = (
+    (188, 196, 206),
+    (200, 206, 196),
+    (216, 204, 198),
+    (150, 152, 156),
+    (118, 112, 108),
+)
 SLATE, CLAY, NAVY, MOSS = (84, 88, 96), (172, 116, 96), (70, 92, 118), (98, 116, 92)
 TONES = {
-    "table": [WHITE, WHITE, WHITE, PALE, PALE, CREAM, CREAM, SAND, ROSE, SAGE, SILVER, SLATE, NAVY, CLAY],
+    "table": [
+        WHITE,
+        WHITE,
+        WHITE,
+        PALE,
+        PALE,
+        CREAM,
+        CREAM,
+        SAND,
+        ROSE,
+        SAGE,
+        SILVER,
+        SLATE,
+        NAVY,
+        CLAY,
+    ],
     "desk": [WHITE, PALE, CREAM, SAND, SLATE, SLATE, TAUPE, TAUPE, STONE, NAVY, MOSS, CLAY],
     "wall": [WHITE, WHITE, PALE, PALE, SILVER, SKY, SAGE, ROSE, STONE, NAVY],
-    "floor": [WHITE, PALE, PALE, SILVER, SILVER, SKY, SKY, SAGE, STONE, STONE, TAUPE, SLATE, NAVY, MOSS],
+    "floor": [
+        WHITE,
+        PALE,
+        PALE,
+        SILVER,
+        SILVER,
+        SKY,
+        SKY,
+        SAGE,
+        STONE,
+        STONE,
+        TAUPE,
+        SLATE,
+        NAVY,
+        MOSS,
+    ],
 }
 WOODS = {
     "table": [(206, 192, 170), (196, 160, 118), (150, 140, 128)],
@@ -24,7 +68,17 @@ WOODS = {
     "floor": [(196, 160, 118), (206, 192, 170), (150, 140, 128), (122, 86, 58)],
 }
 SURFACES = {
-    "table": ["paper", "paper", "plaster", "planks", "planks", "linen", "carpet", "tiles", "marble"],
+    "table": [
+        "paper",
+        "paper",
+        "plaster",
+        "planks",
+        "planks",
+        "linen",
+        "carpet",
+        "tiles",
+        "marble",
+    ],
     "desk": ["paper", "plaster", "planks", "planks", "planks", "linen", "marble"],
     "wall": ["paper", "paper", "plaster", "plaster", "planks", "bricks"],
     "floor": ["paper", "plaster", "planks", "planks", "carpet", "tiles", "marble"],
@@ -53,13 +107,19 @@ def texture(kind, setting, view, x, y):
         across, along = (x * size) % 1 - 0.5, (y * size + 0.3) % 1 - 0.5
         joint = np.exp(-((np.maximum(np.abs(across), np.abs(along)) - 0.5) ** 2) * 9000)
         shades = view.uniform(0.95, 1.04, (16, 16))
-        shade = shades[np.floor(x * size).astype(int) % 16, np.floor(y * size + 0.3).astype(int) % 16]
+        shade = shades[
+            np.floor(x * size).astype(int) % 16, np.floor(y * size + 0.3).astype(int) % 16
+        ]
         value = value * shade - 0.28 * joint
     elif kind == "bricks":
         row = np.floor(y * 9)
         column = x * 3.4 + 0.5 * (row % 2)
-        joint = np.maximum(np.abs(column % 1 - 0.5) - 0.47, (np.abs((y * 9) % 1 - 0.5) - 0.43) * 0.4)
-        shade = view.uniform(0.86, 1.08, (16, 16))[row.astype(int) % 16, np.floor(column).astype(int) % 16]
+        joint = np.maximum(
+            np.abs(column % 1 - 0.5) - 0.47, (np.abs((y * 9) % 1 - 0.5) - 0.43) * 0.4
+        )
+        shade = view.uniform(0.86, 1.08, (16, 16))[
+            row.astype(int) % 16, np.floor(column).astype(int) % 16
+        ]
         value *= shade * (1 + 0.06 * fine(x, y)) * (1 - 0.25 / (1 + np.exp(-joint * 300)))
     elif kind == "planks":
         boards = view.uniform(4, 8)
@@ -67,7 +127,9 @@ def texture(kind, setting, view, x, y):
             x, y = y, x
         board = np.floor(y * boards + 4)
         shades = view.uniform(0.78, 1.12, 16)[board.astype(int) % 16]
-        grain = noise(view, 60)(x * 0.08 + board * 3, y) + 0.7 * noise(view, 24)(x * 0.12 + board * 5, y)
+        grain = noise(view, 60)(x * 0.08 + board * 3, y) + 0.7 * noise(view, 24)(
+            x * 0.12 + board * 5, y
+        )
         joint = np.exp(-((np.abs((y * boards) % 1 - 0.5) - 0.5) ** 2) * 3000)
         value *= shades * (1 + 0.16 * grain) * (1 - 0.55 * joint)
     return (linear(tone) * value[..., None]).astype(np.float32)
@@ -84,7 +146,9 @@ def prop(scene, view, columns, rows, light):
     x, y = columns - 0.5 - view.uniform(-0.3, 0.3), rows - 0.5 - view.uniform(-0.3, 0.3)
     across, along = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     outside = np.maximum(np.abs(across) - reach[0], np.abs(along) - reach[1])
-    shifted = np.maximum(np.abs(across + 0.012 * light[0]) - reach[0], np.abs(along + 0.012 * light[1]) - reach[1])
+    shifted = np.maximum(
+        np.abs(across + 0.012 * light[0]) - reach[0], np.abs(along + 0.012 * light[1]) - reach[1]
+    )
     scene *= (1 - 0.45 / (1 + np.exp(shifted / 0.006)))[..., None]
     inside = 1 / (1 + np.exp(np.clip(outside * 900, -50, 50)))[..., None]
     kind = ["paper", "linen", "planks", "marble"][view.integers(4)]
@@ -98,7 +162,12 @@ def room(view, columns, rows):
     sweep = view.random() < SWEEP_SHARE
     x, y = (columns - view.uniform(0.3, 0.7)) * depth * 0.55 + 0.5, depth * view.uniform(0.5, 0.8)
     floor = texture("paper" if sweep else chosen(view, "floor"), "floor", view, x, y)
-    below = 1 / (1 + np.exp(np.clip((horizon - rows) / (view.uniform(0.03, 0.1) if sweep else 0.0015), -50, 50)))
+    below = 1 / (
+        1
+        + np.exp(
+            np.clip((horizon - rows) / (view.uniform(0.03, 0.1) if sweep else 0.0015), -50, 50)
+        )
+    )
     if sweep:
         wall = floor.mean((0, 1)) * view.uniform(0.72, 1.12) * (1 + 0.1 * rows[..., None])
     else:
@@ -118,7 +187,10 @@ def backdrop(view, setting, light):
         scene = room(view, columns, rows)
     else:
         turn = view.normal(0, 0.06) + (0 if setting == "wall" else view.choice([0, 0, 0.5]))
-        x, y = columns * np.cos(turn) + rows * np.sin(turn), rows * np.cos(turn) - columns * np.sin(turn)
+        x, y = (
+            columns * np.cos(turn) + rows * np.sin(turn),
+            rows * np.cos(turn) - columns * np.sin(turn),
+        )
         scene = texture(chosen(view, setting), setting, view, x, y)
         if setting != "wall" and view.random() < PROP_SHARE:
             scene = prop(scene, view, columns, rows, light)
@@ -132,14 +204,23 @@ def cast_shadow(picture, ground, strength):
     pixel, light = picture.pixel, picture.light
     if ground is None:
         near, far = (shifted(picture.alpha, -light[:2] * reach * pixel) for reach in (0.02, 0.08))
-        return strength * np.maximum(0.70 * blur(near, 0.025 * pixel), 0.45 * blur(far, 0.12 * pixel))
+        return strength * np.maximum(
+            0.70 * blur(near, 0.025 * pixel), 0.45 * blur(far, 0.12 * pixel)
+        )
     u, v = product_coordinates(picture.matrix, (0, 0, EXTENT, EXTENT))
 
     def fallen(squash, start, fade):
         rise = (v - start) / squash
-        spot = np.stack([u + light[0] * rise * 0.5, ground - rise, np.ones_like(u)], -1) @ picture.matrix.T
-        x, y = (np.clip(spot[..., axis] / spot[..., 2], 0, EXTENT - 1).astype(int) for axis in (0, 1))
-        return np.where(rise >= 0, picture.alpha[y, x] * np.exp(-fade * np.abs(rise)), 0).astype(np.float32)
+        spot = (
+            np.stack([u + light[0] * rise * 0.5, ground - rise, np.ones_like(u)], -1)
+            @ picture.matrix.T
+        )
+        x, y = (
+            np.clip(spot[..., axis] / spot[..., 2], 0, EXTENT - 1).astype(int) for axis in (0, 1)
+        )
+        return np.where(rise >= 0, picture.alpha[y, x] * np.exp(-fade * np.abs(rise)), 0).astype(
+            np.float32
+        )
 
     far = blur(fallen(0.20, ground - 0.015, 0.9), 0.035 * pixel)
     near = blur(fallen(0.30, ground - 0.02, 12), 0.018 * pixel)
@@ -172,19 +253,27 @@ def window(view, columns, rows):
 
 
 def develop(scene, view):
-    """The finished 8-bit picture: uneven light, exposure, white balance, lens blur, tone curve and noise."""
+    """The finished 8-bit picture: uneven light, exposure, white balance, lens blur, tone curve and
+    noise.
+    """
     rows, columns = np.mgrid[-1 : 1 : EXTENT * 1j, -1 : 1 : EXTENT * 1j].astype(np.float32)
     scene = scene * (1 - view.uniform(0.03, 0.14) * (rows**2 + columns**2))[..., None]
     if view.random() < WINDOW_SHARE:
         scene *= window(view, columns, rows)[..., None]
     elif view.random() < 0.35:
-        turn, edge, soft = view.uniform(0, 2 * np.pi), view.uniform(-0.5, 0.2), view.uniform(0.06, 0.3)
+        turn, edge, soft = (
+            view.uniform(0, 2 * np.pi),
+            view.uniform(-0.5, 0.2),
+            view.uniform(0.06, 0.3),
+        )
         shaded = 1 / (1 + np.exp((edge - columns * np.cos(turn) - rows * np.sin(turn)) / soft))
         scene *= (1 - view.uniform(0.10, 0.28) * shaded)[..., None]
     scene *= view.uniform(0.98, 1.25) * (1 + view.normal(0, 0.02, 3)).astype(np.float32)
     scene = blur(scene, view.uniform(1.0, 3.4))
     scene = np.where(scene > 0.8, 0.8 + 0.2 * np.tanh((scene - 0.8) / 0.2), scene)
     display = np.clip(scene, 0, 1) ** (1 / 2.2) * 255
-    small = Image.fromarray(display.round().astype(np.uint8)).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+    small = Image.fromarray(display.round().astype(np.uint8)).resize(
+        (SIZE, SIZE), Image.Resampling.LANCZOS
+    )
     noisy = np.asarray(small) + view.normal(0, view.uniform(0.8, 2.0), (SIZE, SIZE, 1))
     return Image.fromarray(np.clip(noisy.round(), 0, 255).astype(np.uint8))

@@ -1,11 +1,25 @@
-"""Shoes: sneakers, boots and loafers, one or a pair, from the side, from the front corner or from above."""
+"""Shoes: sneakers, boots and loafers, one or a pair, from the side, from the front corner or from
+above.
+"""
 
 from itertools import pairwise
 
 import numpy as np
 
 from painting import CLOTH, DARK, LEATHER, METAL, METALS, RUBBER, TAN, Pose, linear, surface
-from solids import Sheet, arc_length, ball, grid, moved, plain, profile, smooth, stack, tube, wrinkles
+from solids import (
+    Sheet,
+    arc_length,
+    ball,
+    grid,
+    moved,
+    plain,
+    profile,
+    smooth,
+    stack,
+    tube,
+    wrinkles,
+)
 
 POSES = [
     Pose("side", "floor", (0.55, 0.88), 0.01, elevation=(7, 16), yaw=(-14, 14), mirror=True),
@@ -79,13 +93,26 @@ class Last:
         low, high = {"sneaker": (3.6, 4.6), "boot": (3.4, 4.6), "loafer": (2.4, 3.4)}[shape]
         self.blunt = random.uniform(low, high)
         self.wide = random.uniform(0.93, 1.08)
-        self.heel = {"sneaker": 0.04, "boot": 0.13, "loafer": 0.11}[shape] * random.uniform(0.6, 1.3)
-        self.sole = {"sneaker": 0.15, "boot": 0.11, "loafer": 0.05}[shape] * random.uniform(0.8, 1.3)
+        self.heel = {"sneaker": 0.04, "boot": 0.13, "loafer": 0.11}[shape] * random.uniform(
+            0.6, 1.3
+        )
+        self.sole = {"sneaker": 0.15, "boot": 0.11, "loafer": 0.05}[shape] * random.uniform(
+            0.8, 1.3
+        )
 
     def width(self, x):
         """Half width at the sole."""
         base = profile(
-            [(-1.0, 0.27), (-0.6, 0.27), (-0.2, 0.26), (0.1, 0.30), (0.4, 0.36), (0.7, 0.36), (1.0, 0.34)], x
+            [
+                (-1.0, 0.27),
+                (-0.6, 0.27),
+                (-0.2, 0.26),
+                (0.1, 0.30),
+                (0.4, 0.36),
+                (0.7, 0.36),
+                (1.0, 0.34),
+            ],
+            x,
         )
         end = np.clip(1 - np.abs(x) ** np.where(x > 0, self.blunt, 5.0), 0, None)
         return self.wide * base * np.sqrt(end)
@@ -97,7 +124,11 @@ class Last:
     def ground(self, x):
         """Height of the top of the sole, raised at the heel and sprung at the toe."""
         share = np.clip((0.30 - x) / 0.75, 0, 1)
-        return self.sole + self.heel * share**2 * (3 - 2 * share) + 0.06 * np.clip((x - 0.5) / 0.5, 0, 1) ** 2
+        return (
+            self.sole
+            + self.heel * share**2 * (3 - 2 * share)
+            + 0.06 * np.clip((x - 0.5) / 0.5, 0, 1) ** 2
+        )
 
     def wall(self, x, rise, side, inset=0.0):
         """A point of the upper: `rise` runs from the sole (0) to its top edge or ridge (1)."""
@@ -157,9 +188,13 @@ def build_wall(last, shape, look, creases, side):
             colour = colour + (look["thread"] - colour) * seam
             relief -= 0.004 * seam[..., 0]
     if shape == "loafer":
-        apron = np.hypot((x - 0.25) / 0.58, (points[..., 2] - last.middle(x)) / (0.62 * last.width(0.4)))
+        apron = np.hypot(
+            (x - 0.25) / 0.58, (points[..., 2] - last.middle(x)) / (0.62 * last.width(0.4))
+        )
         relief += 0.022 * np.exp(-(((apron - 1) / 0.035) ** 2)) * (x > 0.13)
-        colour = colour * (1 - 0.35 * np.exp(-(((apron - 1.06) / 0.03) ** 2)) * (x > 0.13))[..., None]
+        colour = (
+            colour * (1 - 0.35 * np.exp(-(((apron - 1.06) / 0.03) ** 2)) * (x > 0.13))[..., None]
+        )
     if shape == "boot":
         seam = np.abs(x - 0.16 - 0.5 * (across - 0.3) ** 2)
         colour = colour * (1 - 0.5 * np.exp(-((seam / 0.008) ** 2)))[..., None]
@@ -168,7 +203,10 @@ def build_wall(last, shape, look, creases, side):
     colour = colour * (1 - 0.30 * np.exp(-across / 0.025))[..., None]
     inner = last.wall(x[::2, ::2], rise[::2, ::2], side, 0.035)
     fade = np.clip(0.25 + 0.75 * rise[::2, ::2] ** 3, 0, 1)[..., None]
-    return [Sheet(points, colour, look["material"], relief), Sheet(inner, look["lining"] * fade, CLOTH)]
+    return [
+        Sheet(points, colour, look["material"], relief),
+        Sheet(inner, look["lining"] * fade, CLOTH),
+    ]
 
 
 def build_upper(last, shape, look, creases):
@@ -178,7 +216,9 @@ def build_upper(last, shape, look, creases):
         x = np.linspace(-0.995, {"sneaker": -0.032, "loafer": -0.05}[shape], 140)
         for side in (-1, 1):
             rim = last.wall(x, np.ones_like(x), side)
-            sheets.append(tube(rim, look["rim"], look["rim"] * 0.9, look["trim"] * 0.95, look["material"]))
+            sheets.append(
+                tube(rim, look["rim"], look["rim"] * 0.9, look["trim"] * 0.95, look["material"])
+            )
     along, share = grid(220, 120, (-0.97, 0.0), (0.35, 1.0))
     z = (2 * share - 1) * (last.width(along) - 0.03) + last.middle(along)
     sheets.append(plain(stack(along, last.ground(along) + 0.05, z), look["lining"] * 0.45, CLOTH))
@@ -189,8 +229,13 @@ def build_sole(last, look, shape):
     """The side of the sole with its rim, and the tread edge."""
     angle, down = grid(1000, 50, (0.0, 0.0), (2 * np.pi, 1.0))
     x = np.cos(angle)
-    bulge = 0.02 + (0.035 if shape != "loafer" else 0.018) * np.sin(np.pi * np.clip(down, 0.0, 1.0)) ** 0.5
-    z = np.sign(np.sin(angle)) * (last.width(x) + bulge * np.abs(np.sin(angle)) ** 0.6) + last.middle(x)
+    bulge = (
+        0.02
+        + (0.035 if shape != "loafer" else 0.018) * np.sin(np.pi * np.clip(down, 0.0, 1.0)) ** 0.5
+    )
+    z = np.sign(np.sin(angle)) * (
+        last.width(x) + bulge * np.abs(np.sin(angle)) ** 0.6
+    ) + last.middle(x)
     top = last.ground(x) + 0.03
     waist = 0.0 if shape == "sneaker" else 1.0
     arch = waist * last.heel * soft_step(x + 0.36, 0.02) * np.clip((0.30 - x) / 0.66, 0, 1) ** 1.5
@@ -202,11 +247,15 @@ def build_sole(last, look, shape):
     ribs = np.sin(along * 110) * (down > 0.62) * (shape != "loafer")
     tint = look["sole"] * (1 - 0.35 * lines - 0.06 * ribs)[..., None]
     if shape != "sneaker":
-        tint = np.where((down < 0.3)[..., None] & (along / 0.05 % 1 < 0.5)[..., None], tint * 0.8, tint)
+        tint = np.where(
+            (down < 0.3)[..., None] & (along / 0.05 % 1 < 0.5)[..., None], tint * 0.8, tint
+        )
     sole = Sheet(points, tint, RUBBER, -0.006 * lines + 0.002 * ribs)
     share, across = grid(300, 90)
     x = np.sin((share - 0.5) * np.pi)
-    rim = stack(x, last.ground(x) + 0.03, (2 * across - 1) * (last.width(x) + 0.03) + last.middle(x))
+    rim = stack(
+        x, last.ground(x) + 0.03, (2 * across - 1) * (last.width(x) + 0.03) + last.middle(x)
+    )
     return [sole, plain(rim, look["sole"] * 0.9, RUBBER)]
 
 
@@ -218,7 +267,9 @@ def build_laces(last, look, rows, shape):
         along, across = grid(260, 120, (0.0, -1.0), (1.0, 1.0))
         x = 0.37 - along * 0.68
         lifts = ((-0.4, -0.2, 0.17), (-0.2, -0.2, 0.03), (0.1, 0.1, -0.01), (0.37, 0.37, -0.03))
-        line = last.ground(x) + profile([(place, last.edge(at) + lift) for place, at, lift in lifts], x)
+        line = last.ground(x) + profile(
+            [(place, last.edge(at) + lift) for place, at, lift in lifts], x
+        )
         z = across * (0.10 + 0.07 * along)
         tongue = stack(x, line - 3.0 * z**2 * (1 - 0.4 * along), z + last.middle(x))
         padded = 0.02 * np.sqrt(np.clip(1 - across**4, 0, 1))
@@ -226,14 +277,27 @@ def build_laces(last, look, rows, shape):
 
     def edge_point(x, side):
         half = max(float(last.opening(x)), 0.055) + 0.035
-        return np.array([x, float(last.ground(x) + last.edge(x)) - 0.015, side * half + float(last.middle(x))])
+        return np.array(
+            [x, float(last.ground(x) + last.edge(x)) - 0.015, side * half + float(last.middle(x))]
+        )
 
     for start, stop in zip(stops, np.append(stops[1:], stops[-1]), strict=True):
         for side in (-1, 1):
             first, last_point = edge_point(start, side), edge_point(stop, -side)
             middle = (first + last_point) / 2 + (0, 0.035, 0)
-            sheets.append(tube(smooth([first, middle, last_point], 90), 0.012, 0.024, look["lace"], CLOTH, around=30))
-            sheets.append(ball(first + (0, 0.0, side * 0.012), (0.02, 0.014, 0.014), look["metal"], METAL))
+            sheets.append(
+                tube(
+                    smooth([first, middle, last_point], 90),
+                    0.012,
+                    0.024,
+                    look["lace"],
+                    CLOTH,
+                    around=30,
+                )
+            )
+            sheets.append(
+                ball(first + (0, 0.0, side * 0.012), (0.02, 0.014, 0.014), look["metal"], METAL)
+            )
     if shape != "sneaker":
         return sheets
     knot = (edge_point(stops[-1], -1) + edge_point(stops[-1], 1)) / 2 + (0, 0.05, 0)
@@ -260,7 +324,11 @@ def build_shaft(last, look, creases):
     depth = profile([(0.0, 0.225), (0.35, 0.215), (1.0, 0.25)], rise)
     along, across = np.cos(angle), np.sin(angle)
     base = last.ground(-0.5) + 0.36
-    points = stack(middle + half * along, base + rise * (tall - base) + 0.03 * along * rise, depth * across - 0.02)
+    points = stack(
+        middle + half * along,
+        base + rise * (tall - base) + 0.03 * along * rise,
+        depth * across - 0.02,
+    )
     u, v = arc_length(points, 0), points[..., 1]
     colour, relief = look["upper"](u + 0.3, v), creases(u, v)
     if look["laced"]:
@@ -284,7 +352,10 @@ def build_shaft(last, look, creases):
     rim = np.vstack([points[:, -1], points[:5, -1]])
     sheets.append(tube(rim, 0.022, 0.02, look["trim"], look["material"]))
     if look["laced"]:
-        front = [(points[0, int(place), 0] + 0.01, points[0, int(place), 1]) for place in np.linspace(26, 266, 6)]
+        front = [
+            (points[0, int(place), 0] + 0.01, points[0, int(place), 1])
+            for place in np.linspace(26, 266, 6)
+        ]
         for (x, y), (x_above, y_above) in pairwise(front):
             for side in (-1, 1):
                 path = [
@@ -296,8 +367,15 @@ def build_shaft(last, look, creases):
                 sheets.append(ball(path[0], (0.014, 0.018, 0.016), look["metal"], METAL))
     else:
         x, y, z = points[350, -1]
-        loop = [(x + 0.02, y - 0.12, z), (x - 0.05, y, z), (x - 0.03, y + 0.10, z), (x + 0.03, y - 0.02, z)]
-        sheets.append(tube(smooth(loop, 120), 0.012, 0.035, look["trim"] * 0.7, CLOTH, up=(1, 0.2, 0)))
+        loop = [
+            (x + 0.02, y - 0.12, z),
+            (x - 0.05, y, z),
+            (x - 0.03, y + 0.10, z),
+            (x + 0.03, y - 0.02, z),
+        ]
+        sheets.append(
+            tube(smooth(loop, 120), 0.012, 0.035, look["trim"] * 0.7, CLOTH, up=(1, 0.2, 0))
+        )
     return sheets
 
 

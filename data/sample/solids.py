@@ -1,7 +1,8 @@
-"""Solid products: bent sheets and tubes in space, seen by a distant camera and lit with their own shadows.
+"""Solid products: bent sheets and tubes in space, seen by a distant camera and lit with their own
+shadows.
 
-World coordinates are x to the right, y up from the ground, z towards a viewer in front. A sheet is a dense grid of
-points; every point is shaded, then the nearest one wins each pixel.
+World coordinates are x to the right, y up from the ground, z towards a viewer in front. A sheet is
+a dense grid of points; every point is shaded, then the nearest one wins each pixel.
 """
 
 from typing import NamedTuple
@@ -36,7 +37,9 @@ class Solid(NamedTuple):
 
 def grid(rows, columns, start=(0.0, 0.0), stop=(1.0, 1.0)):
     """Two parameters over a grid: the first runs down the rows, the second along the columns."""
-    return np.meshgrid(np.linspace(start[0], stop[0], rows), np.linspace(start[1], stop[1], columns), indexing="ij")
+    return np.meshgrid(
+        np.linspace(start[0], stop[0], rows), np.linspace(start[1], stop[1], columns), indexing="ij"
+    )
 
 
 def smooth(points, count):
@@ -76,7 +79,9 @@ def stack(x, y, z):
 
 
 def tube(path, width, depth, colour, material, up=(0, 1, 0), around=48, relief=0.0):
-    """An oval rod along a path; `width` is its half size towards `up`, `depth` its half size across."""
+    """An oval rod along a path; `width` is its half size towards `up`, `depth` its half size
+    across.
+    """
     path = np.asarray(path, float)
     along = np.gradient(path, axis=0)
     along /= np.linalg.norm(along, axis=1, keepdims=True) + 1e-9
@@ -85,7 +90,9 @@ def tube(path, width, depth, colour, material, up=(0, 1, 0), around=48, relief=0
     top = np.cross(side, along)
     angle = np.linspace(0, 2 * np.pi, around)[None, :, None]
     width, depth = (np.broadcast_to(value, len(path))[:, None, None] for value in (width, depth))
-    points = path[:, None] + width * np.cos(angle) * top[:, None] + depth * np.sin(angle) * side[:, None]
+    points = (
+        path[:, None] + width * np.cos(angle) * top[:, None] + depth * np.sin(angle) * side[:, None]
+    )
     return plain(points, colour, material, relief)
 
 
@@ -114,7 +121,9 @@ def moved(sheets, turn=0.0, shift=(0, 0, 0), roll=0.0, mirror=False):
     matrix = np.array([(cosine, 0, sine), (0, 1, 0), (-sine, 0, cosine)])
     cosine, sine = np.cos(roll), np.sin(roll)
     matrix = (
-        matrix @ np.array([(1, 0, 0), (0, cosine, -sine), (0, sine, cosine)]) @ np.diag([1, 1, -1 if mirror else 1])
+        matrix
+        @ np.array([(1, 0, 0), (0, cosine, -sine), (0, sine, cosine)])
+        @ np.diag([1, 1, -1 if mirror else 1])
     )
     return [sheet._replace(points=sheet.points @ matrix.T + shift) for sheet in sheets]
 
@@ -137,10 +146,14 @@ def normals(points, relief):
 
 
 def nearest(x, y, depth, extent):
-    """Which point each pixel shows, -1 for none: every point covers two by two pixels, the nearest is on top."""
+    """Which point each pixel shows, -1 for none: every point covers two by two pixels, the nearest
+    is on top.
+    """
     column, row = x.astype(int), y.astype(int)
     start, stop = depth.min(), depth.max()
-    order = np.argsort(((depth - start) * (65535 / max(stop - start, 1e-6))).astype(np.uint16), kind="stable")
+    order = np.argsort(
+        ((depth - start) * (65535 / max(stop - start, 1e-6))).astype(np.uint16), kind="stable"
+    )
     column, row = column[order], row[order]
     shown = np.full((extent + 1, extent + 1), -1)
     inside = (column >= 0) & (column < extent) & (row >= 0) & (row < extent)
@@ -161,11 +174,16 @@ class ShadowMap:
         x, y, depth = points @ self.across, points @ self.along, points @ direction
         self.corner = np.array([x.min(), y.min()])
         self.pixel = max(np.ptp(x), np.ptp(y)) * 1.02 / SHADOW_MAP
-        column, row = ((value - start) / self.pixel for value, start in zip((x, y), self.corner, strict=True))
+        column, row = (
+            (value - start) / self.pixel for value, start in zip((x, y), self.corner, strict=True)
+        )
         shown = nearest(column, row, depth, SHADOW_MAP)
         self.depth = np.where(shown < 0, -np.inf, depth[shown])
         angle = np.arange(5) * 2 * np.pi / 5 + random.uniform(0, 1)
-        self.taps = np.column_stack([np.cos(angle), np.sin(angle)]) * np.array([0.4, 1, 0.6, 1, 0.7])[:, None]
+        self.taps = (
+            np.column_stack([np.cos(angle), np.sin(angle)])
+            * np.array([0.4, 1, 0.6, 1, 0.7])[:, None]
+        )
 
     def hidden(self, points, softness, bias=0.03):
         """The share of the lamp hidden from each point."""
@@ -194,7 +212,9 @@ def camera(pose, view):
 
 
 def ground_shadow(lamp, low, rotation, scale, offset, extent):
-    """How dark the ground gets: the shadow thrown by the lamp and the dark where the product touches it."""
+    """How dark the ground gets: the shadow thrown by the lamp and the dark where the product
+    touches it.
+    """
     x, y = np.meshgrid(np.arange(0, extent, 2) + 0.5, np.arange(0, extent, 2) + 0.5)
     back = np.linalg.inv(rotation[:2][:, [0, 2]])
     seen = (np.stack([x, y], -1) - offset) / scale @ back.T
@@ -212,16 +232,23 @@ def ground_shadow(lamp, low, rotation, scale, offset, extent):
 
 
 def render(sheets, pose, view, light, extent):
-    """Photograph the sheets: framed by their bounds, shaded, with shadows on themselves and on the ground."""
+    """Photograph the sheets: framed by their bounds, shaded, with shadows on themselves and on the
+    ground.
+    """
     rotation = camera(pose, view).astype(np.float32)
     seen = [sheet.points.reshape(-1, 3).astype(np.float32) @ rotation.T for sheet in sheets]
     low = np.min([points.min(0) for points in seen], 0)[:2]
     high = np.max([points.max(0) for points in seen], 0)[:2]
     scale = view.uniform(*pose.size) * extent / max(high - low)
     offset = extent * (0.5 + view.uniform(-0.03, 0.03, 2)) - scale * (low + high) / 2
-    coarse = np.concatenate([sheet.points[::2, ::2].reshape(-1, 3) for sheet in sheets if sheet.opacity == 1])
+    coarse = np.concatenate(
+        [sheet.points[::2, ::2].reshape(-1, 3) for sheet in sheets if sheet.opacity == 1]
+    )
     lamp = ShadowMap(coarse, light @ rotation, view)
-    colour, alpha = np.zeros((extent * extent, 3), np.float32), np.zeros(extent * extent, np.float32)
+    colour, alpha = (
+        np.zeros((extent * extent, 3), np.float32),
+        np.zeros(extent * extent, np.float32),
+    )
     front = np.full(extent * extent, -np.inf, np.float32)
     for clear in (False, True):
         chosen = [number for number, sheet in enumerate(sheets) if (sheet.opacity < 1) == clear]
@@ -253,7 +280,10 @@ def shaded(sheet, visible, rotation, lamp, light):
     u, v = (arc_length(sheet.points, axis).ravel()[visible] for axis in (0, 1))
     albedo = speckled(sheet.colour.reshape(-1, 3)[visible], sheet.material, u, v)
     near_ground = 0.72 + 0.28 * np.clip(points[:, 1] / 0.3, 0, 1)
-    return lit(albedo, normal.T, sheet.material, light, 0.85 * lamp.hidden(points, 0.025)) * near_ground[:, None]
+    return (
+        lit(albedo, normal.T, sheet.material, light, 0.85 * lamp.hidden(points, 0.025))
+        * near_ground[:, None]
+    )
 
 
 def wrinkles(random, frequency, depth):

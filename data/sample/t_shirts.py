@@ -30,9 +30,25 @@ POSES = [
 
 def draw_hanger(picture, top, wood):
     """A wooden hanger with a steel hook."""
-    arms = curve([(-0.40, top + 0.16), (-0.15, top + 0.06), (0, top + 0.03), (0.15, top + 0.06), (0.40, top + 0.16)])
+    arms = curve(
+        [
+            (-0.40, top + 0.16),
+            (-0.15, top + 0.06),
+            (0, top + 0.03),
+            (0.15, top + 0.06),
+            (0.40, top + 0.16),
+        ]
+    )
     paint(picture, arms, wood, ENAMEL, 0.05, rounding=0.024)
-    hook = curve([(0, top + 0.02), (0, top - 0.12), (0.045, top - 0.19), (0.02, top - 0.26), (-0.05, top - 0.24)])
+    hook = curve(
+        [
+            (0, top + 0.02),
+            (0, top - 0.12),
+            (0.045, top - 0.19),
+            (0.02, top - 0.26),
+            (-0.05, top - 0.24),
+        ]
+    )
     paint(picture, hook, STEEL, METAL, 0.020, rounding=0.009, lift=0.02)
 
 
@@ -41,13 +57,23 @@ def draw(picture, product, random, view, pose):
     if pose.name == "detail":
         picture = picture.moved((1, 0, 0), (0, 1, 0.30))
     cloth = surface(product, random, 0.15)
-    neck, shoulder, chest = random.uniform(0.15, 0.19), random.uniform(0.42, 0.50), random.uniform(0.40, 0.47)
+    neck, shoulder, chest = (
+        random.uniform(0.15, 0.19),
+        random.uniform(0.42, 0.50),
+        random.uniform(0.40, 0.47),
+    )
     hem, length = chest + random.uniform(-0.03, 0.07), random.uniform(0.58, 0.78)
     sleeve, cuff = random.uniform(0.26, 0.44), random.uniform(0.25, 0.33)
-    waist, drop, sag = random.uniform(0.0, 0.05), random.uniform(0.10, 0.15), random.uniform(0.0, 0.06)
+    waist, drop, sag = (
+        random.uniform(0.0, 0.05),
+        random.uniform(0.10, 0.15),
+        random.uniform(0.0, 0.06),
+    )
     low, high = {"crew": (0.10, 0.16), "v-neck": (0.26, 0.38), "polo": (0.11, 0.13)}[product.shape]
     depth = random.uniform(low, high)
-    rib = cloth.second if random.random() < 0.25 and product.pattern != "plain" else cloth.main * 0.92
+    rib = (
+        cloth.second if random.random() < 0.25 and product.pattern != "plain" else cloth.main * 0.92
+    )
     buttons, seam = int(random.integers(2, 4)), cloth.main * 0.62
     relief = folds(view, 16, (0.5, 0.7), view.uniform(0.75, 1.2))
     top, arm, bend = -0.66, -0.21, view.uniform(0.35, 1.05)
@@ -66,7 +92,13 @@ def draw(picture, product, random, view, pose):
         under = tip + cuff * np.array([-np.sin(angle - 0.15), np.cos(angle - 0.15)])
         under[0] = max(under[0], chest + 0.015)
         inward = np.array([np.cos(angle), np.sin(angle)]) * 0.035
-        points = [(shoulder - 0.08, top + drop - 0.03), (shoulder, top + drop), tip, under, (chest - 0.03, arm)]
+        points = [
+            (shoulder - 0.08, top + drop - 0.03),
+            (shoulder, top + drop),
+            tip,
+            under,
+            (chest - 0.03, arm),
+        ]
         outline = polygon([np.multiply(point, (side, 1)) for point in points])
         paint(picture, outline, cloth, CLOTH, rounding=0.05, relief=relief)
         stitches = segments([((tip - inward) * (side, 1), (under - inward) * (side, 1))])
@@ -89,7 +121,15 @@ def draw(picture, product, random, view, pose):
     flank = [armhole[2], (chest - waist, 0.15), (hem, length - sag)]
     hemline = [flank[2], (0, length + sag), (-hem, length - sag)]
     body = curve(
-        *neckline, edge, armhole, flank, hemline, mirrored(flank), mirrored(armhole), mirrored(edge), close=True
+        *neckline,
+        edge,
+        armhole,
+        flank,
+        hemline,
+        mirrored(flank),
+        mirrored(armhole),
+        mirrored(edge),
+        close=True,
     )
     paint(picture, body, cloth, CLOTH, rounding=0.06, relief=relief, lift=0.012)
     for rise in (0.05, 0.036):
@@ -112,5 +152,12 @@ def draw(picture, product, random, view, pose):
             (0.01, top + depth + 0.02),
             (neck * 0.8, top + 0.05),
         ]
-        paint(picture, curve(np.multiply(flap, (side, 1)), close=True), rib, CLOTH, rounding=0.02, lift=0.016)
+        paint(
+            picture,
+            curve(np.multiply(flap, (side, 1)), close=True),
+            rib,
+            CLOTH,
+            rounding=0.02,
+            lift=0.016,
+        )
     return None

@@ -15,16 +15,22 @@ from lookalike.vgg16_slim import SLIM_SHA256, slim_weights, vgg16_slim
 from lookalike.workspace import Choice, file_hash
 
 VGG16_WEIGHTS = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
-VGG16_ADDRESS = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{VGG16_WEIGHTS}"
+VGG16_ADDRESS = (
+    f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{VGG16_WEIGHTS}"
+)
 
 
 class WeightsUnavailableError(RuntimeError):
-    """Pretrained weights are neither in Keras' cache nor to be downloaded; the message says what to do."""
+    """Pretrained weights are neither in Keras' cache nor to be downloaded; the message says what to
+    do.
+    """
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """One row of the table: how to build a network, feed it, how large, and behind which layer fine-tuning begins."""
+    """One row of the table: how to build a network, feed it, how large, and behind which layer
+    fine-tuning begins.
+    """
 
     constructor: Callable[..., keras.Model]
     preprocess: Callable
@@ -36,27 +42,48 @@ _apps = keras.applications
 BACKBONES = {
     "VGG16": Backbone(_apps.VGG16, _apps.vgg16.preprocess_input, 224, "block4_pool"),
     "ResNet50": Backbone(_apps.ResNet50, _apps.resnet50.preprocess_input, 224, "conv4_block6_out"),
-    "MobileNetV2": Backbone(_apps.MobileNetV2, _apps.mobilenet_v2.preprocess_input, 224, "block_5_add"),
+    "MobileNetV2": Backbone(
+        _apps.MobileNetV2, _apps.mobilenet_v2.preprocess_input, 224, "block_5_add"
+    ),
     # EfficientNetV2 rescales inside; VGG16Slim takes its pixels as VGG16 does.
-    "EfficientNetV2B0": Backbone(_apps.EfficientNetV2B0, _apps.efficientnet_v2.preprocess_input, 224, "block5e_add"),
+    "EfficientNetV2B0": Backbone(
+        _apps.EfficientNetV2B0, _apps.efficientnet_v2.preprocess_input, 224, "block5e_add"
+    ),
     "VGG16Slim": Backbone(vgg16_slim, _apps.vgg16.preprocess_input, 128, "block4_pool"),
 }
 
 
 def choose_backbone(backbone: str) -> Choice:
-    """Resolve `backbone`: "auto" is VGG16 where its ImageNet weights are cached or to be had, else VGG16Slim."""
+    """Resolve `backbone`: "auto" is VGG16 where its ImageNet weights are cached or to be had, else
+    VGG16Slim.
+    """
     if backbone != "auto":
-        _row(backbone)
+        _row(split_width(backbone)[0])
         return Choice("backbone", backbone, "as asked")
     cache = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / VGG16_WEIGHTS
     if cache.is_file():
         return Choice("backbone", "VGG16", "its ImageNet weights are in Keras' cache")
     try:
-        urllib.request.urlopen(urllib.request.Request(VGG16_ADDRESS, method="HEAD"), timeout=5).close()
+        urllib.request.urlopen(
+            urllib.request.Request(VGG16_ADDRESS, method="HEAD"), timeout=5
+        ).close()
     except OSError as error:
         why = getattr(error, "reason", error)
-        return Choice("backbone", "VGG16Slim", f"bundled; the ImageNet weights of VGG16 cannot be reached ({why})")
+        return Choice(
+            "backbone",
+            "VGG16Slim",
+            f"bundled; the ImageNet weights of VGG16 cannot be reached ({why})",
+        )
     return Choice("backbone", "VGG16", "its ImageNet weights can be downloaded")
+
+
+def split_width(name: str) -> tuple[str, float | None]:
+    """A backbone's name and its width multiplier: "MobileNetV2-0.35" is "MobileNetV2", 0.35."""
+    row, _, width = name.partition("-")
+    try:
+        return row, float(width) if width else None
+    except ValueError:
+        return name, None
 
 
 def _row(name: str) -> Backbone:
@@ -74,25 +101,28 @@ def build_encoder(
     alpha: float | None = None,
     seed: int = 0,
 ) -> keras.Model:
-    """Build an encoder: a frozen backbone with its own preprocessing in front and global pooling behind.
+    """Build an encoder: a frozen backbone with its own preprocessing in front and global pooling
+    behind.
 
     Parameters
     ----------
     name
-        A row of `BACKBONES`.
+        A row of `BACKBONES`; a width multiplier of MobileNetV2 may follow it: `MobileNetV2-0.35`.
     weights
-        "auto": ImageNet weights from Keras' cache or download, the bundled ones for VGG16Slim; a file; or None for
-        random weights, drawn from Keras' global generator after setting it to `seed`.
+        "auto": ImageNet weights from Keras' cache or download, the bundled ones for VGG16Slim; a
+        file; or None for random weights, drawn from Keras' global generator after setting it to
+        `seed`.
     pooling
         "gem" (generalized mean), "avg" or "max" over the places of the last feature map.
     image_size
         Side of the square input in pixels; None is the size the backbone was trained at.
     alpha
-        Width multiplier of MobileNetV2; None is 1.0.
+        The same multiplier as a number; None is 1.0, or what the name says.
 
     Returns
     -------
-    keras.Model, float32 RGB [batch, image_size, image_size, 3] in 0-255 to float32 [batch, dim], not normalised.
+    keras.Model, float32 RGB [batch, image_size, image_size, 3] in 0-255 to float32 [batch, dim],
+    not normalised.
 
     Raises
     ------
@@ -101,7 +131,11 @@ def build_encoder(
     FileNotFoundError, ValueError
         If the weights file is missing or does not fit, or an option is unknown.
     """
+    name, width = split_width(name)
     row = _row(name)
+    if width and alpha not in (None, width):
+        raise ValueError(f"{name}-{width} names its width; alpha={alpha} is another.")
+    alpha = alpha or width
     pool = pooling_layer(pooling)
     if alpha is not None and name != "MobileNetV2":
         raise ValueError(f"alpha belongs to MobileNetV2; {name} has no width multiplier.")
@@ -118,7 +152,9 @@ def build_encoder(
 
 
 def _weights_source(name: str, weights: str | Path | None) -> str | None:
-    """What the constructor is given: "imagenet", the path of a file that exists, or None for random weights."""
+    """What the constructor is given: "imagenet", the path of a file that exists, or None for random
+    weights.
+    """
     if weights == "auto" and name == "VGG16Slim":
         weights = slim_weights()
         if weights.is_file() and file_hash(weights) != SLIM_SHA256:
@@ -136,9 +172,13 @@ def _weights_source(name: str, weights: str | Path | None) -> str | None:
     return str(weights)
 
 
-def _build_backbone(row: Backbone, name: str, source: str | None, size: int, options: dict) -> keras.Model:
+def _build_backbone(
+    row: Backbone, name: str, source: str | None, size: int, options: dict
+) -> keras.Model:
     try:
-        return row.constructor(include_top=False, weights=source, input_shape=(size, size, 3), **options)
+        return row.constructor(
+            include_top=False, weights=source, input_shape=(size, size, 3), **options
+        )
     except Exception as error:  # Keras raises a bare Exception where a download fails
         if source == "imagenet" and "fetch failure" in str(error):
             raise WeightsUnavailableError(
@@ -157,7 +197,8 @@ def _build_backbone(row: Backbone, name: str, source: str | None, size: int, opt
 def build_classifier(
     encoder: keras.Model, n_labels: int, *, dim: int = 256, dropout: float = 0.5, seed: int = 0
 ) -> keras.Model:
-    """Put a head on an encoder: dropout, a dense layer `embedding` with ReLU, and a softmax over the labels.
+    """Put a head on an encoder: dropout, a dense layer `embedding` with ReLU, and a softmax over
+    the labels.
 
     The encoder's weights are shared, and frozen until training unfreezes some of them.
 
@@ -168,16 +209,22 @@ def build_classifier(
     Raises ValueError if there are fewer than two labels.
     """
     if n_labels < 2:
-        raise ValueError(f"A classifier needs two labels at least, not {n_labels}; add photos of another kind.")
+        raise ValueError(
+            f"A classifier needs two labels at least, not {n_labels}; add photos of another kind."
+        )
     x = keras.layers.Dropout(dropout, seed=seed, name="dropout")(encoder.output)
     he, glorot = keras.initializers.HeUniform(seed), keras.initializers.GlorotUniform(seed + 1)
     x = keras.layers.Dense(dim, activation="relu", kernel_initializer=he, name="embedding")(x)
-    x = keras.layers.Dense(n_labels, activation="softmax", kernel_initializer=glorot, dtype="float32", name="label")(x)
+    x = keras.layers.Dense(
+        n_labels, activation="softmax", kernel_initializer=glorot, dtype="float32", name="label"
+    )(x)
     return keras.Model(encoder.input, x, name=f"{encoder.name}-classifier")
 
 
 def embedding_encoder(classifier: keras.Model) -> keras.Model:
-    """The classifier without its last layer: an encoder whose vectors are those of the layer `embedding`."""
+    """The classifier without its last layer: an encoder whose vectors are those of the layer
+    `embedding`.
+    """
     return keras.Model(
         classifier.input,
         classifier.get_layer("embedding").output,
@@ -188,9 +235,14 @@ def embedding_encoder(classifier: keras.Model) -> keras.Model:
 def inner_backbone(model: keras.Model) -> keras.Model:
     """The backbone that an encoder or classifier has inside; ValueError if it has none."""
     models = (layer for layer in model.layers if isinstance(layer, keras.Model))
-    backbone = next((one for one in models if len(getattr(one.output, "shape", ())) == 4), None)  # to a feature map
+    # To a feature map.
+    backbone = next(
+        (model for model in models if len(getattr(model.output, "shape", ())) == 4), None
+    )
     if backbone is None:
-        raise ValueError(f"{model.name} has no backbone inside; build it with build_encoder or build_classifier.")
+        raise ValueError(
+            f"{model.name} has no backbone inside; build it with build_encoder or build_classifier."
+        )
     return backbone
 
 
@@ -199,19 +251,22 @@ def backbone_row(model: keras.Model) -> Backbone:
     return _row(model.name.split("-")[0])
 
 
-def halves(classifier: keras.Model, unfreeze_after: str = "") -> tuple[keras.Model, keras.Model]:
+def frozen_and_trainable(
+    classifier: keras.Model, unfreeze_after: str = ""
+) -> tuple[keras.Model, keras.Model]:
     """Cut a classifier in two models that share its layers: what stays frozen, and what is trained.
 
     Parameters
     ----------
     unfreeze_after
-        The layer of the backbone after which training begins; "auto" is the one that its row of `BACKBONES` names.
-        Empty: behind the pooling, so that only the head is trained.
+        The layer of the backbone after which training begins; "auto" is the one that its row of
+        `BACKBONES` names. Empty: behind the pooling, so that only the head is trained.
 
     Returns
     -------
-    Two keras.Models: pixels to the feature map after that layer (or the pooled vector), not trainable; and that to
-    probabilities, trainable but for BatchNormalization, which stays in inference mode.
+    Two keras.Models: pixels to the feature map after that layer (or the pooled vector), not
+    trainable; and that to probabilities, trainable but for BatchNormalization, which stays in
+    inference mode.
 
     Raises
     ------
@@ -232,12 +287,17 @@ def halves(classifier: keras.Model, unfreeze_after: str = "") -> tuple[keras.Mod
         if cut not in names:
             raise ValueError(f"{backbone.name} has no layer {cut!r}; it has {', '.join(names)}.")
         for number, layer in enumerate(backbone.layers):
-            # Keras lets the training=True of fit override a training=False given here, but not a frozen layer.
-            frozen = number <= names.index(cut) or isinstance(layer, keras.layers.BatchNormalization)
+            # Keras lets the training=True of fit override a training=False given here, but not a
+            # frozen layer.
+            frozen = number <= names.index(cut) or isinstance(
+                layer, keras.layers.BatchNormalization
+            )
             layer.trainable = not frozen
         middle = backbone.get_layer(cut).output
         image, features = keras.Input(classifier.input_shape[1:]), keras.Input(middle.shape[1:])
-        lower = keras.Model(image, keras.Model(backbone.input, middle)(row.preprocess(image), training=False))
+        lower = keras.Model(
+            image, keras.Model(backbone.input, middle)(row.preprocess(image), training=False)
+        )
         try:
             x = keras.Model(middle, backbone.output)(features, training=False)
         except ValueError:

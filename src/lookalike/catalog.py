@@ -1,103 +1,89 @@
-"""A source of photos to the catalogue: one row an image, checked, with product and label; to disk and back."""
+"""The catalogue: one row an image, opened once and checked, with product and label; to disk and
+back.
+"""
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from lookalike.folders import PHOTO_SUFFIXES, PIXEL_COLUMNS, read_csv
-from lookalike.images import ImageError, image_size
-from lookalike.sources import DEFAULT_LABELS, DEFAULT_MAX_PER_CLASS, find_photos
-from lookalike.splits import lot
+from lookalike.images import PHOTO_SUFFIXES, ImageError, image_size
+from lookalike.splits import draw_order
 from lookalike.workspace import Workspace, parallel_map, progress, source_name, written_aside
 
 BASE_COLUMNS = ("image_id", "path", "product_id", "label", "split")
+PIXEL_COLUMNS = ("pixel_width", "pixel_height")
+MAX_HEADER = 50_000  # bytes
 
 
-def load_catalog(
-    source: str,
-    path: str | Path = "",
+def check_photos(
+    root: Path,
+    rows: pd.DataFrame,
     *,
-    labels: Sequence[str] = (),
+    rejected: pd.DataFrame | None = None,
     max_per_class: int | None = None,
-    limit: int | None = None,
     seed: int = 0,
-    workspace: Workspace | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read a source of product photos.
+    """Open every photo that a source lists once: what can be read is the catalogue, the rest is
+    rejected with a reason.
 
     Parameters
     ----------
-    source
-        "folder": `root/<label>/*`, `root/<split>/<label>/*` or flat, or any folder with a `catalog.csv` that lists its
-        images; "zip": the same, zipped; "sample": the catalogue bundled with the project; "caltech256" and
-        "fashion-small": from Kaggle; "amazon": the products of a metadata file.
-    path
-        The folder, zip or metadata file; of Kaggle's, a copy downloaded before, if there is one; none for "sample".
-    labels
-        Take only these; none named means all, of the sample and Caltech-256 the lesson's four (`MORE_LABELS` extend
-        them).
+    root
+        The folder of the photos.
+    rows
+        One row a file: `image_id` (its path inside `root`), `product_id`, `label` and `split`
+        (missing where the source does not say), and whatever else it says.
+    rejected
+        What the source itself has left out.
     max_per_class
-        Take at most so many images of a label, the same ones for the same `seed`; None or 0: all, of Caltech-256 200.
-    limit
-        How many products to fetch from Amazon; None or 0: 1,000.
-    workspace
-        Where photos are downloaded and unpacked (below `data`); None is the project's own.
+        Take at most so many images of a label, the same ones for the same `seed`; None or 0: all.
 
     Returns
     -------
-    catalog : DataFrame
-        One row an image: `image_id` (unique, relative to the source's root), `path`, `product_id`, `label`, `split`
-        (both missing where the source does not say), the attributes of its `catalog.csv` as text, and `pixel_width` and
-        `pixel_height`.
-    rejected : DataFrame
-        `image_id` and `reason` of each file that cannot be read as an image.
+    catalog, rejected : DataFrame
+        As `sources.load_catalog` gives them.
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        If there is nothing at `path`, the source is unknown, the archive is unsafe, a label or all images are missing.
-    SourceUnavailableError
-        If Kaggle cannot be reached or wants a token.
+    ValueError
+        If no file can be read as an image.
     """
-    labels = [labels] if isinstance(labels, str) else labels
-    photos = find_photos(source, path, labels=labels, limit=limit, workspace=workspace)
-    root, rows = photos.root, photos.rows
-    if rows.empty:
-        hint = f"; {photos.rejected['reason'].iloc[0]}" if len(photos.rejected) else ""
-        raise ValueError(f"No files in {root}; expected photos, or one folder a label: {root.name}/<label>/*.jpg{hint}")
-    labels = labels or DEFAULT_LABELS.get(source, ())
-    unknown = set(labels) - set(rows["label"])
-    if unknown and source != "amazon":  # there a later line may have it, beyond the limit
-        raise ValueError(f"No label {min(unknown)!r} in {root}; there are {sorted(set(rows['label'].dropna()))}.")
-    rows = rows[rows["label"].isin(labels)].reset_index(drop=True) if labels else rows
-    if most := max_per_class or DEFAULT_MAX_PER_CLASS.get(source):
-        rows = _draw(rows, most, seed)
+    if max_per_class:
+        rows = _draw(rows, max_per_class, seed)
     bar = progress(rows["image_id"], total=len(rows), description="Checking photos")
     found = list(parallel_map(lambda image_id: _check(root, image_id), bar))
     good = np.array([size is not None for size, _ in found])
-    rejected = pd.DataFrame({"image_id": rows["image_id"], "reason": [reason for _, reason in found]})[~good]
+    bad = pd.DataFrame({"image_id": rows["image_id"], "reason": [reason for _, reason in found]})[
+        ~good
+    ]
     if not good.any():
-        raise ValueError(f"None of {len(rows)} files in {root} can be read as an image: {rejected.iloc[0].to_dict()}")
-    rejected = pd.concat([photos.rejected, rejected], ignore_index=True)
+        raise ValueError(
+            f"None of {len(rows)} files in {root} can be read as an image: {bad.iloc[0].to_dict()}"
+        )
     catalog = rows[good].reset_index(drop=True)
     catalog["path"] = [_path(root, image_id) for image_id in catalog["image_id"]]
     catalog[list(PIXEL_COLUMNS)] = [size for size, _ in found if size]
     catalog["product_id"] = catalog["product_id"].fillna(catalog["image_id"])
     attributes = [name for name in catalog.columns if name not in BASE_COLUMNS]
-    return catalog[[*BASE_COLUMNS, *attributes]], rejected
+    return catalog[[*BASE_COLUMNS, *attributes]], pd.concat([rejected, bad], ignore_index=True)
 
 
 def _draw(rows: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
-    """At most so many rows of a label, in their old order; views of a product come together, stray files last."""
+    """At most so many rows of a label, in their old order; views of a product come together, stray
+    files last.
+    """
     products = rows["product_id"].fillna(rows["image_id"])
     stray = [PurePosixPath(name).suffix.lower() not in PHOTO_SUFFIXES for name in rows["image_id"]]
-    order = rows.assign(stray=stray, lot=[lot(product, seed) for product in products])
-    drawn = order.sort_values(["stray", "lot", "image_id"]).groupby("label", dropna=False).head(most)
+    drawn = rows.assign(stray=stray, order=[draw_order(product, seed) for product in products])
+    drawn = (
+        drawn.sort_values(["stray", "order", "image_id"]).groupby("label", dropna=False).head(most)
+    )
     return rows.loc[drawn.index.sort_values()].reset_index(drop=True)
 
 
@@ -117,7 +103,8 @@ def _path(root: Path, image_id: str) -> str:
 
 
 def save_catalog(catalog: pd.DataFrame, file: str | Path) -> None:
-    """Write a catalogue as CSV, whole or not at all; paths are relative to it, so that folders can move together.
+    """Write a catalogue as CSV, whole or not at all; paths are relative to it, so that folders can
+    move together.
 
     What `read_catalog` would refuse is not written: ValueError.
     """
@@ -125,7 +112,9 @@ def save_catalog(catalog: pd.DataFrame, file: str | Path) -> None:
     paths = [Path(os.path.relpath(path, file.parent)).as_posix() for path in catalog["path"]]
     with written_aside(file) as aside:
         # With this line end, a carriage return inside a title is quoted too.
-        catalog.assign(path=paths).to_csv(aside, index=False, encoding="utf-8", lineterminator="\r\n")
+        catalog.assign(path=paths).to_csv(
+            aside, index=False, encoding="utf-8", lineterminator="\r\n"
+        )
         read_catalog(aside)
 
 
@@ -142,42 +131,69 @@ def read_catalog(file: str | Path) -> pd.DataFrame:
         raise FileNotFoundError(f"No catalogue at {file}. Run 01_data.ipynb first.")
     rows = read_csv(file, BASE_COLUMNS)
     if rows["path"].isna().any():
-        raise ValueError(f"{file}: image {rows['image_id'][rows['path'].isna()].iloc[0]!r} has no path.")
-    nul = rows["image_id"].str.contains("\0", regex=False) | rows["path"].str.contains("\0", regex=False)
+        raise ValueError(
+            f"{file}: image {rows['image_id'][rows['path'].isna()].iloc[0]!r} has no path."
+        )
+    nul = rows["image_id"].str.contains("\0", regex=False) | rows["path"].str.contains(
+        "\0", regex=False
+    )
     if nul.any():
-        raise ValueError(f"{file}: image {rows['image_id'][nul].iloc[0]!r} or its path holds a zero byte.")
+        raise ValueError(
+            f"{file}: image {rows['image_id'][nul].iloc[0]!r} or its path holds a zero byte."
+        )
     rows["path"] = [os.path.normpath(file.parent / path) for path in rows["path"]]
     try:
         return rows.astype({name: int for name in PIXEL_COLUMNS if name in rows})
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"{file}: pixel_width and pixel_height must be whole numbers ({error}).") from None
+        raise ValueError(
+            f"{file}: pixel_width and pixel_height must be whole numbers ({error})."
+        ) from None
+
+
+def read_csv(file: Path, columns: Sequence[str] = ("image_id",)) -> pd.DataFrame:
+    """Read a CSV as text, refused if it is broken, lacks one of `columns`, names an image twice, or
+    one elsewhere.
+    """
+    with open(file, "rb") as stream:
+        if len(b"".join(stream.read(MAX_HEADER + 1).splitlines()[:1])) > MAX_HEADER:
+            raise ValueError(
+                f"{file} begins with a line of more than {MAX_HEADER:,} bytes; no catalogue does."
+            )
+    options = {"keep_default_na": False, "na_values": [""], "encoding": "utf-8", "index_col": False}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row of too many fields
+            rows = pd.read_csv(file, dtype=str, **options)
+    except (
+        pd.errors.ParserError,
+        pd.errors.ParserWarning,
+        pd.errors.EmptyDataError,
+        UnicodeDecodeError,
+    ) as error:
+        raise ValueError(f"{file} cannot be read as CSV in UTF-8: {error}") from None
+    missing = [name for name in columns if name not in rows]
+    if missing:
+        raise ValueError(f"{file} has no column {', '.join(missing)}; it has {', '.join(rows)}.")
+    rows["image_id"] = rows["image_id"].map(
+        lambda name: PurePosixPath(name).as_posix(), na_action="ignore"
+    )
+    repeated = rows["image_id"][rows["image_id"].duplicated() | rows["image_id"].isna()]
+    if len(repeated):
+        raise ValueError(f"{file}: image_id must be given and unique; {repeated.iloc[0]!r} is not.")
+    names = map(PurePosixPath, rows["image_id"])
+    if outside := [str(name) for name in names if name.is_absolute() or ".." in name.parts]:
+        raise ValueError(
+            f"{file}: image_id {outside[0]!r} leaves the folder; ids are paths inside it."
+        )
+    return rows
 
 
 def attribute_columns(catalog: pd.DataFrame, *, at_most: int = 30) -> list[str]:
-    """The columns, beside label and size, that sort images into two to `at_most` kinds, such as colour."""
+    """The columns, beside label and size, that sort images into two to `at_most` kinds, such as
+    colour.
+    """
     others = [name for name in catalog if name not in (*BASE_COLUMNS, *PIXEL_COLUMNS)]
     return [name for name in others if 2 <= catalog[name].nunique() <= at_most]
-
-
-def open_catalog(source: str, path: str | Path = "", *, workspace: Workspace) -> pd.DataFrame:
-    """Read the catalogue that 01_data.ipynb wrote for a source.
-
-    Where its photos are gone, because the machine is a new one, they are unpacked or downloaded again.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such catalogue, or a photo of it cannot be had again.
-    """
-    catalog = read_catalog(catalog_folder(source, path, workspace=workspace) / "catalog.csv")
-    if not all(map(os.path.exists, catalog["path"])):
-        find_photos(source, path, workspace=workspace)
-    gone = [image_id for image_id, file in catalog[["image_id", "path"]].to_numpy() if not os.path.exists(file)]
-    if gone:
-        raise FileNotFoundError(
-            f"{len(gone)} photos of the catalogue are gone, such as {gone[0]}. Run 01_data.ipynb again."
-        )
-    return catalog
 
 
 def catalog_folder(source: str, path: str | Path = "", *, workspace: Workspace) -> Path:

@@ -11,12 +11,21 @@ from matplotlib.figure import Figure
 
 from lookalike.plots import NEUTRAL, RIGHT, WRONG, show_photo, styled
 
-SPLIT_COLOURS = {"train": RIGHT, "validation": "#E69F00", "test": "#009E73", "no split yet": NEUTRAL}
+SPLIT_COLOURS = {
+    "train": RIGHT,
+    "validation": "#E69F00",
+    "test": "#009E73",
+    "no split yet": NEUTRAL,
+}
 
 
 @styled
-def show_counts(catalog: pd.DataFrame, *, by: str = "label", max_rows: int = 25, title: str = "") -> Figure:
-    """Images a label as bars, largest first; in the colours of the splits where the catalogue has them."""
+def show_counts(
+    catalog: pd.DataFrame, *, by: str = "label", max_rows: int = 25, title: str = ""
+) -> Figure:
+    """Images a label as bars, largest first; in the colours of the splits where the catalogue has
+    them.
+    """
     labels = catalog[by].fillna("no label")
     counts = pd.crosstab(labels, catalog["split"].fillna("no split yet"))
     counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
@@ -27,13 +36,19 @@ def show_counts(catalog: pd.DataFrame, *, by: str = "label", max_rows: int = 25,
     for split in counts:
         axes.barh(shown.index, shown[split], left=left, color=SPLIT_COLOURS[split], label=split)
         left += shown[split].to_numpy()
-    axes.bar_label(axes.containers[-1], labels=[f"{count:,}" for count in total.head(max_rows)], padding=3)
+    axes.bar_label(
+        axes.containers[-1], labels=[f"{count:,}" for count in total.head(max_rows)], padding=3
+    )
     axes.invert_yaxis()
     axes.set(xlabel="images", xlim=(0, 1.12 * left.max()))
     if len(counts.columns) > 1:
         figure.legend(loc="outside right upper")
-    more = f" ({len(counts) - len(shown)} more labels not shown)" if len(counts) > len(shown) else ""
-    finding = f"the largest label has {total.max() / total.min():.1f} times the images of the smallest"
+    more = (
+        f" ({len(counts) - len(shown)} more labels not shown)" if len(counts) > len(shown) else ""
+    )
+    finding = (
+        f"the largest label has {total.max() / total.min():.1f} times the images of the smallest"
+    )
     finding = finding if total.max() > total.min() else f"{total.max():,} images of each label"
     axes.set_title((title or finding) + more)
     axes.spines[["top", "right"]].set_visible(False)
@@ -42,7 +57,9 @@ def show_counts(catalog: pd.DataFrame, *, by: str = "label", max_rows: int = 25,
 
 @styled
 def show_sizes(catalog: pd.DataFrame, *, min_side: int) -> Figure:
-    """Two histograms: the shorter side of each image with the least that is accepted, and width divided by height."""
+    """Two histograms: the shorter side of each image with the least that is accepted, and width
+    divided by height.
+    """
     sides = catalog[["pixel_width", "pixel_height"]]
     shorter, shape = sides.min(axis=1), catalog["pixel_width"] / catalog["pixel_height"]
     small = int((shorter < min_side).sum())
@@ -52,7 +69,9 @@ def show_sizes(catalog: pd.DataFrame, *, min_side: int) -> Figure:
     left.axvline(min_side, color=WRONG, linestyle="--", label=f"{min_side} pixels")
     left.set(xscale="log", xlabel="shorter side in pixels", ylabel="images")
     left.set_title(f"{small} of {len(catalog):,} images are smaller than {min_side} pixels")
-    left.set_xticks(sizes := 2 ** np.arange(np.floor(np.log2(ends[0])), np.ceil(np.log2(ends[1])) + 1))
+    left.set_xticks(
+        sizes := 2 ** np.arange(np.floor(np.log2(ends[0])), np.ceil(np.log2(ends[1])) + 1)
+    )
     left.set_xticklabels([f"{size:g}" for size in sizes])
     left.minorticks_off()
     left.legend()
@@ -69,7 +88,9 @@ def show_sizes(catalog: pd.DataFrame, *, min_side: int) -> Figure:
 
 @styled
 def show_comparison(trials: pd.DataFrame, *, x: str, hue: str, y: str, title: str = "") -> Figure:
-    """Means of repeated measurements as dots, one colour and marker for each `hue`, with their standard deviation."""
+    """Means of repeated measurements as dots, one colour and marker for each `hue`, with their
+    standard deviation.
+    """
     places = {name: place for place, name in enumerate(dict.fromkeys(trials[x]))}
     hues = list(dict.fromkeys(trials[hue]))
     figure, axes = plt.subplots(figsize=(max(4.5, 2.1 * len(places)), 3), layout="constrained")
@@ -77,9 +98,13 @@ def show_comparison(trials: pd.DataFrame, *, x: str, hue: str, y: str, title: st
         values = trials[trials[hue] == name].groupby(x, sort=False)[y].agg(["mean", "std"])
         at = [places[place] + 0.24 * (number - (len(hues) - 1) / 2) for place in values.index]
         colour, marker = (WRONG, RIGHT, NEUTRAL)[number % 3], "osD"[number % 3]
-        axes.errorbar(at, values["mean"], values["std"], fmt=marker, color=colour, capsize=4, label=name)
+        axes.errorbar(
+            at, values["mean"], values["std"], fmt=marker, color=colour, capsize=4, label=name
+        )
         for place, value, top in zip(at, values["mean"], values.fillna(0).sum(axis=1), strict=True):
-            axes.annotate(f"{value:.2f}", (place, top), (0, 4), textcoords="offset points", ha="center")
+            axes.annotate(
+                f"{value:.2f}", (place, top), (0, 4), textcoords="offset points", ha="center"
+            )
     axes.set_xticks(range(len(places)), places)
     axes.set(ylabel=y, ylim=(0, 1.12), xlim=(-0.5, len(places) - 0.5), title=title)
     figure.legend(loc="outside lower center", ncols=len(hues), frameon=False)
@@ -89,16 +114,22 @@ def show_comparison(trials: pd.DataFrame, *, x: str, hue: str, y: str, title: st
 
 @styled
 def show_precision(scores: pd.DataFrame) -> Figure:
-    """Precision@k of `evaluation.evaluate` as bars, with the level of guessing as a line across each."""
+    """Precision@k of `evaluation.evaluate` as bars, with the level of guessing as a line across
+    each.
+    """
     k, best, chance = scores.index[-1], scores["Precision@k"].iloc[-1], scores["chance"].iloc[-1]
     figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
     places = np.arange(len(scores))
     bars = axes.bar(places, scores["Precision@k"], color=RIGHT, width=0.6)
     axes.bar_label(bars, fmt="%.2f", padding=2)
-    axes.hlines(scores["chance"], places - 0.4, places + 0.4, color=WRONG, linestyle="--", label="guessing")
+    axes.hlines(
+        scores["chance"], places - 0.4, places + 0.4, color=WRONG, linestyle="--", label="guessing"
+    )
     axes.set(ylim=(0, 1.12), ylabel="Precision@k, from 0 to 1")
     axes.set_xticks(places, [f"k = {k}" for k in scores.index])
-    axes.set_title(f"{best / chance:.1f} times as good as guessing at k = {k}" if chance else "nothing to find")
+    axes.set_title(
+        f"{best / chance:.1f} times as good as guessing at k = {k}" if chance else "nothing to find"
+    )
     figure.legend(loc="outside lower center", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -115,9 +146,23 @@ def show_history(phases: Mapping[str, pd.DataFrame]) -> Figure:
             for column, colour, style in ((name, RIGHT, "-"), (f"val_{name}", WRONG, "--")):
                 if column in history:
                     label = "train" if column == name else "validation"
-                    axes.plot(epochs, history[column], style, color=colour, marker=".", label="" if begin else label)
+                    axes.plot(
+                        epochs,
+                        history[column],
+                        style,
+                        color=colour,
+                        marker=".",
+                        label="" if begin else label,
+                    )
             axes.axvline(begin + 0.5, color=NEUTRAL, linewidth=0.8)
-            axes.text(begin + 0.7, 1.0, phase, transform=axes.get_xaxis_transform(), va="bottom", color=NEUTRAL)
+            axes.text(
+                begin + 0.7,
+                1.0,
+                phase,
+                transform=axes.get_xaxis_transform(),
+                va="bottom",
+                color=NEUTRAL,
+            )
             begin += len(history)
         axes.set(xlabel="epoch", ylabel=name, xlim=(0.5, begin + 0.5))
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -134,8 +179,12 @@ def show_history(phases: Mapping[str, pd.DataFrame]) -> Figure:
 
 @styled
 def show_confusion(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> Figure:
-    """A table of true against predicted labels, each row in shares of its label, with the counts written in."""
-    counts = pd.crosstab(pd.Categorical(truth, labels), pd.Categorical(predicted, labels), dropna=False).to_numpy()
+    """A table of true against predicted labels, each row in shares of its label, with the counts
+    written in.
+    """
+    counts = pd.crosstab(
+        pd.Categorical(truth, labels), pd.Categorical(predicted, labels), dropna=False
+    ).to_numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 0.5 * len(labels) + 2
     figure, axes = plt.subplots(figsize=(side, side - 0.4), layout="constrained")
@@ -154,7 +203,9 @@ def show_confusion(truth: Sequence[str], predicted: Sequence[str], labels: Seque
 def show_probabilities(photo: str, labels: Sequence[str], probabilities: np.ndarray) -> Figure:
     """A photo beside the probabilities of its labels, as bars, the five most likely."""
     order = np.argsort(-np.asarray(probabilities), kind="stable")[:5]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7, 2.4), width_ratios=(1, 2), layout="constrained")
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(7, 2.4), width_ratios=(1, 2), layout="constrained"
+    )
     show_photo(left, photo)
     bars = right.barh([labels[index] for index in order], probabilities[order], color=RIGHT)
     right.bar_label(bars, fmt="%.3f", padding=3)
@@ -166,8 +217,12 @@ def show_probabilities(photo: str, labels: Sequence[str], probabilities: np.ndar
 
 
 @styled
-def show_intervals(scores: pd.DataFrame, *, xlabel: str, title: str, changes: bool = False) -> Figure:
-    """A dot and its interval for each row of `value`, `low` and `high`; dashed its `chance`, or for changes 0."""
+def show_intervals(
+    scores: pd.DataFrame, *, xlabel: str, title: str, changes: bool = False
+) -> Figure:
+    """A dot and its interval for each row of `value`, `low` and `high`; dashed its `chance`, or for
+    changes 0.
+    """
     places = np.arange(len(scores))
     figure, axes = plt.subplots(figsize=(7, 0.45 * len(scores) + 1.2), layout="constrained")
     around = np.abs(scores[["low", "high"]].to_numpy().T - scores["value"].to_numpy())
@@ -179,9 +234,21 @@ def show_intervals(scores: pd.DataFrame, *, xlabel: str, title: str, changes: bo
     if changes:
         axes.axvline(0, color=WRONG, linestyle="--", label="no change")
     else:
-        axes.vlines(scores["chance"], places - 0.4, places + 0.4, color=WRONG, linestyle="--", label="guessing")
+        axes.vlines(
+            scores["chance"],
+            places - 0.4,
+            places + 0.4,
+            color=WRONG,
+            linestyle="--",
+            label="guessing",
+        )
     axes.set_yticks(places, scores.index)
-    axes.set(xlabel=xlabel, xlim=None if changes else (0, 1.02), ylim=(len(scores) - 0.4, -0.8), title=title)
+    axes.set(
+        xlabel=xlabel,
+        xlim=None if changes else (0, 1.02),
+        ylim=(len(scores) - 0.4, -0.8),
+        title=title,
+    )
     figure.legend(loc="outside lower center", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -200,7 +267,8 @@ def show_panels(
     ylabel: str = "",
     title: str = "",
 ) -> Figure:
-    """Curves of `value` between `low` and `high`, a panel for each value of one column, a line for each of another.
+    """Curves of `value` between `low` and `high`, a panel for each value of one column, a line for
+    each of another.
 
     Parameters
     ----------
@@ -222,18 +290,34 @@ def show_panels(
         part = table[table[panel] == name]
         one_chance = part.groupby(line)["chance"].mean().nunique() == 1
         for number, which in enumerate(lines):
-            one = part[part[line] == which]
+            curve = part[part[line] == which]
             colour = (RIGHT, "#009E73", "#CC79A7")[number % 3]
-            axes.plot(one[x], one["value"], color=colour, marker="os^"[number % 3], markersize=4, label=which)
-            axes.fill_between(one[x], one["low"], one["high"], color=colour, alpha=0.18, linewidth=0)
+            axes.plot(
+                curve[x],
+                curve["value"],
+                color=colour,
+                marker="os^"[number % 3],
+                markersize=4,
+                label=which,
+            )
+            axes.fill_between(
+                curve[x], curve["low"], curve["high"], color=colour, alpha=0.18, linewidth=0
+            )
             if not one_chance:
-                axes.axhline(one["chance"].mean(), color=colour, linestyle="--", label=f"{which}, guessing")
+                axes.axhline(
+                    curve["chance"].mean(), color=colour, linestyle="--", label=f"{which}, guessing"
+                )
         if one_chance:
             axes.axhline(part["chance"].mean(), color=WRONG, linestyle="--", label="guessing")
         for number, (what, heights) in enumerate((levels or {}).items()):
-            axes.axhline(heights[name], color=NEUTRAL, linestyle=(":", "-.")[number % 2], label=what)
+            axes.axhline(
+                heights[name], color=NEUTRAL, linestyle=(":", "-.")[number % 2], label=what
+            )
         axes.set_title(name)
-        axes.set(xlabel=part["unit"].iloc[0] if "unit" in part else "", ylim=(0, 1.05) if same_y else (0, None))
+        axes.set(
+            xlabel=part["unit"].iloc[0] if "unit" in part else "",
+            ylim=(0, 1.05) if same_y else (0, None),
+        )
         if not pd.api.types.is_numeric_dtype(part[x]):
             axes.tick_params(axis="x", labelrotation=40)
             plt.setp(axes.get_xticklabels(), ha="right", rotation_mode="anchor")

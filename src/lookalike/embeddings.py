@@ -1,4 +1,6 @@
-"""A catalogue and an encoder to an embedding store on disk: resumable, incremental, whole or not at all."""
+"""A catalogue and an encoder to an embedding store on disk: resumable, incremental, whole or not at
+all.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,8 @@ import pandas as pd
 import tensorflow as tf
 
 from lookalike.catalog import save_catalog
-from lookalike.engines import choose_engine, compile_encoder, has_openvino
-from lookalike.fingerprints import encoder_fingerprint
-from lookalike.images import FITS, content_hash, fitted, pixel_batches
-from lookalike.pooling import LAYERS
-from lookalike.stores import (
+from lookalike.compiled_encoder import choose_engine, compile_encoder, has_openvino
+from lookalike.embedding_store import (
     CATALOG,
     MANIFEST,
     PARTS,
@@ -31,22 +30,41 @@ from lookalike.stores import (
     read_manifest,
     store_folder,
 )
-from lookalike.workspace import Choice, file_hash, parallel_map, progress, sole_writer, written_aside
+from lookalike.encoder_fingerprint import encoder_fingerprint
+from lookalike.images import FITS, content_hash, fitted, pixel_batches
+from lookalike.pooling import LAYERS
+from lookalike.workspace import (
+    Choice,
+    file_hash,
+    parallel_map,
+    progress,
+    sole_writer,
+    written_aside,
+)
 
 PLAN = "plan.json"
-BEFORE_ENGINES = {"precision": "float32", "engine": "tensorflow"}  # what the first stores did not say
+# What the first stores did not say.
+BEFORE_ENGINES = {"precision": "float32", "engine": "tensorflow"}
 
 
 @functools.lru_cache(maxsize=2)
 def _compiled(encoder: keras.Model):
-    """The encoder as one graph, traced once for any batch size; two are kept, so that none is traced at every query."""
+    """The encoder as one graph, traced once for any batch size; two are kept, so that none is
+    traced at every query.
+    """
     pixels = tf.TensorSpec([None, *encoder.input_shape[1:]], tf.float32)
-    graph = tf.function(lambda batch: tf.cast(encoder(batch, training=False), tf.float32), input_signature=[pixels])
+    graph = tf.function(
+        lambda batch: tf.cast(encoder(batch, training=False), tf.float32), input_signature=[pixels]
+    )
     return graph.get_concrete_function()
 
 
 def embed_images(
-    encoder: keras.Model, images: Sequence[str | os.PathLike | np.ndarray], *, fit: str = "resize", batch_size: int = 32
+    encoder: keras.Model,
+    images: Sequence[str | os.PathLike | np.ndarray],
+    *,
+    fit: str = "resize",
+    batch_size: int = 32,
 ) -> np.ndarray:
     """Vectors of a few photos, e.g. queries.
 
@@ -67,7 +85,11 @@ def embed_images(
     size = encoder.input_shape[1:3]
     vectors = [np.empty((0, encoder.output_shape[-1]), np.float32)]
     starts = range(0, len(images), batch_size)
-    for start in progress(starts, total=len(starts), description="Embedding", unit="batches") if starts[4:] else starts:
+    for start in (
+        progress(starts, total=len(starts), description="Embedding", unit="batches")
+        if starts[4:]
+        else starts
+    ):
         batch = images[start : start + batch_size]
         pixels = [fitted(image, size, fit=fit) for image in batch]
         vectors.append(_compiled(encoder)(tf.cast(np.stack(pixels), tf.float32)).numpy())
@@ -86,8 +108,9 @@ def embed_catalog(
 ) -> EmbeddingStore:
     """Write the vectors of a catalogue to an embedding store, computing only what is not there yet.
 
-    What counts is the content of the files: an image that was renamed is not computed again, one that changed is. After
-    an interruption the next run goes on with the batch that was under way. The old store stays until the new is whole.
+    What counts is the content of the files: an image that was renamed is not computed again, one
+    that changed is. After an interruption the next run goes on with the batch that was under way.
+    The old store stays until the new is whole.
 
     Parameters
     ----------
@@ -96,31 +119,42 @@ def embed_catalog(
     fit
         How photos are brought to the encoder's input size: "resize", "letterbox" or "crop".
     precision, engine
-        "float32", "bfloat16" or "float16"; "tensorflow" or "openvino". "auto" takes what the store has that is there,
-        else what is fastest on this machine, and prints it. The encoder that queries are made with stays the same.
+        "float32", "bfloat16" or "float16"; "tensorflow" or "openvino". "auto" takes what the store
+        has that is there, else what is fastest on this machine, and prints it. The encoder that
+        queries are made with stays the same.
 
     Raises
     ------
     ImageError
         If a file of the catalogue cannot be read (any more); `load_catalog` sorts those out.
     FileExistsError, OSError
-        If `folder` holds something else than a store, or may not be written, or the disk has no room for the vectors.
+        If `folder` holds something else than a store, or may not be written, or the disk has no
+        room for the vectors.
     ValueError
         If the catalogue is empty, or an option unknown.
     """
     with sole_writer(store_folder(folder)):
         folder, recipe = prepare_store(encoder, catalog, folder, fit=fit)
-        recipe |= _way(encoder, catalog, folder, recipe, precision=precision, engine=engine)
+        recipe |= _settings(encoder, catalog, folder, recipe, precision=precision, engine=engine)
         reading = progress(catalog["path"], total=len(catalog), description="Reading files")
         hashes = list(parallel_map(content_hash, reading))
         known = known_vectors(folder, recipe)
-        missing = {key: path for key, path in zip(hashes, catalog["path"], strict=True) if key not in known}
+        missing = {
+            key: path for key, path in zip(hashes, catalog["path"], strict=True) if key not in known
+        }
         if missing:
-            known |= _compute(encoder, missing, folder, recipe, batch_size=batch_size, n=len(catalog))
+            known |= _compute(
+                encoder, missing, folder, recipe, batch_size=batch_size, n=len(catalog)
+            )
 
         def write(fresh: Path) -> list[str]:
-            header = {"descr": "<f4", "fortran_order": False, "shape": (len(catalog), recipe["dim"])}
-            with open(fresh / VECTORS, "wb") as stream:  # no map: on a full disk, writing to one kills the process
+            header = {
+                "descr": "<f4",
+                "fortran_order": False,
+                "shape": (len(catalog), recipe["dim"]),
+            }
+            # No map: on a full disk, writing to one kills the process.
+            with open(fresh / VECTORS, "wb") as stream:
                 np.lib.format.write_array_header_1_0(stream, header)
                 stream.writelines(known[key] for key in hashes)
             return [VECTORS]
@@ -128,50 +162,83 @@ def embed_catalog(
         return publish_store(folder, {"encoder": encoder.name, **recipe}, catalog, hashes, write)
 
 
-def prepare_store(encoder: keras.Model, catalog: pd.DataFrame, folder: str | Path, *, fit: str) -> tuple[Path, dict]:
-    """Check what is asked for, and tell the store's folder, and what must be equal for its vectors to be taken over."""
+def prepare_store(
+    encoder: keras.Model, catalog: pd.DataFrame, folder: str | Path, *, fit: str
+) -> tuple[Path, dict]:
+    """Check what is asked for, and tell the store's folder, and what must be equal for its vectors
+    to be taken over.
+    """
     if catalog.empty:
         raise ValueError("The catalogue is empty; there is nothing to embed.")
     if fit not in FITS:
         raise ValueError(f"fit must be one of {', '.join(FITS)}, not {fit!r}.")
     folder = store_folder(folder)
     if not folder.exists() and beside(folder, "previous").is_dir():
-        os.replace(beside(folder, "previous"), folder)  # a run was killed between the two renames of `publish_store`
-    for leftover in (beside(folder, "new"), beside(folder, "previous")):  # of one that did not end well
+        # A run was killed between the two renames of `publish_store`.
+        os.replace(beside(folder, "previous"), folder)
+    # Of one that did not end well.
+    for leftover in (beside(folder, "new"), beside(folder, "previous")):
         shutil.rmtree(leftover, ignore_errors=True)
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise FileExistsError(f"{folder} is not empty and is no embedding store; choose another folder.")
+        raise FileExistsError(
+            f"{folder} is not empty and is no embedding store; choose another folder."
+        )
     return folder, {
         "fingerprint": encoder_fingerprint(encoder),
         "image_size": list(encoder.input_shape[1:3]),
         "fit": fit,
-        "pooling": next((type(one).__name__ for one in encoder.layers if isinstance(one, tuple(LAYERS.values()))), ""),
+        "pooling": next(
+            (
+                type(layer).__name__
+                for layer in encoder.layers
+                if isinstance(layer, tuple(LAYERS.values()))
+            ),
+            "",
+        ),
         "dim": encoder.output_shape[-1],
     }
 
 
-def _way(encoder, catalog, folder: Path, recipe: dict, *, precision: str, engine: str) -> dict[str, str]:
+def _settings(
+    encoder, catalog, folder: Path, recipe: dict, *, precision: str, engine: str
+) -> dict[str, str]:
     """Precision and engine: as asked, or for "auto" as in what is there, or the fastest."""
     if "auto" not in (precision, engine):
         return {"precision": precision, "engine": engine}
     plan = beside(folder, "partial") / PLAN
     found = [read_manifest(folder)] if (folder / MANIFEST).is_file() else []
     found += [json.loads(plan.read_text())["recipe"]] if plan.is_file() else []
-    for there in (BEFORE_ENGINES | told for told in found):
-        way, asked = {name: there[name] for name in BEFORE_ENGINES}, {"precision": precision, "engine": engine}
-        usable = way["engine"] != "openvino" or has_openvino()
-        if usable and recipe.items() <= there.items() and all(asked[name] in ("auto", way[name]) for name in way):
-            print(Choice("precision", " by ".join(way.values()), "as in the store that is there"))
-            return way
-    drawn = np.random.default_rng(0).permutation(len(catalog))[:32]  # of all kinds, in a catalogue sorted by kind
-    pixels = next(pixel_batches(catalog["path"].iloc[drawn], tuple(recipe["image_size"]), fit=recipe["fit"]))
-    precision, engine, choice = choose_engine(encoder, pixels, len(catalog), precision=precision, engine=engine)
+    for there in (BEFORE_ENGINES | manifest for manifest in found):
+        settings, asked = (
+            {name: there[name] for name in BEFORE_ENGINES},
+            {"precision": precision, "engine": engine},
+        )
+        usable = settings["engine"] != "openvino" or has_openvino()
+        if (
+            usable
+            and recipe.items() <= there.items()
+            and all(asked[name] in ("auto", settings[name]) for name in settings)
+        ):
+            print(
+                Choice("precision", " by ".join(settings.values()), "as in the store that is there")
+            )
+            return settings
+    # Of all kinds, in a catalogue sorted by kind.
+    drawn = np.random.default_rng(0).permutation(len(catalog))[:32]
+    pixels = next(
+        pixel_batches(catalog["path"].iloc[drawn], tuple(recipe["image_size"]), fit=recipe["fit"])
+    )
+    precision, engine, choice = choose_engine(
+        encoder, pixels, len(catalog), precision=precision, engine=engine
+    )
     print(choice)
     return {"precision": precision, "engine": engine}
 
 
 def known_vectors(folder: Path, recipe: dict) -> dict[str, np.ndarray]:
-    """Vectors by content hash of the store that is there, if the same encoder made it from equally fitted photos."""
+    """Vectors by content hash of the store that is there, if the same encoder made it from equally
+    fitted photos.
+    """
     store = open_store(folder) if (folder / MANIFEST).is_file() else None
     if store is None or not recipe.items() <= (BEFORE_ENGINES | store.manifest).items():
         return {}
@@ -179,15 +246,22 @@ def known_vectors(folder: Path, recipe: dict) -> dict[str, np.ndarray]:
 
 
 def _compute(
-    encoder: keras.Model, missing: dict[str, str], folder: Path, recipe: dict, *, batch_size: int, n: int
+    encoder: keras.Model,
+    missing: dict[str, str],
+    folder: Path,
+    recipe: dict,
+    *,
+    batch_size: int,
+    n: int,
 ) -> dict[str, np.ndarray]:
-    """Vectors of the missing images, by content hash; every batch is on disk before the next one starts.
+    """Vectors of the missing images, by content hash; every batch is on disk before the next one
+    starts.
 
-    What an interrupted run has finished comes first and is kept, even if the catalogue has changed since. Batches
-    start where they would have: the vectors do not tell of a restart.
+    What an interrupted run has finished comes first and is kept, even if the catalogue has changed
+    since. Batches start where they would have: the vectors do not tell of a restart.
     """
-    way = {name: recipe[name] for name in ("precision", "engine")}
-    forward = compile_encoder(encoder, **way, batch_size=batch_size)  # first, as it may refuse
+    settings = {name: recipe[name] for name in ("precision", "engine")}
+    forward = compile_encoder(encoder, **settings, batch_size=batch_size)  # first, as it may refuse
     partial = beside(folder, "partial")
     rows, plan_file, row_bytes = partial / "rows.f32", partial / PLAN, 4 * recipe["dim"]
     plan = json.loads(plan_file.read_text()) if plan_file.is_file() else {}
@@ -199,19 +273,29 @@ def _compute(
     order = list(dict.fromkeys([*plan["order"][:done], *missing]))
     need, disk = row_bytes * (len(order) - done + n) / 1e6, shutil.disk_usage(partial.parent)
     if disk.total and need > disk.free / 1e6:  # some file systems do not tell
-        raise OSError(errno.ENOSPC, f"The vectors take {need:,.2f} MB, and {disk.free / 1e6:,.2f} MB are free")
+        raise OSError(
+            errno.ENOSPC, f"The vectors take {need:,.2f} MB, and {disk.free / 1e6:,.2f} MB are free"
+        )
     paths = [missing[key] for key in order[done:]]
-    told = f"Embedding, {done} were done" if done else "Embedding"
+    description = f"Embedding, {done} were done" if done else "Embedding"
     partial.mkdir(exist_ok=True)
-    with open(rows, "ab") as stream, progress(total=len(order), initial=done, description=told) as bar:
-        stream.truncate(done * row_bytes)  # before there is a plan in which the next rows are of other photos
+    with (
+        open(rows, "ab") as stream,
+        progress(total=len(order), initial=done, description=description) as bar,
+    ):
+        # Before there is a plan in which the next rows are of other photos.
+        stream.truncate(done * row_bytes)
         with written_aside(plan_file) as aside:
             aside.write_text(json.dumps({"recipe": recipe, "order": order}))
-        for pixels in pixel_batches(paths, tuple(recipe["image_size"]), batch_size=batch_size, fit=recipe["fit"]):
+        for pixels in pixel_batches(
+            paths, tuple(recipe["image_size"]), batch_size=batch_size, fit=recipe["fit"]
+        ):
             stream.write(forward(pixels).tobytes())
             stream.flush()
             bar.update(len(pixels))
-    return dict(zip(order, np.memmap(rows, np.float32, "r", shape=(len(order), recipe["dim"])), strict=True))
+    return dict(
+        zip(order, np.memmap(rows, np.float32, "r", shape=(len(order), recipe["dim"])), strict=True)
+    )
 
 
 def publish_store(
@@ -222,15 +306,19 @@ def publish_store(
     write: Callable[[Path], list[str]],
     **versions: str,
 ) -> EmbeddingStore:
-    """Write the new store, its vectors by `write`, beside the old one, then exchange them by renaming.
+    """Write the new store, its vectors by `write`, beside the old one, then exchange them by
+    renaming.
 
-    `write` puts files into the folder it is given and names them; `versions` are of packages that others do not need.
+    `write` puts files into the folder it is given and names them; `versions` are of packages that
+    others do not need.
     """
     fresh = beside(folder, "new")
     fresh.mkdir()
     if folder.exists():  # what else somebody keeps there moves along, be it another store
         ours = {str(folder): (VECTORS, PARTS, CATALOG, MANIFEST)}
-        shutil.copytree(folder, fresh, symlinks=True, ignore=lambda at, _: ours.get(at, ()), dirs_exist_ok=True)
+        shutil.copytree(
+            folder, fresh, symlinks=True, ignore=lambda at, _: ours.get(at, ()), dirs_exist_ok=True
+        )
     files = write(fresh)
     save_catalog(catalog, fresh / CATALOG)  # beside `folder`, so that relative paths stay right
     manifest = {
@@ -239,7 +327,12 @@ def publish_store(
         "n": len(catalog),
         "content_hashes": hashes,
         "checksums": {name: file_hash(fresh / name) for name in (*files, CATALOG)},
-        "versions": {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__, **versions},
+        "versions": {
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "numpy": np.__version__,
+            **versions,
+        },
     }
     (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1))
     if folder.exists():

@@ -11,31 +11,41 @@ FEWEST = 5  # groups; of fewer, what is drawn again shows too little of what the
 
 
 def confidence_interval(
-    values: np.ndarray, groups: np.ndarray | None = None, *, level: float = 0.95, n_resamples: int = 2000, seed: int = 0
+    values: np.ndarray,
+    groups: np.ndarray | None = None,
+    *,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Where the mean would lie, had other queries been drawn: a bootstrap interval.
 
-    The percentile interval is too narrow for few groups, and is widened as Student's t is wider than the normal.
-    Source: Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 2015, section 5.3,
-    and Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+    The percentile interval is too narrow for few groups, and is widened as Student's t is wider
+    than the normal. Source: Hesterberg, "What Teachers Should Know About the Bootstrap", The
+    American Statistician 2015, section 5.3, and Efron and Tibshirani, "An Introduction to the
+    Bootstrap", 1993, chapter 13.
 
     Parameters
     ----------
     values : array [q]
-        A metric of each query; NaN does not count. For two encoders, the differences of the same queries.
+        A metric of each query; NaN does not count. For two encoders, the differences of the same
+        queries.
     groups : array [q]
-        What the queries are drawn by, e.g. products, whose views agree more than strangers do; None: one by one.
+        What the queries are drawn by, e.g. products, whose views agree more than strangers do;
+        None: one by one.
 
     Returns
     -------
-    The ends of the interval; both NaN of fewer than five groups, for which no resampling keeps what it promises.
-    Where nearly all values are equal, as hit rates may be, or of few groups a mean near 0 or 1, it is too narrow: of n
-    queries that are all right it has no width, but up to 3/n of the next may be wrong.
+    The ends of the interval; both NaN of fewer than five groups, for which no resampling keeps what
+    it promises. Where nearly all values are equal, as hit rates may be, or of few groups a mean
+    near 0 or 1, it is too narrow: of n queries that are all right it has no width, but up to 3/n of
+    the next may be wrong.
 
     Raises
     ------
     ValueError
-        If a value is infinite, there is not one group for each, nothing is drawn, or `level` is not between 0 and 1.
+        If a value is infinite, there is not one group for each, nothing is drawn, or `level` is not
+        between 0 and 1.
     """
     means, n_groups = _resampled_means(values, groups, n_resamples, np.random.default_rng(seed))
     return _ends(means, n_groups, level)
@@ -50,25 +60,39 @@ def difference_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The same for the mean of `values` less that of `others`, of different queries; NaN if one side is too few."""
+    """The same for the mean of `values` less that of `others`, of different queries; NaN if one
+    side is too few.
+    """
     random = np.random.default_rng(seed)
-    parts = [_resampled_means(*side, 2000, random) for side in ((values, groups), (others, other_groups))]
+    parts = [
+        _resampled_means(*side, 2000, random) for side in ((values, groups), (others, other_groups))
+    ]
     return _ends(parts[0][0] - parts[1][0], min(count for _, count in parts), level)
 
 
 def macro_interval(
-    values: np.ndarray, classes: np.ndarray, groups: np.ndarray, *, level: float = 0.95, seed: int = 0
+    values: np.ndarray,
+    classes: np.ndarray,
+    groups: np.ndarray,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """The same for the mean of the means of classes: queries are drawn class by class.
 
-    Each class is widened for its own few groups; how far the whole can be trusted is weighed by how much doubt each
-    class adds. Source: Satterthwaite, "An Approximate Distribution of Estimates of Variance Components", 1946. A class
-    whose values are all NaN does not count. NaN if a class has a single group, whose doubt nothing shows, or all are
-    too few.
+    Each class is widened for its own few groups; how far the whole can be trusted is weighed by how
+    much doubt each class adds. Source: Satterthwaite, "An Approximate Distribution of Estimates of
+    Variance Components", 1946. A class whose values are all NaN does not count. NaN if a class has
+    a single group, whose doubt nothing shows, or all are too few.
     """
     random = np.random.default_rng(seed)
-    frame = pd.DataFrame({"value": values, "class": classes, "group": groups}).dropna(subset=["value"])
-    parts = [_resampled_means(one["value"], one["group"], 2000, random) for _, one in frame.groupby("class")]
+    frame = pd.DataFrame({"value": values, "class": classes, "group": groups}).dropna(
+        subset=["value"]
+    )
+    parts = [
+        _resampled_means(part["value"], part["group"], 2000, random)
+        for _, part in frame.groupby("class")
+    ]
     if not parts or min(count for _, count in parts) < 2:
         return float("nan"), float("nan")
     found = np.array([means.var() for means, _ in parts])
@@ -77,16 +101,29 @@ def macro_interval(
     means = np.mean([means for means, _ in parts], axis=0)
     if not real.any():
         return _ends(means, 1 + freedom.sum(), level)  # nothing to widen
-    return _ends(means, 1 + real.sum() ** 2 / (real**2 / freedom).sum(), level, real.sum() / found.sum())
+    return _ends(
+        means, 1 + real.sum() ** 2 / (real**2 / freedom).sum(), level, real.sum() / found.sum()
+    )
 
 
-def _resampled_means(values, groups, n_resamples: int, random: np.random.Generator) -> tuple[np.ndarray, int]:
-    """Means [n_resamples] of as many groups as there are, drawn with replacement; and how many there are."""
+def _resampled_means(
+    values, groups, n_resamples: int, random: np.random.Generator
+) -> tuple[np.ndarray, int]:
+    """Means [n_resamples] of as many groups as there are, drawn with replacement; and how many
+    there are.
+    """
     values = np.asarray(values, np.float64)
     groups = np.arange(len(values)) if groups is None else np.asarray(groups)
-    if values.ndim != 1 or groups.shape != values.shape or np.isinf(values).any() or n_resamples < 1:
-        told = f"values {list(values.shape)} and groups {list(groups.shape)}, drawn {n_resamples} times"
-        raise ValueError(f"Finite values or NaN, a group for each, and one draw or more, please; not {told}.")
+    if (
+        values.ndim != 1
+        or groups.shape != values.shape
+        or np.isinf(values).any()
+        or n_resamples < 1
+    ):
+        given = f"values {list(values.shape)} and groups {list(groups.shape)}, drawn {n_resamples} times"
+        raise ValueError(
+            f"Finite values or NaN, a group for each, and one draw or more, please; not {given}."
+        )
     known = ~np.isnan(values)
     groups = pd.factorize(pd.factorize(groups)[0][known])[0]
     sums, sizes = np.bincount(groups, values[known]), np.bincount(groups)
@@ -100,8 +137,12 @@ def _resampled_means(values, groups, n_resamples: int, random: np.random.Generat
     return means, len(sums)
 
 
-def _ends(means: np.ndarray, n_groups: float, level: float, widening: float | None = None) -> tuple[float, float]:
-    """The ends, of a variance that is `widening` times that of the means: n / (n - 1) if it is of n groups."""
+def _ends(
+    means: np.ndarray, n_groups: float, level: float, widening: float | None = None
+) -> tuple[float, float]:
+    """The ends, of a variance that is `widening` times that of the means: n / (n - 1) if it is of n
+    groups.
+    """
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, as 0.95, not {level}.")
     if n_groups < FEWEST:

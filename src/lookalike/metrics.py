@@ -27,26 +27,35 @@ def recall_at_k(ranking: Ranking, k: int) -> np.ndarray:
 
 
 def hit_rate_at_k(ranking: Ranking, k: int) -> np.ndarray:
-    """1 for a query with a relevant image among its first k results, else 0; known as "Recall@k" in metric learning.
+    """1 for a query with a relevant image among its first k results, else 0; known as "Recall@k" in
+    metric learning.
 
-    Source: Oh Song and others, "Deep Metric Learning via Lifted Structured Feature Embedding", CVPR 2016.
+    Source: Oh Song and others, "Deep Metric Learning via Lifted Structured Feature Embedding", CVPR
+    2016.
     """
     return first_results(ranking, k).any(axis=1).astype(float)
 
 
 def average_precision_at_k(ranking: Ranking, k: int, *, of: str = "possible") -> np.ndarray:
-    """Precision averaged over the ranks of the relevant results within the first k; its mean over queries is MAP@k.
+    """Precision averaged over the ranks of the relevant results within the first k; its mean over
+    queries is MAP@k.
 
     NaN for a query that has nothing relevant. Definitions differ in what the sum is divided by:
 
-    - "possible": min(number of relevant images, k), so that a perfect ranking has 1, and missing one costs.
-    - "found": the relevant results among the first k, 0 if there are none. A single hit on the first rank has 1.
-    - "relevant": all relevant images, as in Manning, Raghavan, Schütze, "Introduction to Information Retrieval", 2008,
-      section 8.4, where the ranking is not cut at k.
+    - "possible": min(number of relevant images, k), so that a perfect ranking has 1, and missing
+      one costs.
+    - "found": the relevant results among the first k, 0 if there are none. A single hit on the
+      first rank has 1.
+    - "relevant": all relevant images, as in Manning, Raghavan, Schütze, "Introduction to
+      Information Retrieval", 2008, section 8.4, where the ranking is not cut at k.
     """
     relevant = first_results(ranking, k)
     found = relevant.sum(axis=1)
-    divisors = {"possible": np.minimum(ranking.n_relevant, k), "found": found, "relevant": ranking.n_relevant}
+    divisors = {
+        "possible": np.minimum(ranking.n_relevant, k),
+        "found": found,
+        "relevant": ranking.n_relevant,
+    }
     if of not in divisors:
         raise ValueError(f"of must be one of {', '.join(divisors)}, not {of!r}.")
     total = (np.cumsum(relevant, axis=1) / np.arange(1, k + 1) * relevant).sum(axis=1)
@@ -56,9 +65,10 @@ def average_precision_at_k(ranking: Ranking, k: int, *, of: str = "possible") ->
 def ndcg_at_k(ranking: Ranking, k: int) -> np.ndarray:
     """Normalised discounted cumulative gain, in [0, 1]; NaN for a query that has nothing relevant.
 
-    A relevant result at rank r counts 1 / log2(r + 1); the sum is divided by that of a perfect ranking.
-    Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", 2002; with this discount Burges
-    and others, "Learning to Rank using Gradient Descent", ICML 2005.
+    A relevant result at rank r counts 1 / log2(r + 1); the sum is divided by that of a perfect
+    ranking. Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques",
+    2002; with this discount Burges and others, "Learning to Rank using Gradient Descent", ICML
+    2005.
     """
     relevant = first_results(ranking, k)
     weights = 1 / np.log2(np.arange(2, k + 2))
@@ -67,12 +77,16 @@ def ndcg_at_k(ranking: Ranking, k: int) -> np.ndarray:
 
 
 def reciprocal_rank_at_k(ranking: Ranking, k: int) -> np.ndarray:
-    """1 / the rank of the first relevant result, 0 if it is not among the first k; its mean over queries is MRR@k.
+    """1 / the rank of the first relevant result, 0 if it is not among the first k; its mean over
+    queries is MRR@k.
 
-    NaN for a query that has nothing relevant. Source: Voorhees, "The TREC-8 Question Answering Track Report", 1999.
+    NaN for a query that has nothing relevant. Source: Voorhees, "The TREC-8 Question Answering
+    Track Report", 1999.
     """
     relevant = first_results(ranking, k)
-    return np.where(ranking.n_relevant > 0, relevant.any(axis=1) / (relevant.argmax(axis=1) + 1), np.nan)
+    return np.where(
+        ranking.n_relevant > 0, relevant.any(axis=1) / (relevant.argmax(axis=1) + 1), np.nan
+    )
 
 
 def r_precision(ranking: Ranking) -> np.ndarray:
@@ -113,9 +127,12 @@ def overlap_at_k(ranking: Ranking, other: Ranking, k: int) -> np.ndarray:
         If the two are not of the same queries.
     """
     check_same_queries(ranking, other)
-    for one in (ranking, other):
-        first_results(one, k)
-    both = [len(set(a[a >= 0]) & set(b)) for a, b in zip(ranking.results[:, :k], other.results[:, :k], strict=True)]
+    for each in (ranking, other):
+        first_results(each, k)
+    both = [
+        len(set(a[a >= 0]) & set(b))
+        for a, b in zip(ranking.results[:, :k], other.results[:, :k], strict=True)
+    ]
     return _share(np.array(both, float), np.minimum(k, ranking.n_gallery))
 
 
@@ -129,9 +146,13 @@ def chance_at_k(ranking: Ranking, k: int) -> np.ndarray:
 
 def check_same_queries(ranking: Ranking, other: Ranking) -> None:
     """Refuse to set side by side what was asked by different images, or about another column."""
-    same = np.array_equal(ranking.queries, other.queries) and np.array_equal(ranking.labels, other.labels)
+    same = np.array_equal(ranking.queries, other.queries) and np.array_equal(
+        ranking.labels, other.labels
+    )
     if not same:
-        raise ValueError("The two rankings are not of the same queries; compare what the same images asked.")
+        raise ValueError(
+            "The two rankings are not of the same queries; compare what the same images asked."
+        )
 
 
 def first_results(ranking: Ranking, k: int) -> np.ndarray:

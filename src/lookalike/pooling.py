@@ -8,10 +8,11 @@ import numpy as np
 
 @keras.saving.register_keras_serializable("lookalike")
 class GeneralizedMeanPooling2D(keras.layers.Layer):
-    """The p-th root of the mean p-th power over all places, of each channel: between their average (1) and maximum.
+    """The p-th root of the mean p-th power over all places, of each channel: between their average
+    (1) and maximum.
 
-    Source: Radenović, Tolias, Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", TPAMI 2019; 3 is where
-    its training begins. What is below zero counts as zero.
+    Source: Radenović, Tolias, Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation",
+    TPAMI 2019; 3 is where its training begins. What is below zero counts as zero.
     """
 
     def __init__(self, p: float = 3.0, **options):
@@ -21,7 +22,8 @@ class GeneralizedMeanPooling2D(keras.layers.Layer):
     def call(self, places):
         """[batch, height, width, channels] to [batch, channels]."""
         places = keras.ops.relu(places)
-        # Shares of the highest: their powers stay within what floats can hold, and the root above zero.
+        # Shares of the highest: their powers stay within what floats can hold, and the root above
+        # zero.
         highest = keras.ops.stop_gradient(keras.ops.max(places, axis=(1, 2), keepdims=True))
         powers = keras.ops.power(places / keras.ops.where(highest > 0, highest, 1), self.p)
         highest = highest[:, 0, 0]
@@ -53,12 +55,14 @@ def pooling_layer(pooling: str) -> keras.layers.Layer:
 
 
 def shares(layer: keras.layers.Layer, places: np.ndarray) -> np.ndarray:
-    """What each place gave to the pooled vector: float64 [places, channels], whose sum over places is that vector.
+    """What each place gave to the pooled vector: float64 [places, channels], whose sum over places
+    is that vector.
 
     Parameters
     ----------
     places : array [places, channels], the feature map of one photo
-        Of a maximum all is owed to the places that reach it; of a generalized mean, to each by its p-th power.
+        Of a maximum all is owed to the places that reach it; of a generalized mean, to each by its
+        p-th power.
     """
     places = places.astype(np.float64)
     if isinstance(layer, keras.layers.GlobalAveragePooling2D):

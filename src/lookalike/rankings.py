@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lookalike.gallery import as_float32
-from lookalike.recommend import top_k
-from lookalike.similarity import checked_k
+from lookalike.gallery_vectors import as_float32
+from lookalike.similarity import checked_k, top_k
 
 LEFT_OUT = ("product", "image", "nothing")
 
@@ -56,22 +55,26 @@ def rank(
 ) -> Ranking:
     """Let images look for others of their kind.
 
-    With two splits, images of `query_split` search in `gallery_split`. Without, every image searches in all the others
-    (leave-one-out). Either way the views of a query's own product are left out: finding them is no achievement.
+    With two splits, images of `query_split` search in `gallery_split`. Without, every image
+    searches in all the others (leave-one-out). Either way the views of a query's own product are
+    left out: finding them is no achievement.
 
     Parameters
     ----------
     vectors : array [n, dim]
     catalog : DataFrame of n rows
     by
-        The column that decides what is relevant. Images without a value there are neither queries nor gallery.
+        The column that decides what is relevant. Images without a value there are neither queries
+        nor gallery.
     within
-        A column in which query and results must agree: what is known of a pattern among shirts alone, say.
+        A column in which query and results must agree: what is known of a pattern among shirts
+        alone, say.
     leave_out
-        What a query may not find: "product" (the views of its own product), "image" (itself) or "nothing". The last
-        two are mistakes, to be measured.
+        What a query may not find: "product" (the views of its own product), "image" (itself) or
+        "nothing". The last two are mistakes, to be measured.
     pessimistic
-        Of images with equal scores the wrong ones come first, else those that are first in the catalogue.
+        Of images with equal scores the wrong ones come first, else those that are first in the
+        catalogue.
     asking : int array
         The rows that may be queries, if not all that the splits allow.
     asked : array [n, dim]
@@ -80,32 +83,47 @@ def rank(
     Raises
     ------
     ValueError
-        If only one split is given, one of them is empty, no image has a value in `by`, a column is missing, an option
-        is unknown, or a vector holds NaN or infinity (its row is named).
+        If only one split is given, one of them is empty, no image has a value in `by`, a column is
+        missing, an option is unknown, or a vector holds NaN or infinity (its row is named).
     """
     asked = vectors if asked is None else asked
     if not len(vectors) == len(catalog) == len(asked):
-        told = f"{len(vectors)} vectors" + (f", {len(asked)} to ask with" if len(asked) != len(vectors) else "")
-        raise ValueError(f"{told} and {len(catalog)} rows of the catalogue do not belong together.")
+        counts = f"{len(vectors)} vectors" + (
+            f", {len(asked)} to ask with" if len(asked) != len(vectors) else ""
+        )
+        raise ValueError(
+            f"{counts} and {len(catalog)} rows of the catalogue do not belong together."
+        )
     if (gallery_split is None) != (query_split is None):
         raise ValueError("Give both gallery_split and query_split, or neither for leave-one-out.")
     if leave_out not in LEFT_OUT:
         raise ValueError(f"leave_out must be one of {', '.join(LEFT_OUT)}, not {leave_out!r}.")
     if asking is not None and np.size(asking) and np.asarray(asking).dtype.kind not in "iu":
-        raise ValueError("asking must hold the numbers of rows, not a mask or fractions; np.flatnonzero makes them.")
+        raise ValueError(
+            "asking must hold the numbers of rows, not a mask or fractions; np.flatnonzero makes them."
+        )
     for column in filter(None, (by, within, "product_id", gallery_split and "split")):
         if column not in catalog:
-            raise ValueError(f"The catalogue has no column {column!r}; it has {', '.join(catalog)}.")
-    known = catalog[by].notna().to_numpy() & (True if within is None else catalog[within].notna().to_numpy())
+            raise ValueError(
+                f"The catalogue has no column {column!r}; it has {', '.join(catalog)}."
+            )
+    known = catalog[by].notna().to_numpy() & (
+        True if within is None else catalog[within].notna().to_numpy()
+    )
     gallery, queries = (
-        np.flatnonzero(known if split is None else known & (catalog["split"] == split).fillna(False).to_numpy(bool))
+        np.flatnonzero(
+            known
+            if split is None
+            else known & (catalog["split"] == split).fillna(False).to_numpy(bool)
+        )
         for split in (gallery_split, query_split)
     )
     queries = queries if asking is None else np.intersect1d(queries, asking)
     if not len(gallery) or not len(queries):
         raise ValueError(
             f"Nothing to rank: {len(queries)} queries (split {query_split}) and {len(gallery)} gallery images "
-            f"(split {gallery_split}) have a value in column {by!r}" + (f" and in {within!r}." if within else ".")
+            f"(split {gallery_split}) have a value in column {by!r}"
+            + (f" and in {within!r}." if within else ".")
         )
     for source, rows in ((vectors, gallery), (asked, queries)):
         bad = rows[~np.isfinite(as_float32(source[rows])).all(axis=1)]
@@ -124,27 +142,40 @@ def rank(
         wrong = None if not pessimistic else (values, of_group, among)
         found, scores[rows] = _nearest(asked[of_group], vectors[among], k, metric, left_out, wrong)
         results[rows] = np.where(found >= 0, np.append(among, -1)[found], -1)
-        n_gallery[rows] = len(among) - np.array([len(one) for one in left_out])
+        n_gallery[rows] = len(among) - np.array([len(group) for group in left_out])
         counts = np.bincount(values[among], minlength=values.max() + 1)
-        n_own = [(values[among[one]] == values[query]).sum() for one, query in zip(left_out, of_group, strict=True)]
+        n_own = [
+            (values[among[group]] == values[query]).sum()
+            for group, query in zip(left_out, of_group, strict=True)
+        ]
         n_relevant[rows] = counts[values[of_group]] - np.array(n_own)
     relevant = (values[results] == values[queries][:, None]) & (results >= 0)
     labels, of_product = (catalog[column].to_numpy()[queries] for column in (by, "product_id"))
-    return Ranking(queries, results, scores, relevant, n_relevant, n_gallery, labels, of_product, metric)
+    return Ranking(
+        queries, results, scores, relevant, n_relevant, n_gallery, labels, of_product, metric
+    )
 
 
 def _places(gallery: np.ndarray, queries: np.ndarray, own: np.ndarray | None) -> list[np.ndarray]:
-    """Of each query the places in the gallery that it may not find: what has the same number in `own`."""
+    """Of each query the places in the gallery that it may not find: what has the same number in
+    `own`.
+    """
     nothing = np.empty(0, np.int64)
     if own is None:
         return [nothing] * len(queries)
     order = np.argsort(own[gallery], kind="stable")
-    first, last = (np.searchsorted(own[gallery][order], own[queries], side) for side in ("left", "right"))
+    first, last = (
+        np.searchsorted(own[gallery][order], own[queries], side) for side in ("left", "right")
+    )
     return [order[start:stop] for start, stop in zip(first, last, strict=True)]
 
 
-def _nearest(queries, gallery, k: int, metric: str, left_out: list[np.ndarray], wrong: tuple | None) -> tuple:
-    """`top_k`; with values, queries and gallery in `wrong` those of equal scores sorted, what is not alike first."""
+def _nearest(
+    queries, gallery, k: int, metric: str, left_out: list[np.ndarray], wrong: tuple | None
+) -> tuple:
+    """`top_k`; with values, queries and gallery in `wrong` those of equal scores sorted, what is
+    not alike first.
+    """
     found, scores = top_k(queries, gallery, k, metric=metric, exclude=left_out)
     if wrong is None:
         return found, scores
@@ -153,10 +184,16 @@ def _nearest(queries, gallery, k: int, metric: str, left_out: list[np.ndarray], 
     while True:
         alike = np.append(values[among], -1)[deep[0]] == values[asking[rows]][:, None]
         order = np.lexsort((alike, -deep[1] if metric == "cosine" else deep[1]), axis=-1)[:, :k]
-        found[rows], scores[rows] = (np.take_along_axis(one, order, axis=1) for one in deep)
+        found[rows], scores[rows] = (np.take_along_axis(array, order, axis=1) for array in deep)
         # A tie at the last place may go on behind it: look deeper where it does.
-        open_end = np.isfinite(deep[1][:, -1]) & (deep[1][:, k - 1] == deep[1][:, -1]) & (depth < len(gallery))
+        open_end = (
+            np.isfinite(deep[1][:, -1])
+            & (deep[1][:, k - 1] == deep[1][:, -1])
+            & (depth < len(gallery))
+        )
         rows, depth = rows[open_end], min(4 * depth, len(gallery))
         if not len(rows):
             return found, scores
-        deep = top_k(queries[rows], gallery, depth, metric=metric, exclude=[left_out[row] for row in rows])
+        deep = top_k(
+            queries[rows], gallery, depth, metric=metric, exclude=[left_out[row] for row in rows]
+        )

@@ -1,4 +1,6 @@
-"""Recommendations as a table: for a photo, a product, or a taste told by several; filtered, varied, for all at once."""
+"""Recommendations as a table: for a photo, a product, or a taste told by several; filtered, varied,
+for all at once.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,11 @@ import keras
 import numpy as np
 import pandas as pd
 
+from lookalike.embedding_store import EmbeddingStore, check_encoder
 from lookalike.embeddings import embed_images
-from lookalike.explanations import explain
-from lookalike.gallery import METRICS, Gallery
+from lookalike.explain import explain
+from lookalike.gallery_vectors import METRICS, Gallery
 from lookalike.similarity import checked_k, top_k
-from lookalike.stores import EmbeddingStore, check_encoder
 
 __all__ = ["METRICS", "Gallery", "explain", "recommend", "recommend_all", "top_k"]
 
@@ -44,37 +46,42 @@ def recommend(
     Parameters
     ----------
     query
-        An `image_id` of the store (never among its own results); or, with the `encoder` that the store was made with,
-        the path of a photo or uint8 pixels [height, width, 3]; or a vector [dim]. Several of these in a list are liked
-        things, and what is sought is their mean.
+        An `image_id` of the store (never among its own results); or, with the `encoder` that the
+        store was made with, the path of a photo or uint8 pixels [height, width, 3]; or a vector
+        [dim]. Several of these in a list are liked things, and what is sought is their mean.
     disliked
-        Things to keep away from. Under "cosine", where each vector counts by its direction alone, `dislike_weight`
-        times their mean is taken off; under "euclidean" the mean of the liked is moved away from theirs by that part of
-        the way between the two. Source: Rocchio, "Relevance Feedback in Information Retrieval", 1971; the weight is the
-        0.15 / 0.75 of Manning, Raghavan, Schütze, "Introduction to Information Retrieval", 2008, section 9.1.
+        Things to keep away from. Under "cosine", where each vector counts by its direction alone,
+        `dislike_weight` times their mean is taken off; under "euclidean" the mean of the liked is
+        moved away from theirs by that part of the way between the two. Source: Rocchio, "Relevance
+        Feedback in Information Retrieval", 1971; the weight is the 0.15 / 0.75 of Manning,
+        Raghavan, Schütze, "Introduction to Information Retrieval", 2008, section 9.1.
     metric
         "cosine" or "euclidean".
     where
-        Columns of the catalogue and the value that each must have, or a list of values: `{"label": ["hat", "bag"]}`.
+        Columns of the catalogue and the value that each must have, or a list of values: `{"label":
+        ["hat", "bag"]}`.
     other_products
         Leave out the other views of the products asked with too.
     diversity
-        From 0, the nearest, to 1: how much a result, chosen among the nearest 10 k, must also differ from those above
-        it (maximal marginal relevance; Carbonell and Goldstein, SIGIR 1998). Scores then need not fall.
+        From 0, the nearest, to 1: how much a result, chosen among the nearest 10 k, must also
+        differ from those above it (maximal marginal relevance; Carbonell and Goldstein, SIGIR
+        1998). Scores then need not fall.
     expand
-        Search again with the mean of the query and so many of its first results, whatever `where` asks for; under
-        "cosine" weighted by the cube of their similarity (alpha query expansion; Radenović, Tolias, Chum, TPAMI 2019).
+        Search again with the mean of the query and so many of its first results, whatever `where`
+        asks for; under "cosine" weighted by the cube of their similarity (alpha query expansion;
+        Radenović, Tolias, Chum, TPAMI 2019).
 
     Returns
     -------
-    DataFrame, best first: `rank` from 1, `score`, then the catalogue's columns. The score is to what was searched with:
-    of several likes, or an expanded query, to their mean.
+    DataFrame, best first: `rank` from 1, `score`, then the catalogue's columns. The score is to
+    what was searched with: of several likes, or an expanded query, to their mean.
 
     Raises
     ------
     ValueError
-        If the encoder is missing or is not the store's, a column or value of `where` is not in the catalogue, an option
-        is out of range, nothing is liked, or `other_products` is asked for a query that is no product.
+        If the encoder is missing or is not the store's, a column or value of `where` is not in the
+        catalogue, an option is out of range, nothing is liked, or `other_products` is asked for a
+        query that is no product.
     FileNotFoundError
         If a text query is neither an `image_id` nor a file.
     """
@@ -89,7 +96,9 @@ def recommend(
     liked, disliked = _listed(query), _listed(disliked)
     if not liked:
         raise ValueError("Nothing is liked: give at least one image_id, photo or vector as query.")
-    rows, vectors = zip(*(_find(store, one, encoder) for one in [*liked, *disliked]), strict=True)
+    rows, vectors = zip(
+        *(_find(store, query, encoder) for query in [*liked, *disliked]), strict=True
+    )
     if other_products and None in rows:
         raise ValueError("other_products=True needs queries that are image_ids of the store.")
     own = np.array([row for row in rows if row is not None], np.int64)
@@ -101,7 +110,11 @@ def recommend(
     if expand:
         indices, scores = top_k(vector, gallery, expand, metric=metric, exclude=[own])
         found = indices[0] >= 0
-        weights = np.clip(scores[0][found], 0, None) ** EXPONENT if metric == "cosine" else np.ones(found.sum())
+        weights = (
+            np.clip(scores[0][found], 0, None) ** EXPONENT
+            if metric == "cosine"
+            else np.ones(found.sum())
+        )
         near = _directions(np.asarray(store.vectors[indices[0][found]]), metric)
         vector = (_directions(vector[None], metric)[0] + weights @ near) / (1 + weights.sum())
     left_out = np.concatenate([own, np.flatnonzero(~_matching(store.catalog, where or {}))])
@@ -111,7 +124,8 @@ def recommend(
     if diversity:
         chosen = _varied(np.asarray(store.vectors[indices]), scores, k, metric, diversity)
         indices, scores = indices[chosen], scores[chosen]
-    own_names = {name: f"catalog_{name}" for name in ("rank", "score")}  # a shop may have columns of that name
+    # A shop may have columns of that name.
+    own_names = {name: f"catalog_{name}" for name in ("rank", "score")}
     table = store.catalog.iloc[indices].rename(columns=own_names).reset_index(drop=True)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
     table.insert(1, "score", scores)
@@ -119,12 +133,13 @@ def recommend(
 
 
 def recommend_all(store: EmbeddingStore, k: int = 5, *, metric: str = "cosine") -> pd.DataFrame:
-    """Recommendations for every image of a store, among other products only, as one long table for a shop to load.
+    """Recommendations for every image of a store, among other products only, as one long table for
+    a shop to load.
 
     Returns
     -------
-    DataFrame with `image_id`, `rank` from 1, `score`, `recommended_image_id`, `recommended_product_id`; in the store's
-    order, best first.
+    DataFrame with `image_id`, `rank` from 1, `score`, `recommended_image_id`,
+    `recommended_product_id`; in the store's order, best first.
 
     Raises
     ------
@@ -135,7 +150,9 @@ def recommend_all(store: EmbeddingStore, k: int = 5, *, metric: str = "cosine") 
     same_product = catalog.groupby("product_id").indices
     exclude = [same_product[product] for product in catalog["product_id"]]
     k = min(checked_k(k, 1, k), len(store.vectors))
-    indices, scores = top_k(store.vectors, store_gallery(store, metric), k, metric=metric, exclude=exclude)
+    indices, scores = top_k(
+        store.vectors, store_gallery(store, metric), k, metric=metric, exclude=exclude
+    )
     query, place = np.nonzero(indices >= 0)
     found = catalog.iloc[indices[query, place]]
     columns = {
@@ -159,13 +176,17 @@ def store_gallery(store: EmbeddingStore, metric: str = "cosine") -> Gallery:
 def _listed(queries: Query | Iterable[Query]) -> list[Query]:
     """One query or several, which may also be an array of vectors or of names, as a list."""
     if isinstance(queries, np.ndarray):
-        single = queries.dtype.kind not in "OTU" and (queries.dtype.kind != "f" or queries.ndim != 2)
+        single = queries.dtype.kind not in "OTU" and (
+            queries.dtype.kind != "f" or queries.ndim != 2
+        )
     else:
         single = isinstance(queries, (str, os.PathLike))
     return [queries] if single else list(queries)
 
 
-def _find(store: EmbeddingStore, query: Query, encoder: keras.Model | None) -> tuple[int | None, np.ndarray]:
+def _find(
+    store: EmbeddingStore, query: Query, encoder: keras.Model | None
+) -> tuple[int | None, np.ndarray]:
     """The row of a query that is in the store, else None, and its vector."""
     if isinstance(query, str):
         rows = np.flatnonzero(store.catalog["image_id"] == query)
@@ -181,7 +202,9 @@ def _find(store: EmbeddingStore, query: Query, encoder: keras.Model | None) -> t
     if not isinstance(query, (str, os.PathLike, np.ndarray)):
         raise ValueError(f"A query is an image_id, a path, pixels or a vector, not {query!r}.")
     if isinstance(query, (str, os.PathLike)) and not os.path.exists(query):
-        raise FileNotFoundError(f"{str(query)!r} is neither an image_id in {store.folder} nor a file.")
+        raise FileNotFoundError(
+            f"{str(query)!r} is neither an image_id in {store.folder} nor a file."
+        )
     if encoder is None:
         raise ValueError(
             f"A photo as query needs encoder=, the one the store was made with: {store.manifest['encoder']}."
@@ -216,19 +239,31 @@ def _matching(catalog: pd.DataFrame, where: Mapping[str, object]) -> np.ndarray:
     matching = np.ones(len(catalog), bool)
     for column, wanted in where.items():
         if column not in catalog:
-            raise ValueError(f"The catalogue has no column {column!r}; it has {', '.join(catalog)}.")
-        values = [wanted] if isinstance(wanted, str) or not isinstance(wanted, Iterable) else list(wanted)
+            raise ValueError(
+                f"The catalogue has no column {column!r}; it has {', '.join(catalog)}."
+            )
+        values = (
+            [wanted]
+            if isinstance(wanted, str) or not isinstance(wanted, Iterable)
+            else list(wanted)
+        )
         found = [(catalog[column] == value).fillna(False).to_numpy(bool) for value in values]
         unknown = [value for value, rows in zip(values, found, strict=True) if not rows.any()]
         if unknown:
             known = catalog[column].dropna().unique().tolist()
-            told = ", ".join(map(repr, known[:12])) + (f" and {len(known) - 12} more" if known[12:] else "")
-            raise ValueError(f"No image has {unknown[0]!r} as {column}; there are {told or 'none with a value'}.")
+            values = ", ".join(map(repr, known[:12])) + (
+                f" and {len(known) - 12} more" if known[12:] else ""
+            )
+            raise ValueError(
+                f"No image has {unknown[0]!r} as {column}; there are {values or 'none with a value'}."
+            )
         matching &= np.any(found, axis=0)
     return matching
 
 
-def _varied(vectors: np.ndarray, scores: np.ndarray, k: int, metric: str, diversity: float) -> list[int]:
+def _varied(
+    vectors: np.ndarray, scores: np.ndarray, k: int, metric: str, diversity: float
+) -> list[int]:
     """Choose k candidates one after another, each near the query and unlike those chosen before."""
     relevance = scores if metric == "cosine" else -scores
     vectors, likeness = _directions(vectors, metric), np.full(len(scores), -np.inf)
@@ -238,6 +273,10 @@ def _varied(vectors: np.ndarray, scores: np.ndarray, k: int, metric: str, divers
         value[chosen] = -np.inf
         best = int(np.argmax(value))
         chosen.append(best)
-        to_best = vectors @ vectors[best] if metric == "cosine" else -np.linalg.norm(vectors - vectors[best], axis=1)
+        to_best = (
+            vectors @ vectors[best]
+            if metric == "cosine"
+            else -np.linalg.norm(vectors - vectors[best], axis=1)
+        )
         likeness = np.maximum(likeness, to_best)
     return chosen

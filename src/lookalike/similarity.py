@@ -1,4 +1,6 @@
-"""Exact nearest neighbours in bounded memory: one matrix product, and a choice that is cheap among many vectors."""
+"""Exact nearest neighbours in bounded memory: one matrix product, and a choice that is cheap among
+many vectors.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,13 @@ from numbers import Integral
 import numpy as np
 import tensorflow as tf
 
-from lookalike.gallery import SMALLEST, Gallery, as_float32, vector_lengths
+from lookalike.gallery_vectors import SMALLEST, Gallery, as_float32, vector_lengths
 
 WORST = {"cosine": -np.inf, "euclidean": np.inf}
-QUERY_BLOCK, GALLERY_BLOCK, NUMBERS = 256, 1 << 16, 1 << 24  # rows at a time, and numbers in them, at most
-SCORES, PAIRS = 1 << 18, 1 << 18  # scores in a block; pairs that wait before they are scored exactly
+# Rows at a time, and numbers in them, at most.
+QUERY_BLOCK, GALLERY_BLOCK, NUMBERS = (256, 1 << 16, 1 << 24)
+# Scores in a block; pairs that wait before they are scored exactly.
+SCORES, PAIRS = (1 << 18, 1 << 18)
 WIDTH = 32  # gallery rows that share one maximum
 MANY = 32  # queries from which on TensorFlow multiplies
 ROUNDING, LARGEST, MOST = np.finfo(np.float32).eps, 1e37, np.finfo(np.float32).max
@@ -29,10 +33,11 @@ def top_k(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest gallery vectors of each query, exactly.
 
-    Block by block, a matrix product in float32 and the largest score of each few rows tell which rows could be among
-    the best, given how far rounding can have moved them; those alone are scored anew in float64. So nothing is lost to
-    rounding, equal vectors have equal scores, and the distance of a vector to itself is 0. The memory that a search
-    takes does not grow with the gallery, but for 8 bytes a vector (16 for distances) in the `Gallery`.
+    Block by block, a matrix product in float32 and the largest score of each few rows tell which
+    rows could be among the best, given how far rounding can have moved them; those alone are scored
+    anew in float64. So nothing is lost to rounding, equal vectors have equal scores, and the
+    distance of a vector to itself is 0. The memory that a search takes does not grow with the
+    gallery, but for 8 bytes a vector (16 for distances) in the `Gallery`.
 
     Parameters
     ----------
@@ -54,8 +59,9 @@ def top_k(
     Raises
     ------
     ValueError
-        If shapes do not fit, the metric is unknown, a row holds NaN or infinity (it is named), or k is no whole number,
-        below 1, or so far beyond the gallery that the answer would be mostly -1, by the gigabyte.
+        If shapes do not fit, the metric is unknown, a row holds NaN or infinity (it is named), or k
+        is no whole number, below 1, or so far beyond the gallery that the answer would be mostly
+        -1, by the gigabyte.
     """
     gallery = gallery if isinstance(gallery, Gallery) else Gallery(gallery, metric)
     if gallery.metric != metric:
@@ -66,9 +72,16 @@ def top_k(
             f"Queries {list(queries.shape)} and gallery {list(gallery.vectors.shape)} must be [q, dim] and [n, dim]."
         )
     if exclude is not None and len(exclude) != len(queries):
-        raise ValueError(f"exclude has {len(exclude)} entries for {len(queries)} queries; it needs one for each.")
-    if any(np.size(rows) and np.asarray(rows).dtype.kind not in "iu" for rows in (() if exclude is None else exclude)):
-        raise ValueError("exclude must hold the numbers of rows, not a mask or fractions; np.flatnonzero makes them.")
+        raise ValueError(
+            f"exclude has {len(exclude)} entries for {len(queries)} queries; it needs one for each."
+        )
+    if any(
+        np.size(rows) and np.asarray(rows).dtype.kind not in "iu"
+        for rows in (() if exclude is None else exclude)
+    ):
+        raise ValueError(
+            "exclude must hold the numbers of rows, not a mask or fractions; np.flatnonzero makes them."
+        )
     k = checked_k(k, len(queries), len(gallery.vectors))
     there = slice(max(1, min(k, len(gallery.vectors))))
     indices = np.full((len(queries), k), -1, np.int64)
@@ -89,15 +102,19 @@ def checked_k(k: int, n_queries: int = 1, n_rows: int = 0) -> int:
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}.")
     if k > n_rows and int(k) * n_queries > FILLED:
-        raise ValueError(f"k = {k} for {n_queries} queries is an answer beyond what there is; ask for fewer.")
+        raise ValueError(
+            f"k = {k} for {n_queries} queries is an answer beyond what there is; ask for fewer."
+        )
     return int(k)
 
 
 class _Scorer:
-    """Scores of gallery blocks for one block of queries in float32, with how far rounding can have moved them.
+    """Scores of gallery blocks for one block of queries in float32, with how far rounding can have
+    moved them.
 
-    With q' = (query - origin) * shrink, the closeness q'.g * scale + offset sorts the rows g as the metric does: it is
-    the cosine, or (|q - origin|^2 - |q - g|^2) / 2 * shrink but for what all rows share.
+    With q' = (query - origin) * shrink, the closeness q'.g * scale + offset sorts the rows g as the
+    metric does: it is the cosine, or (|q - origin|^2 - |q - g|^2) / 2 * shrink but for what all
+    rows share.
     """
 
     def __init__(self, queries: np.ndarray, lengths: np.ndarray, gallery: Gallery):
@@ -107,25 +124,37 @@ class _Scorer:
         moved = queries / unit - gallery.origin
         apart = np.sqrt((moved.astype(np.float64) ** 2).sum(axis=1))
         longest = gallery.lengths.max(initial=0)  # such that no product overflows
-        self.shrink = 1 / max(1, longest / 1e30) / (1 if self.cosine else max(apart.max(), SMALLEST))
+        self.shrink = (
+            1 / max(1, longest / 1e30) / (1 if self.cosine else max(apart.max(), SMALLEST))
+        )
         # Numbers below SMALLEST may count as 0: TensorFlow makes them so.
-        self.doubt = self.terms * (ROUNDING * apart * (1 if self.cosine else self.shrink) + SMALLEST)
-        # Distances that float32 cannot tell apart are ties: of a far query, more than the product can have mixed up.
-        # So are those that it cannot hold.
+        self.doubt = self.terms * (
+            ROUNDING * apart * (1 if self.cosine else self.shrink) + SMALLEST
+        )
+        # Distances that float32 cannot tell apart are ties: of a far query, more than the product
+        # can have mixed up. So are those that it cannot hold.
         ties = np.where(apart + 2 * longest > MOST, 1e300, ROUNDING * apart**2 * self.shrink)
         self.ties = 0 if self.cosine else ties
         self.queries = np.ascontiguousarray((moved * self.shrink).T, np.float32)
 
-    def __call__(self, rows: slice, block: np.ndarray, values: np.ndarray, width: int) -> np.ndarray:
-        """Write the closeness of a block's rows into `values`; the margins [parts, q] of each `width` rows."""
+    def __call__(
+        self, rows: slice, block: np.ndarray, values: np.ndarray, width: int
+    ) -> np.ndarray:
+        """Write the closeness of a block's rows into `values`; the margins [parts, q] of each
+        `width` rows.
+        """
         product = multiply(block, self.queries, values)
         weight, slack = self.gallery.lengths[rows], np.full(len(block), self.terms * SMALLEST)
         if self.cosine:
-            scale = np.divide(1 / self.shrink, weight, out=np.zeros(len(block)), where=weight > 0).clip(max=LARGEST)
+            scale = np.divide(
+                1 / self.shrink, weight, out=np.zeros(len(block)), where=weight > 0
+            ).clip(max=LARGEST)
             product = np.multiply(product, scale[:, None].astype(np.float32), out=values)
             weight, slack = np.ones(len(block)), slack * scale.clip(min=1)
         if self.gallery.offset is not None:
-            offset = (self.gallery.offset[rows] * (1 if self.cosine else self.shrink)).clip(min=-LARGEST)
+            offset = (self.gallery.offset[rows] * (1 if self.cosine else self.shrink)).clip(
+                min=-LARGEST
+            )
             np.add(product, offset[:, None].astype(np.float32), out=values)
             slack += 3 * ROUNDING * np.abs(offset)
         starts = np.arange(0, len(block), width)
@@ -134,7 +163,9 @@ class _Scorer:
 
 
 def multiply(block: np.ndarray, queries: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """The product [n, q]; of many queries by TensorFlow, on its GPU or by its own product, which is faster on CPUs."""
+    """The product [n, q]; of many queries by TensorFlow, on its GPU or by its own product, which is
+    faster on CPUs.
+    """
     if queries.shape[1] < MANY:
         return np.matmul(block, queries, out=out)
     config = tf.config.experimental
@@ -147,18 +178,27 @@ def multiply(block: np.ndarray, queries: np.ndarray, out: np.ndarray) -> np.ndar
 
 
 def _search(queries, lengths, gallery: Gallery, exclude, indices, scores) -> None:
-    """Find the best rows for one block of queries; written into `indices` and `scores`, views [q, k].
+    """Find the best rows for one block of queries; written into `indices` and `scores`, views [q,
+    k].
 
-    The k best of a query lie in the parts of the gallery, `width` rows each, whose largest closeness is among the k
-    largest of all parts, or so near that rounding may have brought it below them.
+    The k best of a query lie in the parts of the gallery, `width` rows each, whose largest
+    closeness is among the k largest of all parts, or so near that rounding may have brought it
+    below them.
     """
     k, n_queries, n_rows = indices.shape[1], len(queries), len(gallery.lengths)
     scorer = _Scorer(queries, lengths, gallery)
-    banned = np.concatenate([np.asarray(rows, np.int64).ravel() for rows in exclude] or [np.empty(0, np.int64)])
+    banned = np.concatenate(
+        [np.asarray(rows, np.int64).ravel() for rows in exclude] or [np.empty(0, np.int64)]
+    )
     order = np.argsort(banned, kind="stable")
-    banned, who = banned[order], np.repeat(np.arange(len(exclude)), [np.size(rows) for rows in exclude])[order]
+    banned, who = (
+        banned[order],
+        np.repeat(np.arange(len(exclude)), [np.size(rows) for rows in exclude])[order],
+    )
     width = int(np.clip(n_rows // (4 * k), 1, WIDTH))
-    size = min(SCORES // n_queries, GALLERY_BLOCK, NUMBERS // max(queries.shape[1], 1), n_rows + width)
+    size = min(
+        SCORES // n_queries, GALLERY_BLOCK, NUMBERS // max(queries.shape[1], 1), n_rows + width
+    )
     n_parts = max(size // width, 1)
     buffer = np.empty((n_parts, width, n_queries), np.float32)
     best = np.full((k, n_queries), -np.inf)  # the largest lower bounds, of as many different rows
@@ -179,7 +219,9 @@ def _search(queries, lengths, gallery: Gallery, exclude, indices, scores) -> Non
         margin = margin[part, query]
         near = parts[part, :, query]
         pair, place = np.nonzero((near >= (best[0, query] - margin)[:, None]) & (near > -np.inf))
-        found.append((query[pair], rows.start + part[pair] * width + place, near[pair, place] + margin[pair]))
+        found.append(
+            (query[pair], rows.start + part[pair] * width + place, near[pair, place] + margin[pair])
+        )
         n_found += len(pair)
         if n_found > PAIRS:
             _settle(queries, gallery, found, best[0], indices, scores)
@@ -189,7 +231,9 @@ def _search(queries, lengths, gallery: Gallery, exclude, indices, scores) -> Non
 
 
 def _settle(queries, gallery: Gallery, found: list[tuple], floor, indices, scores) -> None:
-    """Score in float64 the pairs that may still be among the best, and keep the best k of each query."""
+    """Score in float64 the pairs that may still be among the best, and keep the best k of each
+    query.
+    """
     query, row, upper = (np.concatenate(parts) for parts in zip(*found, strict=True))
     query, row = query[upper >= floor[query]], row[upper >= floor[query]]
     values = np.empty(len(query), np.float32)
@@ -199,7 +243,8 @@ def _settle(queries, gallery: Gallery, found: list[tuple], floor, indices, score
         vectors = as_float32(gallery.vectors[row[rows]])
         values[rows] = exact_scores(queries[query[rows]], vectors, gallery.metric)
     gallery.release()
-    # Sorted as the float32 numbers that the caller sees, so that what looks like a tie is ordered as one.
+    # Sorted as the float32 numbers that the caller sees, so that what looks like a tie is ordered
+    # as one.
     old_query, old_place = np.nonzero(indices >= 0)
     query = np.concatenate([old_query, query])
     row = np.concatenate([indices[old_query, old_place], row])
@@ -212,7 +257,9 @@ def _settle(queries, gallery: Gallery, found: list[tuple], floor, indices, score
 
 
 def exact_scores(queries: np.ndarray, vectors: np.ndarray, metric: str) -> np.ndarray:
-    """Scores in float64, pair by pair; each is summed in the same order, so that equal vectors score equally."""
+    """Scores in float64, pair by pair; each is summed in the same order, so that equal vectors
+    score equally.
+    """
     queries, vectors = queries.astype(np.float64), vectors.astype(np.float64)
     if metric == "euclidean":
         distances = np.sqrt(((vectors - queries) ** 2).sum(axis=1))

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import DisjointSet
 
-from lookalike.folders import SPLITS
+SPLITS = ("train", "validation", "test")
 
 
-def lot(product: str, seed: int) -> bytes:
+def draw_order(product: str, seed: int) -> bytes:
     """What decides the order in which products are drawn, whatever the order of the rows."""
     return hashlib.sha256(f"{seed}:{product}".encode("utf-8", "surrogateescape")).digest()
 
@@ -26,18 +26,20 @@ def split_catalog(
 ) -> pd.DataFrame:
     """Assign each product without a split to train, validation or test, stratified by label.
 
-    All views of a product go to one side, or a photo would be found by its own twin. Splits that the source names are
-    kept. The order of the rows does not matter: products are drawn in the order of a hash of their id and the seed.
+    All views of a product go to one side, or a photo would be found by its own twin. Splits that
+    the source names are kept. The order of the rows does not matter: products are drawn in the
+    order of a hash of their id and the seed.
 
     Parameters
     ----------
     fractions
         Shares of train, validation and test; they add up to 1.
     copies : DataFrame of pairs, `image_id` and `other_id`
-        Photos that are copies of each other, as `duplicates.find_near_duplicates` finds them; pairs with an image that
-        is not in the catalogue do not count. Products that share one go to one side together. Where the source itself
-        has put copies on two sides, all go to the first of train, validation and test that it names, so that what is
-        left for testing is new to the model.
+        Photos that are copies of each other, as `duplicates.find_near_duplicates` finds them; pairs
+        with an image that is not in the catalogue do not count. Products that share one go to one
+        side together. Where the source itself has put copies on two sides, all go to the first of
+        train, validation and test that it names, so that what is left for testing is new to the
+        model.
 
     Returns
     -------
@@ -48,20 +50,35 @@ def split_catalog(
     ValueError
         If `fractions` are not three shares that add up to 1.
     """
-    if len(fractions) != len(SPLITS) or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6):
-        raise ValueError(f"fractions must be three shares that add up to 1, not {tuple(fractions)}.")
+    if len(fractions) != len(SPLITS) or not (
+        min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6
+    ):
+        raise ValueError(
+            f"fractions must be three shares that add up to 1, not {tuple(fractions)}."
+        )
     together = catalog["product_id"] if copies is None else _joined(catalog, copies)
     named = catalog["split"]
     if copies is not None:
-        joined = together.isin(together[catalog["image_id"].isin({*copies["image_id"], *copies["other_id"]})])
-        first = named.map({split: place for place, split in enumerate(SPLITS)}).groupby(together).transform("min")
+        joined = together.isin(
+            together[catalog["image_id"].isin({*copies["image_id"], *copies["other_id"]})]
+        )
+        first = (
+            named.map({split: place for place, split in enumerate(SPLITS)})
+            .groupby(together)
+            .transform("min")
+        )
         named = named.where(~joined | first.isna(), first.map(dict(enumerate(SPLITS))))
     # Sorted, so that a product whose views disagree is what its first view is.
     ordered = catalog.assign(product_id=together, split=named).sort_values("image_id")
-    known = ordered.dropna(subset="split").drop_duplicates("product_id").set_index("product_id")["split"].to_dict()
+    known = (
+        ordered.dropna(subset="split")
+        .drop_duplicates("product_id")
+        .set_index("product_id")["split"]
+        .to_dict()
+    )
     products = ordered[~ordered["product_id"].isin(known)].drop_duplicates("product_id")
     for _, group in products.groupby("label", dropna=False):
-        drawn = sorted(group["product_id"], key=lambda product: lot(product, seed))
+        drawn = sorted(group["product_id"], key=lambda product: draw_order(product, seed))
         for split, count in zip(SPLITS, _shares(fractions, len(drawn)), strict=True):
             known |= dict.fromkeys(drawn[:count], split)
             drawn = drawn[count:]
@@ -71,9 +88,9 @@ def split_catalog(
 def three_splits(catalog: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Make sure that what judges a model at the end is not what stopped its training.
 
-    Where a source names train and one other side, as many do, that side becomes the test, and a tenth of the train
-    products become the validation. One side alone says nothing, and all is split anew. A catalogue that has all three
-    comes back as it is.
+    Where a source names train and one other side, as many do, that side becomes the test, and a
+    tenth of the train products become the validation. One side alone says nothing, and all is split
+    anew. A catalogue that has all three comes back as it is.
     """
     named = set(catalog["split"].dropna())
     if len(named) == 1:
@@ -100,7 +117,9 @@ def _joined(catalog: pd.DataFrame, copies: pd.DataFrame) -> pd.Series:
 
 
 def _shares(fractions: Sequence[float], count: int) -> np.ndarray:
-    """Whole numbers that add up to `count`, each within one of its fraction; train gets at least one if it can."""
+    """Whole numbers that add up to `count`, each within one of its fraction; train gets at least
+    one if it can.
+    """
     exact = np.asarray(fractions) * count
     shares = np.floor(exact + 1e-9).astype(int)
     shares[np.argsort(shares - exact, kind="stable")[: count - shares.sum()]] += 1

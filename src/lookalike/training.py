@@ -1,4 +1,6 @@
-"""Teach a classifier the labels of a catalogue: its head first, then the last layers of its backbone."""
+"""Teach a classifier the labels of a catalogue: its head first, then the last layers of its
+backbone.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,13 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from lookalike.backbones import halves
-from lookalike.fingerprints import encoder_fingerprint
-from lookalike.views import Batches, feature_views, photo_views
+from lookalike.backbones import frozen_and_trainable
+from lookalike.encoder_fingerprint import encoder_fingerprint
+from lookalike.training_data import Batches, augmented_features, augmented_photos
 from lookalike.workspace import progress, written_aside
 
-FINE_TUNING = {"unfreeze_after": "auto", "learning_rate": 1e-3, "epochs": 12, "views": 8}  # what proved itself
+# What proved itself.
+FINE_TUNING = {"unfreeze_after": "auto", "learning_rate": 1e-3, "epochs": 12, "views": 8}
 SIDES = ("train", "validation")
 SCRATCH = "features-"
 RARE = 10  # labels are weighted where one has this many times the photos of another
@@ -49,11 +52,13 @@ def train(
     precision: str = "auto",
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Train a classifier, in place, on the train photos of a catalogue; the weights of its best epoch are kept.
+    """Train a classifier, in place, on the train photos of a catalogue; the weights of its best
+    epoch are kept.
 
-    What stays frozen always answers the same. So with `cached` it is computed once for each of `views` augmented views
-    of each photo, and only the rest is trained, on another view each epoch. Otherwise photos are augmented anew each
-    epoch and run through the whole network, which a fast GPU affords. A killed run goes on where it was.
+    What stays frozen always answers the same. So with `cached` it is computed once for each of
+    `views` augmented views of each photo, and only the rest is trained, on another view each epoch.
+    Otherwise photos are augmented anew each epoch and run through the whole network, which a fast
+    GPU affords. A killed run goes on where it was.
 
     Parameters
     ----------
@@ -64,14 +69,16 @@ def train(
     unfreeze_after
         Empty: train the head alone. "auto" or a layer's name: the backbone too, behind that layer.
     learning_rate
-        Reached after the first epoch; it then falls to zero as a cosine (Loshchilov and Hutter, "SGDR", ICLR 2017).
+        Reached after the first epoch; it then falls to zero as a cosine (Loshchilov and Hutter,
+        "SGDR", ICLR 2017).
     cached
         "auto" is True where there is no GPU.
     label_smoothing
-        Probability that is given to all labels alike (Szegedy et al., "Rethinking the Inception Architecture", CVPR
-        2016).
+        Probability that is given to all labels alike (Szegedy et al., "Rethinking the Inception
+        Architecture", CVPR 2016).
     class_weight
-        "balanced" lets photos of rare labels count more; "auto" does so where one label has ten times another's photos.
+        "balanced" lets photos of rare labels count more; "auto" does so where one label has ten
+        times another's photos.
     patience
         Epochs without a better validation loss after which training stops.
     precision
@@ -84,30 +91,55 @@ def train(
     Raises
     ------
     ValueError
-        If there are too few photos or labels to learn from, the classifier has others, or `class_weight` is unknown.
+        If there are too few photos or labels to learn from, the classifier has others, or
+        `class_weight` is unknown.
     """
     if class_weight not in (None, "auto", "balanced"):
         raise ValueError(f"class_weight is 'auto', 'balanced' or None, not {class_weight!r}.")
     labels = label_names(catalog)
-    rows = {split: catalog[(catalog["split"] == split) & catalog["label"].isin(labels)] for split in SIDES}
+    rows = {
+        split: catalog[(catalog["split"] == split) & catalog["label"].isin(labels)]
+        for split in SIDES
+    }
     _check(classifier, rows["train"], labels)
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
     cached = not on_gpu if cached == "auto" else cached
     precision = ("mixed_float16" if on_gpu else "float32") if precision == "auto" else precision
-    lower, upper = halves(classifier, unfreeze_after)
+    lower, upper = frozen_and_trainable(classifier, unfreeze_after)
     model = upper if cached else classifier
-    options = [unfreeze_after, epochs, learning_rate, views, cached, batch_size, label_smoothing, class_weight]
+    options = [
+        unfreeze_after,
+        epochs,
+        learning_rate,
+        views,
+        cached,
+        batch_size,
+        label_smoothing,
+        class_weight,
+    ]
     options += [precision, seed]
-    asked = [encoder_fingerprint(classifier), *options, *catalog[["image_id", "label", "split"]].astype(str).to_numpy()]
+    asked = [
+        encoder_fingerprint(classifier),
+        *options,
+        *catalog[["image_id", "label", "split"]].astype(str).to_numpy(),
+    ]
     patience = patience if len(rows["validation"]) else epochs
     state = _State(Path(folder), hashlib.sha256(str(asked).encode()).hexdigest(), patience)
-    targets = {split: np.eye(len(labels))[part["label"].map(labels.index)] for split, part in rows.items()}
-    weights = {"train": _weights(targets["train"], class_weight), "validation": np.ones(len(rows["validation"]))}
+    targets = {
+        split: np.eye(len(labels))[part["label"].map(labels.index)] for split, part in rows.items()
+    }
+    weights = {
+        "train": _weights(targets["train"], class_weight),
+        "validation": np.ones(len(rows["validation"])),
+    }
     keras.utils.set_random_seed(seed)
     with _precision(model, precision):
         steps = -(-len(rows["train"]) // batch_size)
         cosine = keras.optimizers.schedules.CosineDecay(
-            learning_rate / 20, max(1, epochs - 1) * steps, warmup_target=learning_rate, warmup_steps=steps
+            learning_rate / 20,
+            max(1, epochs - 1) * steps,
+            warmup_target=learning_rate,
+            warmup_steps=steps,
         )
         model.compile(
             keras.optimizers.Adam(cosine),
@@ -116,19 +148,34 @@ def train(
         )
         done = state.restore(model)
         if done < epochs and not state.stopped:
-            with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH, ignore_cleanup_errors=True) as scratch:
+            with tempfile.TemporaryDirectory(
+                dir=folder, prefix=SCRATCH, ignore_cleanup_errors=True
+            ) as scratch:
                 batches = {}
                 for split, part in rows.items():
                     count = 1 if split != "train" else views if cached else epochs
-                    take = photo_views(part["path"].to_list(), classifier.input_shape[1:3], seed)
+                    take = augmented_photos(
+                        part["path"].to_list(), classifier.input_shape[1:3], seed
+                    )
                     if cached:
-                        take = feature_views(lower, take, len(part), count, Path(scratch, split))
-                    shuffled = split == "train"  # Keras counts the epochs of validation otherwise after a kill
+                        take = augmented_features(
+                            lower, take, len(part), count, Path(scratch, split)
+                        )
+                    # Keras counts the epochs of validation otherwise after a kill.
+                    shuffled = split == "train"
                     parts = take, targets[split], weights[split]
                     batches[split] = Batches(*parts, count, batch_size, seed, done, shuffled)
-                state.bar = progress(total=epochs, initial=done, description="Training", unit="epochs")
+                state.bar = progress(
+                    total=epochs, initial=done, description="Training", unit="epochs"
+                )
                 held_out = batches["validation"] if len(rows["validation"]) else None
-                steps = {"initial_epoch": done, "epochs": epochs, "callbacks": [state], "shuffle": False, "verbose": 0}
+                steps = {
+                    "initial_epoch": done,
+                    "epochs": epochs,
+                    "callbacks": [state],
+                    "shuffle": False,
+                    "verbose": 0,
+                }
                 model.fit(batches["train"], validation_data=held_out, **steps)
                 state.bar.close()
         if state.best:
@@ -161,17 +208,23 @@ def label_names(catalog: pd.DataFrame, *, splits: Sequence[str] = ("train",)) ->
 def _check(classifier: keras.Model, rows: pd.DataFrame, labels: list[str]) -> None:
     """Say in words what would else fail deep inside."""
     if classifier.output_shape[-1] != len(labels):
-        raise ValueError(f"The classifier has {classifier.output_shape[-1]} outputs; the labels are {labels}.")
+        raise ValueError(
+            f"The classifier has {classifier.output_shape[-1]} outputs; the labels are {labels}."
+        )
     counts = rows["label"].value_counts()
     if counts.min() < 5:
         rare = ", ".join(f"{label} ({count})" for label, count in counts[counts < 5].items())
-        warnings.warn(f"Few photos to learn from: {rare}. Add some, or leave those labels out.", stacklevel=3)
+        warnings.warn(
+            f"Few photos to learn from: {rare}. Add some, or leave those labels out.", stacklevel=3
+        )
 
 
 def _weights(targets: np.ndarray, class_weight: str | None) -> np.ndarray:
     """What each photo counts, 1 on average."""
     counts = targets.sum(axis=0)
-    if class_weight == "balanced" or (class_weight == "auto" and counts.max() >= RARE * counts.min()):
+    if class_weight == "balanced" or (
+        class_weight == "auto" and counts.max() >= RARE * counts.min()
+    ):
         return targets @ (len(targets) / (len(counts) * counts))
     return np.ones(len(targets))
 
@@ -179,8 +232,13 @@ def _weights(targets: np.ndarray, class_weight: str | None) -> np.ndarray:
 @contextmanager
 def _precision(model: keras.Model, name: str) -> Iterator[None]:
     """Let the layers compute in another precision while training; their weights stay float32."""
-    layers = [layer for layer in model._flatten_layers() if layer.dtype_policy.name == "float32" and name != "float32"]
-    layers = [layer for layer in layers if layer.name not in ("pooling", "label")]  # float16 would lose small numbers
+    layers = [
+        layer
+        for layer in model._flatten_layers()
+        if layer.dtype_policy.name == "float32" and name != "float32"
+    ]
+    # Float16 would lose small numbers.
+    layers = [layer for layer in layers if layer.name not in ("pooling", "label")]
     for layer in layers:
         layer.dtype_policy = name
     try:
@@ -191,7 +249,9 @@ def _precision(model: keras.Model, name: str) -> Iterator[None]:
 
 
 class _State(keras.callbacks.Callback):
-    """After each epoch: the history, early stopping, and on disk all that it takes to go on after a kill."""
+    """After each epoch: the history, early stopping, and on disk all that it takes to go on after a
+    kill.
+    """
 
     def __init__(self, folder: Path, identity: str, patience: int):
         super().__init__()
@@ -233,12 +293,16 @@ class _State(keras.callbacks.Callback):
         self.history.append({"epoch": epoch + 1, **measured, "seconds": seconds})
         if self._waited() == 0:
             self.best = self.model.get_weights()
-        arrays = {f"variable-{number}": variable.numpy() for number, variable in enumerate(self.variables)}
+        arrays = {
+            f"variable-{number}": variable.numpy() for number, variable in enumerate(self.variables)
+        }
         arrays |= {f"best-{number}": array for number, array in enumerate(self.best)}
         with written_aside(self.file) as aside, open(aside, "wb") as stream:
             np.savez(stream, identity=self.identity, history=json.dumps(self.history), **arrays)
         self._write_history()
-        self.bar.set_postfix_str(", ".join(f"{name} {value:.3f}" for name, value in logs.items() if "accuracy" in name))
+        self.bar.set_postfix_str(
+            ", ".join(f"{name} {value:.3f}" for name, value in logs.items() if "accuracy" in name)
+        )
         self.bar.update()
         self.model.stop_training = self.stopped
 

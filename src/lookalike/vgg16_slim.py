@@ -17,12 +17,16 @@ def slim_weights() -> Path:
 
 
 def vgg16_slim(
-    *, include_top: bool = False, weights: str | Path | None = None, input_shape: tuple[int, int, int] = (128, 128, 3)
+    *,
+    include_top: bool = False,
+    weights: str | Path | None = None,
+    input_shape: tuple[int, int, int] = (128, 128, 3),
 ) -> keras.Model:
-    """VGG16's thirteen convolutions at quarter width, under the same layer names, for where VGG16 itself cannot be had.
+    """VGG16's thirteen convolutions at quarter width, under the same layer names, for where VGG16
+    itself cannot be had.
 
-    Source of the architecture: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
-    Recognition", ICLR 2015, configuration D.
+    Source of the architecture: Simonyan and Zisserman, "Very Deep Convolutional Networks for
+    Large-Scale Image Recognition", ICLR 2015, configuration D.
 
     Raises
     ------
@@ -32,11 +36,18 @@ def vgg16_slim(
     if include_top:
         raise ValueError("VGG16Slim has no classifier of its own; use include_top=False.")
     image = x = keras.Input(input_shape, name="pixels")
-    for block, (depth, width) in enumerate([(2, 16), (2, 32), (3, 64), (3, 128), (3, 128)], start=1):
+    for block, (depth, width) in enumerate(
+        [(2, 16), (2, 32), (3, 64), (3, 128), (3, 128)], start=1
+    ):
         for layer in range(1, depth + 1):
             name = f"block{block}_conv{layer}"
             x = keras.layers.Conv2D(
-                width, 3, padding="same", activation="relu", kernel_initializer="he_normal", name=name
+                width,
+                3,
+                padding="same",
+                activation="relu",
+                kernel_initializer="he_normal",
+                name=name,
             )(x)
         x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
     model = keras.Model(image, x, name="vgg16_slim")

@@ -1,10 +1,13 @@
-"""Where things live, what machine this is, what every "auto" chose, and how long a loop still takes."""
+"""Where things live, what machine this is, what every "auto" chose, and how long a loop still
+takes.
+"""
 
 from __future__ import annotations
 
 import errno
 import functools
 import hashlib
+import importlib
 import importlib.util
 import os
 import platform
@@ -25,7 +28,9 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 ADVICE = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "What was computed is kept: free some space")
-ADVICE |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Choose a folder that you may write to")
+ADVICE |= dict.fromkeys(
+    (errno.EACCES, errno.EPERM, errno.EROFS), "Choose a folder that you may write to"
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,9 @@ class Workspace:
 
     @property
     def downloads(self) -> Path:
-        """Where photos are unpacked: `data`, but never a Drive, which takes a second for each small file."""
+        """Where photos are unpacked: `data`, but never a Drive, which takes a second for each small
+        file.
+        """
         return project_root() / "data" if "MyDrive" in self.root.parts else self.data
 
 
@@ -62,13 +69,17 @@ def on_colab() -> bool:
 
 
 def project_root() -> Path:
-    """The folder that holds `src/lookalike`: the clone, on a laptop as on Colab; else the current folder."""
+    """The folder that holds `src/lookalike`: the clone, on a laptop as on Colab; else the current
+    folder.
+    """
     clone = Path(__file__).resolve().parents[2]
     return clone if (clone / "notebooks").is_dir() else Path.cwd()
 
 
 def mount_drive(*paths: str | Path) -> None:
-    """On Colab, mount Google Drive if one of `paths` lies on it, as in `/content/drive/MyDrive/photos.zip`."""
+    """On Colab, mount Google Drive if one of `paths` lies on it, as in
+    `/content/drive/MyDrive/photos.zip`.
+    """
     for parts in (Path(path).parts for path in paths):
         if on_colab() and "MyDrive" in parts:
             from google.colab import drive
@@ -82,19 +93,24 @@ def open_workspace(root: str | Path = "") -> Workspace:
     Parameters
     ----------
     root
-        Where data, stores and models live, made if its parent is there; a folder on a mounted Drive keeps them when a
-        Colab machine is recycled. Empty: the environment variable `LOOKALIKE_HOME`, else the project itself.
+        Where data, stores and models live, made if its parent is there; a folder on a mounted Drive
+        keeps them when a Colab machine is recycled. Empty: the environment variable
+        `LOOKALIKE_HOME`, else the project itself.
 
     Raises
     ------
     FileNotFoundError
         If `root` is no folder and has no parent, e.g. because Drive is not mounted.
     """
-    chosen = Path(root or os.environ.get("LOOKALIKE_HOME") or project_root()).expanduser().absolute()
+    chosen = (
+        Path(root or os.environ.get("LOOKALIKE_HOME") or project_root()).expanduser().absolute()
+    )
     if chosen.parent.is_dir() and not chosen.exists():
         chosen.mkdir()
     if not chosen.is_dir():
-        raise FileNotFoundError(f"No folder at {chosen}. Make it first; on Colab, mount Drive before that.")
+        raise FileNotFoundError(
+            f"No folder at {chosen}. Make it first; on Colab, mount Drive before that."
+        )
     workspace = Workspace(chosen)
     for folder in (workspace.data, workspace.embeddings, workspace.models):
         folder.mkdir(exist_ok=True)
@@ -103,7 +119,9 @@ def open_workspace(root: str | Path = "") -> Workspace:
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Keep what native code writes to standard error off the page: TensorFlow's import prints what nobody needs."""
+    """Keep what native code writes to standard error off the page: TensorFlow's import prints what
+    nobody needs.
+    """
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
@@ -114,12 +132,38 @@ def quiet_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
+def quiet_tensorflow() -> None:
+    """Import TensorFlow without what it says about the machine; call it before Keras is imported."""
+    with quiet_stderr():
+        import tensorflow  # noqa: F401
+
+
+def set_up_notebook() -> None:
+    """What every notebook calls first: TensorFlow is quiet, and every figure gets an alt text."""
+    quiet_tensorflow()
+    from IPython import get_ipython
+
+    formatter = get_ipython().display_formatter.mimebundle_formatter
+    formatter.for_type_by_name("matplotlib.figure", "Figure", _with_alt_text)
+
+
+def _with_alt_text(figure, **_) -> tuple[dict, dict]:
+    """What IPython keeps beside a figure's picture: its titles, for who cannot see it."""
+    titles = [figure.get_suptitle()] if figure.get_suptitle() else []
+    titles = titles or [axes.get_title() for axes in figure.axes if axes.get_title()]
+    alt = ". ".join(" ".join(title.split()) for title in titles)
+    return {}, {"image/png": {"alt": alt or "A figure without a title"}}
+
+
 def describe_machine() -> str:
     """The machine in one line: processor cores, memory, GPU, and the versions that matter."""
-    import tensorflow as tf  # here, since the package imports this module to load TensorFlow quietly
+    import tensorflow as tf  # takes seconds, which only this one needs
 
     with quiet_stderr():
-        gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+        gpus = [
+            tf.config.experimental.get_device_details(gpu)
+            for gpu in tf.config.list_physical_devices("GPU")
+        ]
     names = [gpu.get("device_name", "GPU") for gpu in gpus]
     memory = psutil.virtual_memory().total / 2**30
     place = "Colab, " if on_colab() else ""
@@ -129,19 +173,42 @@ def describe_machine() -> str:
     )
 
 
+def lazy_exports(room: str, **modules: str) -> tuple[Callable[[str], object], list[str]]:
+    """`__getattr__` and `__all__` of a room: each name, and the module it is imported from when it
+    is asked for.
+    """
+
+    def exported(name: str) -> object:
+        if name not in modules:
+            raise AttributeError(f"module {room!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{room}.{modules[name]}"), name)
+
+    return exported, sorted(modules)
+
+
 def require(*packages: str) -> None:
-    """If packages, named as for pip, are missing, raise an `ImportError` that has the line which installs them."""
+    """If packages, named as for pip, are missing, raise an `ImportError` that has the line which
+    installs them.
+    """
     modules = {"faiss-cpu": "faiss"}  # else the package's name tells
     names = {package: re.match(r"[\w-]+", package)[0] for package in packages}
     find = importlib.util.find_spec
-    missing = [one for one, name in names.items() if find(modules.get(name, name.replace("-", "_"))) is None]
+    missing = [
+        package
+        for package, name in names.items()
+        if find(modules.get(name, name.replace("-", "_"))) is None
+    ]
     if missing:
         line = f"pip install {' '.join(map(shlex.quote, missing))}"
-        raise ImportError(f"{' and '.join(names[package] for package in missing)} not installed; run: {line}")
+        raise ImportError(
+            f"{' and '.join(names[package] for package in missing)} not installed; run: {line}"
+        )
 
 
 def choose_source(source: str, path: str = "") -> Choice:
-    """Resolve `source`: "auto" is what lies at `path`; else real photos on Colab, and elsewhere the bundled sample."""
+    """Resolve `source`: "auto" is what lies at `path`; else real photos on Colab, and elsewhere the
+    bundled sample.
+    """
     if source != "auto":
         return Choice("source", source, "as asked")
     if path:
@@ -159,18 +226,35 @@ def source_name(source: str, path: str = "") -> str:
 
 
 def progress(
-    items: Iterable | None = None, *, total: int, description: str, unit: str = "images", initial: int = 0
+    items: Iterable | None = None,
+    *,
+    total: int,
+    description: str,
+    unit: str = "images",
+    initial: int = 0,
 ) -> tqdm:
-    """A progress bar over `items`, or one to be updated, on standard output, where a notebook keeps it as text."""
+    """A progress bar over `items`, or one to be updated, on standard output, where a notebook keeps
+    it as text.
+    """
     return tqdm(
-        items, total=total, initial=initial, desc=description, unit=f" {unit}", file=sys.stdout, mininterval=0.5
+        items,
+        total=total,
+        initial=initial,
+        desc=description,
+        unit=f" {unit}",
+        file=sys.stdout,
+        mininterval=0.5,
     )
 
 
-def parallel_map(function: Callable, items: Iterable, *, workers: int = 0, ahead: int = 0) -> Iterator:
-    """Apply `function` to `items` in threads; results come in order, with a bounded number under way.
+def parallel_map(
+    function: Callable, items: Iterable, *, workers: int = 0, ahead: int = 0
+) -> Iterator:
+    """Apply `function` to `items` in threads; results come in order, with a bounded number under
+    way.
 
-    Unlike `Executor.map`, it never holds more than `ahead` items, or four a worker, so a million files cost no memory.
+    Unlike `Executor.map`, it never holds more than `ahead` items, or four a worker, so a million
+    files cost no memory.
     """
     workers = workers or min(32, 2 * (os.cpu_count() or 1))
     with ThreadPoolExecutor(workers) as pool:
@@ -197,7 +281,9 @@ def file_hash(path: str | Path) -> str:
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; on success it is renamed to `path`, on failure it is removed."""
+    """Give a temporary name beside `path`; on success it is renamed to `path`, on failure it is
+    removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear(path.parent)
     aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.partial")
@@ -210,7 +296,9 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 @functools.cache
 def _clear(folder: Path) -> None:
-    """Remove what killed processes have left; once, as it takes a while to list a folder of a million photos."""
+    """Remove what killed processes have left; once, as it takes a while to list a folder of a
+    million photos.
+    """
     for left in folder.glob(".*.partial"):
         writer = re.search(r"\.(\d+)-\d+\.partial$", left.name)
         if writer and not psutil.pid_exists(int(writer[1])):
@@ -220,9 +308,12 @@ def _clear(folder: Path) -> None:
 
 @contextmanager
 def sole_writer(path: Path) -> Iterator[None]:
-    """Let one process at a time write `path`; another waits, and says so. What a killed one has locked is free.
+    """Let one process at a time write `path`; another waits, and says so.
 
-    A file system without locks lets all in. A full disk or a folder of others is an `OSError` that says what to do.
+    What a killed one has locked is free.
+
+    A file system without locks lets all in. A full disk or a folder of others is an `OSError` that
+    says what to do.
     """
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
@@ -230,7 +321,10 @@ def sole_writer(path: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=1)
         except Timeout:
-            print(f"Another process writes {path}; waiting for it to remove {lock.lock_file} ...", flush=True)
+            print(
+                f"Another process writes {path}; waiting for it to remove {lock.lock_file} ...",
+                flush=True,
+            )
             lock.acquire()
         except (NotImplementedError, OSError) as error:
             if getattr(error, "errno", None) in ADVICE:
@@ -245,6 +339,7 @@ def sole_writer(path: Path) -> Iterator[None]:
         ) from error
     finally:
         if lock.is_locked:
-            with suppress(OSError):  # while held: who waits for a file that was removed notices it, and takes the next
+            # While held: who waits for a file that was removed notices it, and takes the next.
+            with suppress(OSError):
                 os.unlink(lock.lock_file)
         lock.release()

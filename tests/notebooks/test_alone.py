@@ -1,4 +1,6 @@
-"""Every notebook opened alone, in a project where nothing was made yet: it runs, or says which one to run first."""
+"""Every notebook opened alone, in a project where nothing was made yet: it runs, or says which one
+to run first.
+"""
 
 import re
 
@@ -10,20 +12,34 @@ from conftest import quick, skip_without_engines
 NAMES = [path.stem for path in NOTEBOOKS]
 FILE = r"(\d\d_\w+)\.ipynb"
 SENTENCE = re.compile(rf"FileNotFoundError: No [^\n]+\. Run {FILE}(?:, or {FILE},)? first\.")
-CHAIN = {"03_fine_tuning": ["01_data", "02_transfer_learning"], "07_near_duplicates": ["01_data", "00_quickstart"]}
+CHAIN = {
+    "03_fine_tuning": ["01_data", "02_transfer_learning"],
+    "07_near_duplicates": ["01_data", "00_quickstart"],
+}
 
 
 def run_alone(name, root):
-    """Run a notebook on the sample; the names of those that it wants to be run first, none if it went through."""
+    """Run a notebook on the sample; the names of those that it wants to be run first, none if it
+    went through.
+    """
     skip_without_engines(name)
-    settings = ["source=sample", "backbone=VGG16Slim", f"root={root}"] + ["largest=2000"] * (name == NAMES[10])
-    process = run(name, *(word for one in settings for word in ("--set", one)), "--output", root.parent / "build")
+    settings = ["source=sample", "backbone=VGG16Slim", f"root={root}"] + ["largest=2000"] * (
+        name == NAMES[10]
+    )
+    process = run(
+        name,
+        *(word for one in settings for word in ("--set", one)),
+        "--output",
+        root.parent / "build",
+    )
     if process.returncode == 0:
         return []
     told = process.stderr.rstrip().rpartition("\n\n")[2]
     assert "Traceback" not in process.stderr
     match = SENTENCE.fullmatch(told)
-    assert match, f"{name} neither runs alone nor says in one sentence what is to be run first: {told}"
+    assert match, (
+        f"{name} neither runs alone nor says in one sentence what is to be run first: {told}"
+    )
     return [first for first in match.groups() if first]
 
 

@@ -1,4 +1,6 @@
-"""Every notebook as Colab runs it: an empty machine, the project fetched from GitHub, photos and results on Drive."""
+"""Every notebook as Colab runs it: an empty machine, the project fetched from GitHub, photos and
+results on Drive.
+"""
 
 import os
 import re
@@ -22,7 +24,9 @@ WHERE = "import sys, lookalike; print(lookalike.__file__); print(sys.executable)
 def git(*arguments, cwd):
     # Not by the habits of whoever runs the tests: no hooks, no signing.
     alone = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
-    process = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, env=alone)
+    process = subprocess.run(
+        ["git", *arguments], cwd=cwd, capture_output=True, text=True, env=alone
+    )
     if process.returncode and arguments[0] == "ls-files":
         pytest.skip("not a git checkout")
     assert process.returncode == 0, process.stderr
@@ -31,12 +35,16 @@ def git(*arguments, cwd):
 
 @pytest.fixture(scope="module")
 def github(tmp_path_factory):
-    """A folder that stands for github.com: in it the project as it is now, whether committed or not."""
+    """A folder that stands for github.com: in it the project as it is now, whether committed or
+    not.
+    """
     folder = tmp_path_factory.mktemp("github")
     names = {CLONE.search(path.read_text(encoding="utf-8"))[1] for path in NOTEBOOKS}
     assert len(names) == 1
     repository = folder / names.pop()
-    for name in git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=PROJECT).split("\0"):
+    for name in git(
+        "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=PROJECT
+    ).split("\0"):
         if name and (PROJECT / name).is_file():
             (repository / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(PROJECT / name, repository / name)
@@ -49,9 +57,12 @@ def github(tmp_path_factory):
 
 @pytest.fixture
 def colab(github, tmp_path, monkeypatch):
-    """Where the notebook runs: an empty folder, as /content is, and a Drive with a zip that is not mounted yet."""
+    """Where the notebook runs: an empty folder, as /content is, and a Drive with a zip that is not
+    mounted yet.
+    """
     standin = write_colab(tmp_path / "standin")
-    (standin / "sitecustomize.py").write_text("import google.colab\n")  # Colab's kernel has imported it at the start
+    # Colab's kernel has imported it at the start.
+    (standin / "sitecustomize.py").write_text("import google.colab\n")
     monkeypatch.setenv("PYTHONPATH", str(standin))
     for name, value in {
         "COUNT": "1",
@@ -88,7 +99,10 @@ WAYS = {
 
 
 def ways():
-    return [pytest.param(paths, id=way, marks=pytest.mark.soak if paths[1:] else ()) for way, paths in WAYS.items()]
+    return [
+        pytest.param(paths, id=way, marks=pytest.mark.soak if paths[1:] else ())
+        for way, paths in WAYS.items()
+    ]
 
 
 @pytest.mark.parametrize("paths", ways())
@@ -114,29 +128,44 @@ def check_on_colab(path, colab, photos):
     papermill.execute_notebook(
         str(colab.parent / path.name),
         str(colab.parent / "executed.ipynb"),
-        {name: value if name == "largest" else str(value) for name, value in settings.items() if name in declared},
+        {
+            name: value if name == "largest" else str(value)
+            for name, value in settings.items()
+            if name in declared
+        },
         kernel_name="python3",
         progress_bar=False,
         cwd=str(colab),
         extra_arguments=["--IPKernelApp.log_level=50"],
     )
 
-    code = [cell for cell in nbformat.read(colab.parent / "executed.ipynb", 4).cells if cell.cell_type == "code"]
+    code = [
+        cell
+        for cell in nbformat.read(colab.parent / "executed.ipynb", 4).cells
+        if cell.cell_type == "code"
+    ]
     outputs = [output for cell in code for output in cell.outputs]
     assert not [output for output in outputs if output.get("name") == "stderr"]
     fetched = "".join(output.get("text", "") for output in code[0].outputs)
-    assert not re.search("error|fatal", fetched, re.IGNORECASE)  # a failing %pip does not stop a notebook
+    # A failing %pip does not stop a notebook.
+    assert not re.search("error|fatal", fetched, re.IGNORECASE)
     text = "".join(output.get("text", "") for output in outputs)
     assert f"Mounted at {drive.parent}" in text
     assert "Colab, " in text
     clone = colab / "lookalike"
-    assert code[-1].outputs[0].text.splitlines() == [str(clone / "src" / "lookalike" / "__init__.py"), sys.executable]
+    assert code[-1].outputs[0].text.splitlines() == [
+        str(clone / "src" / "lookalike" / "__init__.py"),
+        sys.executable,
+    ]
 
-    # What was made is on Drive; the photos, which Drive would be slow to take one by one, are beside the project.
+    # What was made is on Drive; the photos, which Drive would be slow to take one by one, are
+    # beside the project.
     names = [f"photo-{number:02}.png" for number in range(24)]
     assert [file for file in (drive / "lookalike").rglob("*") if file.is_file()]
     assert photos_in(drive) == []
     assert photos_in(clone / "data") == photos_in(colab) == names
-    left = git("status", "--porcelain", "--ignored", "--untracked-files=all", cwd=clone).splitlines()
+    left = git(
+        "status", "--porcelain", "--ignored", "--untracked-files=all", cwd=clone
+    ).splitlines()
     assert {line[3:].split("/")[0] for line in left if "__pycache__" not in line} == {"data"}
     assert sorted(entry.name for entry in colab.iterdir()) == ["drive", "lookalike"]

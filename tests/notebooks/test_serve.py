@@ -17,10 +17,10 @@ from PIL import Image
 
 from conftest import EXTRAS, PROJECT, skip_without
 from lookalike.backbones import build_encoder
-from lookalike.catalog import load_catalog
 from lookalike.embeddings import embed_catalog
-from lookalike.exports import export_model
+from lookalike.export import export_model
 from lookalike.recommend import recommend
+from lookalike.sources import load_catalog
 
 skip_without(*EXTRAS["09_export"])
 SERVER = PROJECT / "notebooks" / "serve.py"
@@ -36,7 +36,8 @@ def python(tmp_path_factory):
     command += ["-c", PROJECT / "constraints.txt", "numpy", "pillow", "onnxruntime"]
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:
-        assert "No matching distribution" in process.stderr, process.stderr  # as where there is no package index
+        # As where there is no package index.
+        assert "No matching distribution" in process.stderr, process.stderr
         pytest.skip("no package index can be reached")
     return found
 
@@ -60,7 +61,9 @@ def made(tmp_path_factory, encoder, photos):
     export_model(encoder, folder / "litert", "litert")
     embed_catalog(encoder, photos, folder / "store")
     embed_catalog(encoder, photos[:5], folder / "letterbox", fit="letterbox")
-    embed_catalog(build_encoder("VGG16Slim", image_size=64, pooling="max"), photos[:5], folder / "other")
+    embed_catalog(
+        build_encoder("VGG16Slim", image_size=64, pooling="max"), photos[:5], folder / "other"
+    )
     return folder
 
 
@@ -81,7 +84,9 @@ def address(python, made):
     try:
         deadline = time.monotonic() + 60
         while True:
-            assert process.poll() is None and time.monotonic() < deadline, (made / "errors").read_text()
+            assert process.poll() is None and time.monotonic() < deadline, (
+                made / "errors"
+            ).read_text()
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break
@@ -139,7 +144,9 @@ UPLOADS = {
 
 def test_the_environment_has_neither_tensorflow_nor_keras(python):
     for package in ("tensorflow", "keras", "lookalike"):
-        process = subprocess.run([python, "-I", "-c", f"import {package}"], capture_output=True, text=True)
+        process = subprocess.run(
+            [python, "-I", "-c", f"import {package}"], capture_output=True, text=True
+        )
         assert "ModuleNotFoundError" in process.stderr
 
 

@@ -1,0 +1,81 @@
+"""Which encoder is it: a hash of what decides an encoder's output, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import weakref
+
+import keras
+import numpy as np
+
+# What a configuration says that decides no output, and what comes and goes between Keras releases.
+_INDIFFERENT = {
+    "name",
+    "trainable",
+    "dtype",
+    "module",
+    "registered_name",
+    "build_config",
+    "momentum",
+    "renorm_momentum",
+}
+_INDIFFERENT |= {
+    "sparse",
+    "ragged",
+    "optional",
+    "autocast",
+    "seed",
+    "batch_shape",
+    "batch_input_shape",
+}
+_INDIFFERENT |= {
+    f"{part}_initializer" for part in ("kernel", "bias", "beta", "gamma", "depthwise", "pointwise")
+}
+_INDIFFERENT |= {"moving_mean_initializer", "moving_variance_initializer"}
+_ARCHITECTURES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def encoder_fingerprint(encoder: keras.Model) -> str:
+    """A hash of architecture and weights, 16 hexadecimal digits; encoders of different fingerprint
+    are not to be mixed.
+
+    It survives saving, reloading and another process; names of layers and training settings do not
+    count.
+    """
+    if encoder not in _ARCHITECTURES:  # weights may change any time, and are hashed each time
+        parts = [encoder.input_shape, _architecture(encoder.get_config(), {})]
+        _ARCHITECTURES[encoder] = json.dumps(parts, sort_keys=True, default=str)
+    digest = hashlib.sha256(_ARCHITECTURES[encoder].encode())
+    for array in encoder.get_weights():
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array, np.float32).data)
+    return digest.hexdigest()[:16]
+
+
+def _architecture(node: object, places: dict[str, int]) -> object:
+    """A Keras configuration without what decides no output; layers are called by their place, not
+    by their name.
+    """
+    if isinstance(node, (list, tuple)):
+        return [_architecture(item, places) for item in node]
+    if not isinstance(node, dict):
+        return node
+    # A model, at any depth; the layers of a keras.Sequential are called by nobody, and unnamed.
+    if "layers" in node:
+        places = {layer.get("name"): place for place, layer in enumerate(node["layers"])}
+    kept = {}
+    for key, value in node.items():
+        if key in ("keras_history", "input_layers", "output_layers"):
+            kept[key] = [
+                places.get(part, part) if isinstance(part, str) else part
+                for part in np.ravel(value).tolist()
+            ]
+        elif key not in _INDIFFERENT and value is not None and value is not False:
+            kept[key] = _architecture(value, places)
+    return kept
+
+
+def describe_encoder(encoder: keras.Model) -> str:
+    """Name and fingerprint, as messages and manifests give them."""
+    return f"{encoder.name} ({encoder_fingerprint(encoder)})"

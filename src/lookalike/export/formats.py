@@ -1,0 +1,280 @@
+"""A model as a file that runs without Keras: SavedModel, LiteRT, ONNX or OpenVINO."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from lookalike.compiled_encoder import Forward
+from lookalike.encoder_fingerprint import encoder_fingerprint
+from lookalike.workspace import quiet_stderr, require, sole_writer
+
+CARD, STEM = "card.json", "model"
+SMALLER = {"optimizations": [tf.lite.Optimize.DEFAULT]}
+# The rest in float32.
+WHOLE = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]}
+# What each is called here: what Keras calls it, the file's ending, and what the converter is told.
+FORMATS: dict[str, tuple[str, str, dict]] = {
+    "saved_model": ("tf_saved_model", "", {}),
+    "litert": ("litert", ".tflite", {}),
+    "litert-float16": (
+        "litert",
+        ".tflite",
+        SMALLER | {"target_spec": {"supported_types": [tf.float16]}},
+    ),
+    "litert-dynamic-int8": ("litert", ".tflite", SMALLER),
+    "litert-int8": ("litert", ".tflite", SMALLER | {"target_spec": WHOLE}),
+    "onnx": ("onnx", ".onnx", {}),
+    "openvino": ("openvino", ".xml", {}),
+}
+# What runs it.
+ENGINES = {"litert": ["ai-edge-litert"], "onnx": ["onnxruntime"], "openvino": ["openvino"]}
+# What writes it, beside Keras and TensorFlow.
+CONVERTERS = {"onnx": ["onnx<1.23", "tf2onnx"], "openvino": ["openvino"]}
+FEWEST = 32  # photos to calibrate with; of fewer, the ranges of the activations are chance
+
+
+def _known(format: str) -> tuple[str, str, dict]:
+    if format not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {format!r}.")
+    return FORMATS[format]
+
+
+def check_installed(*formats: str) -> None:
+    """Refuse formats that are unknown, or for which packages are missing, before time is spent on
+    them.
+
+    Raises
+    ------
+    ImportError
+        The message has the line that installs what is missing, to write them and to run them.
+    ValueError
+        If there is no such format.
+    """
+    kinds = [_known(format)[0] for format in formats]
+    require(
+        *dict.fromkeys(
+            name for kind in kinds for name in (*CONVERTERS.get(kind, ()), *ENGINES.get(kind, ()))
+        )
+    )
+
+
+def export_model(
+    model: keras.Model,
+    folder: str | Path,
+    format: str,
+    *,
+    photos: np.ndarray | None = None,
+    **card: object,
+) -> Path:
+    """Write a model in another format into a folder of its own, with a card; whole or not at all.
+
+    Preprocessing is a part of the model and goes with it: the export takes what the model takes,
+    RGB float32 0 to 255, [batch, height, width, 3].
+
+    Parameters
+    ----------
+    folder
+        Made, or replaced if it holds an export.
+    format
+        "saved_model"; "litert", "litert-float16" (weights of 16 bits), "litert-dynamic-int8"
+        (weights of 8 bits), "litert-int8" (activations too; input, output and what has no 8-bit
+        form stay float32); "onnx"; "openvino".
+    photos : uint8 [n, height, width, 3]
+        For "litert-int8": what the ranges of the activations are taken from, at least 32, best a
+        few hundred. Source: Jacob et al., "Quantization and Training of Neural Networks for
+        Efficient Integer-Arithmetic-Only Inference", CVPR 2018.
+    card
+        What else `card.json` shall say, e.g. `labels`.
+
+    Raises
+    ------
+    ImportError
+        If a package is missing; the message has the line that installs it.
+    FileExistsError
+        If the folder holds something else than an export.
+    ValueError
+        If the format is unknown, or `photos` are missing, too few or of another size.
+    """
+    check_installed(format)
+    folder, (kind, ending, options) = Path(folder), FORMATS[format]
+    folder = folder.resolve() if folder.is_symlink() else folder
+    if folder.is_file() or (
+        folder.is_dir() and any(folder.iterdir()) and not (folder / CARD).is_file()
+    ):
+        raise FileExistsError(f"{folder} is there and is no export; choose another folder.")
+    if format == "litert-int8":
+        if photos is None or len(photos) < FEWEST or photos.shape[1:] != model.input_shape[1:]:
+            given = "none" if photos is None else list(photos.shape)
+            wanted = f"at least {FEWEST} as uint8 [n, {', '.join(map(str, model.input_shape[1:]))}]"
+            raise ValueError(f"litert-int8 is calibrated on photos, {wanted}; given are {given}.")
+        options = options | {
+            "representative_dataset": lambda: ([photo[None].astype(np.float32)] for photo in photos)
+        }
+    full_card = {
+        **card,
+        "format": format,
+        "name": model.name,
+        "fingerprint": encoder_fingerprint(model),
+    }
+    full_card |= {"input": list(model.input_shape[1:]), "dim": model.output_shape[-1]}
+    full_card |= {name: version(name) for name in ("tensorflow", "keras")}
+    text = json.dumps(full_card, indent=1, ensure_ascii=False) + "\n"
+    fresh, old = (folder.with_name(f".{folder.name}.{age}") for age in ("new", "old"))
+    with sole_writer(folder):
+        if old.exists() and not folder.exists():  # a run was killed between the two renames
+            os.replace(old, folder)
+        for leftover in (fresh, old):  # of a run that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
+        fresh.mkdir()
+        try:
+            # Imported, it would report to its makers.
+            sys.modules.setdefault("openvino_telemetry", None)
+            # As Keras wants it for ONNX.
+            model(np.zeros((1, *model.input_shape[1:]), np.float32), training=False)
+            with _quietly():
+                model.export(str(fresh / f"{STEM}{ending}"), format=kind, verbose=False, **options)
+            if kind == "onnx":
+                _drop_unused_inputs(fresh / f"{STEM}{ending}")
+            (fresh / CARD).write_text(text, encoding="utf-8")
+            if folder.exists():
+                os.replace(folder, old)
+            os.replace(fresh, folder)
+        finally:
+            if old.exists() and not folder.exists():
+                os.replace(old, folder)
+            for leftover in (fresh, old):
+                shutil.rmtree(leftover, ignore_errors=True)
+    return folder
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep to ourselves where converters put their scratch files, and what they warn each other of."""
+    log = tf.get_logger()
+    level = log.level
+    log.setLevel("ERROR")
+    try:
+        with quiet_stderr(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def _drop_unused_inputs(file: Path) -> None:
+    """Take out inputs that no node reads: tf2onnx leaves one behind where it has folded a constant."""
+    import onnx
+
+    model = onnx.load(file)
+    read = {name for node in model.graph.node for name in node.input}
+    for value in [value for value in model.graph.input if value.name not in read]:
+        model.graph.input.remove(value)
+    onnx.checker.check_model(model)
+    onnx.save(model, file)
+
+
+def read_card(folder: str | Path) -> dict:
+    """What an export says of itself: format, name, fingerprint, input, dim, and what else it was
+    given.
+    """
+    if not Path(folder, CARD).is_file():
+        raise FileNotFoundError(
+            f"No export at {folder}. Run 09_export.ipynb first, or `export_model`."
+        )
+    return json.loads(Path(folder, CARD).read_text(encoding="utf-8"))
+
+
+def open_export(folder: str | Path) -> Forward:
+    """An export as a function of uint8 or float32 pixels [n, height, width, 3] to float32 [n, dim],
+    by its own engine.
+
+    All cores are used; threads that share it wait for each other. OpenVINO is told to compute in
+    float32, which it would not do by itself on every processor.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no export.
+    ImportError
+        If its engine is not installed; the message has the line that installs it.
+    ValueError
+        If the format is unknown; and from the function, if the photos are of another size.
+    """
+    card, lock = read_card(folder), threading.Lock()
+    kind, ending, _ = _known(card["format"])
+    require(*ENGINES.get(kind, ()))
+    with quiet_stderr():
+        openers = {
+            "tf_saved_model": _saved_model,
+            "litert": _litert,
+            "onnx": _onnx,
+            "openvino": _openvino,
+        }
+        engine = openers[kind](str(Path(folder, f"{STEM}{ending}")))
+
+    def forward(pixels: np.ndarray) -> np.ndarray:
+        # LiteRT would compute something from photos of any size.
+        if list(pixels.shape[1:]) != card["input"]:
+            wanted = ", ".join(map(str, card["input"]))
+            raise ValueError(f"The export takes photos [n, {wanted}], not {list(pixels.shape)}.")
+        if not len(pixels):
+            return np.empty((0, card["dim"]), np.float32)
+        with lock:  # LiteRT and OpenVINO answer one question at a time, or wrongly
+            return engine(pixels)
+
+    return forward
+
+
+def _saved_model(file: str) -> Forward:
+    loaded = tf.saved_model.load(file)
+    return lambda pixels: loaded.serve(tf.constant(pixels, tf.float32)).numpy()
+
+
+def _litert(file: str) -> Forward:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(file, num_threads=os.cpu_count())
+    source, target = (
+        interpreter.get_input_details()[0]["index"],
+        interpreter.get_output_details()[0]["index"],
+    )
+
+    def forward(pixels: np.ndarray) -> np.ndarray:
+        if tuple(interpreter.get_input_details()[0]["shape"]) != pixels.shape:
+            interpreter.resize_tensor_input(source, pixels.shape)
+            interpreter.allocate_tensors()
+        interpreter.set_tensor(source, pixels.astype(np.float32))
+        interpreter.invoke()
+        return interpreter.get_tensor(target)
+
+    interpreter.allocate_tensors()
+    return forward
+
+
+def _onnx(file: str) -> Forward:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda pixels: session.run(None, {name: pixels.astype(np.float32)})[0]
+
+
+def _openvino(file: str) -> Forward:
+    import openvino
+
+    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino.Core().compile_model(file, "CPU", options)
+    return lambda pixels: np.array(compiled(pixels.astype(np.float32))[0])

@@ -1,0 +1,230 @@
+"""The page: search by photo, compare two, follow a taste, check an upload; `make app` opens it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import keras
+
+from lookalike import workspace
+from lookalike.embedding_store import EmbeddingStore
+from lookalike.embeddings import embed_catalog
+from lookalike.gallery_vectors import METRICS
+from lookalike.page.handlers import MOST, NO_PAIR, NO_QUERY, NO_UPLOAD, Handlers
+from lookalike.page.html_parts import ASSETS
+from lookalike.page.server import AT_ONCE, Page
+from lookalike.page.service import Service
+from lookalike.page.uploads import MAX_BYTES
+from lookalike.saving import open_encoder
+from lookalike.sources import load_catalog, open_catalog
+
+import gradio as gr  # isort: skip - after the server, which says which Gradio is needed
+
+WAITING = 100  # questions, beside those that are being answered
+# A number field that is being typed into is empty, or out of range; Gradio would answer that with a
+# trace.
+IN_RANGE = f"(photo, k, ...others) => [photo, Math.min(Math.max(Math.round(k) || 12, 1), {MOST}), ...others]"
+# What was clicked, as panel.js keeps it: Gradio tells an event that had to wait of the click before
+# it.
+WHICH, VOTES = "(panel, photo) => [lookalike.why, photo]", "() => [lookalike.votes]"
+# On a phone what was found lies below what was asked with.
+TO_RESULTS = "() => { if (innerWidth < 700) document.querySelector('.lk-results .lk-gallery')?.scrollIntoView(); }"
+# Where a map is shown, which may be out of sight, the view and the keyboard's focus go.
+TO_MAP = "() => [...document.querySelectorAll('.lk-why')].find((one) => one.offsetParent)?.focus()"
+
+
+def _part(value: object, template: str, script: str, **options) -> gr.HTML:
+    """A part of the page; no subclass of Gradio's, as for each of those it writes a file beside
+    this one.
+    """
+    # The value only as ${...}: what Handlebars' braces put in would be run as a script.
+    code = (ASSETS / script).read_text(encoding="utf-8")
+    return gr.HTML(
+        value, html_template=template, js_on_load=code, apply_default_css=False, **options
+    )
+
+
+def _photo_field(name: str) -> gr.HTML:
+    """A photo by file, drop, paste or camera.
+
+    Its value travels as text and is never written to a file.
+    """
+    template = (ASSETS / "photo.html").read_text(encoding="utf-8")
+    return _part(None, template, "photo.js", name=name, limit=MAX_BYTES)
+
+
+def _panel(value: object = "", template: str = "${value}", **options) -> gr.HTML:
+    """Something to read; its buttons are events."""
+    return _part(value, template, "panel.js", **options)
+
+
+def build_app(store: EmbeddingStore, encoder: keras.Model) -> Page:
+    """The page over an embedding store, to be launched: inline in a notebook, or by `make app`.
+
+    Parameters
+    ----------
+    store, encoder
+        Of `open_store` and `open_encoder`. All photos of the catalogue are read each time, to find
+        copies among them: some minutes for 100,000.
+
+    Returns
+    -------
+    A `gradio.Blocks` whose `launch` serves this machine alone (`server_name`, `share`). No file can
+    be fetched from it, and none is written; its scripts and fonts are its own. `page.desk.service`
+    answers the same questions without a browser. Mounted in another application, without `launch`,
+    it has no guard.
+
+    Raises
+    ------
+    ImageError
+        If a photo of the catalogue cannot be read (any more).
+    ValueError
+        If the encoder is not the store's.
+    """
+    desk = Handlers(Service(store, encoder))
+    page = Page(title="Lookalike", analytics_enabled=False)
+    page.desk = desk
+    with page:
+        with gr.Row(elem_classes="lk-top"):
+            gr.HTML(_heading(store), js_on_load=None, apply_default_css=False)
+            gr.Button("Light or dark", size="sm", scale=0, min_width=140).click(
+                None, js="() => { document.body.classList.toggle('dark'); }"
+            )
+        with gr.Tabs():
+            with gr.Tab("Find similar"):
+                _find_similar(desk)
+            with gr.Tab("Compare"):
+                _compare(desk)
+            with gr.Tab("My taste"):
+                _taste(desk)
+            with gr.Tab("Upload check"):
+                _check(desk)
+    return page.queue(default_concurrency_limit=AT_ONCE, max_size=WAITING, api_open=False)
+
+
+def _heading(store: EmbeddingStore) -> str:
+    products = store.catalog["product_id"].nunique()
+    return (
+        '<div class="lk-head"><h1>Lookalike</h1><p>Products that look alike, by shape, colour and texture: '
+        f"{len(store.catalog):,} photos of {products:,} products. What you send is read in memory and not kept."
+        "</p></div>"
+    )
+
+
+def _find_similar(desk: Handlers) -> None:
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            photo = _photo_field("Choose a photo to search with")
+            k = gr.Slider(1, MOST, 12, step=1, label="How many")
+            metric = gr.Radio([*METRICS], value=METRICS[0], label="Nearness by")
+            labels = [("any", ""), *((label, label) for label in desk.service.labels)]
+            label = gr.Dropdown(labels, value="", label="Category", visible=len(labels) > 1)
+            _panel(desk.pages.starts())
+        with gr.Column(scale=2, min_width=300):
+            results = _panel(desk.pages.parts.empty(NO_QUERY), elem_classes="lk-results")
+            why = _panel()
+    asked = {
+        "fn": desk.find,
+        "inputs": [photo, k, metric, label],
+        "outputs": [results, why],
+        "show_progress_on": results,
+        "js": IN_RANGE,
+        "trigger_mode": "always_last",
+    }
+    photo.photo(desk.accept, photo, photo).then(**asked).then(None, js=TO_RESULTS)
+    # `release` does not tell of the keyboard.
+    for control in (k.change, metric.change, label.change):
+        control(**asked)
+    asked_why = results.why(desk.why, [results, photo], why, js=WHICH, trigger_mode="always_last")
+    asked_why.then(None, js=TO_MAP)
+
+
+def _compare(desk: Handlers) -> None:
+    with gr.Row():
+        photos = []
+        for which in ("first", "second"):
+            with gr.Column(scale=1, min_width=300):
+                photos.append(_photo_field(f"Choose the {which} photo"))
+                _panel(desk.pages.starts())
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            score = _panel(desk.pages.parts.empty(NO_PAIR))
+        with gr.Column(scale=1, min_width=300):
+            why = _panel()
+    asked = {
+        "fn": desk.compare,
+        "inputs": photos,
+        "outputs": [score, why],
+        "show_progress_on": score,
+    }
+    asked["trigger_mode"] = "always_last"
+    for photo in photos:
+        photo.photo(desk.accept, photo, photo).then(**asked)
+
+
+def _taste(desk: Handlers) -> None:
+    choices, taste = desk.vote([])
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            choices = _panel(choices)
+        with gr.Column(scale=1, min_width=300):
+            taste = _panel(taste, template="${value.html}", elem_id="lk-taste")
+    for panel in (choices, taste):
+        panel.vote(
+            desk.vote,
+            taste,
+            [choices, taste],
+            show_progress_on=taste,
+            js=VOTES,
+            trigger_mode="always_last",
+        )
+
+
+def _check(desk: Handlers) -> None:
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            photo = _photo_field("Choose a photo to look up")
+        with gr.Column(scale=2, min_width=300):
+            copies = _panel(desk.pages.parts.empty(NO_UPLOAD))
+    photo.photo(desk.check, photo, [photo, copies])
+
+
+def main() -> None:
+    """Open the page on the store of a source, which is made first if it is not there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--source", default="auto", help="sample, folder, zip, caltech256, fashion-small or amazon"
+    )
+    parser.add_argument("--path", default="", help="the folder, zip or metadata file")
+    parser.add_argument("--backbone", default="auto")
+    parser.add_argument("--weights", default="auto", help="a file, or auto")
+    parser.add_argument("--alpha", type=float, help="width multiplier of MobileNetV2")
+    parser.add_argument("--root", default="", help="where data, embeddings and models live")
+    parser.add_argument("--port", type=int, help="7860, or the next that is free")
+    asked = parser.parse_args()
+    try:
+        store, encoder = _open(asked)
+        page = build_app(store, encoder)
+        _, address, _ = page.launch(server_port=asked.port, prevent_thread_lock=True, quiet=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        sys.exit(str(error))
+    print(f"The page is at {address}; Ctrl+C ends it", flush=True)
+    page.block_thread()
+
+
+def _open(asked: argparse.Namespace) -> tuple[EmbeddingStore, keras.Model]:
+    """The store and its encoder, as 04_embeddings.ipynb makes them."""
+    work = workspace.open_workspace(asked.root)
+    source = workspace.choose_source(asked.source, asked.path)
+    name = workspace.source_name(source.value, asked.path)
+    try:
+        catalog = open_catalog(source.value, asked.path, workspace=work)
+    except FileNotFoundError:  # 01_data.ipynb has not run
+        catalog, _ = load_catalog(source.value, asked.path, workspace=work)
+    encoder, choice = open_encoder(
+        work.models, name, asked.backbone, weights=asked.weights, alpha=asked.alpha
+    )
+    print(source, choice, sep="\n")
+    folder = work.embeddings / f"{name}-{encoder.name}"
+    return embed_catalog(encoder, catalog, folder, precision="auto", engine="auto"), encoder

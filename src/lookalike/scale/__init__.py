@@ -1,0 +1,15 @@
+"""Search and embedding beyond one process: FAISS, Milvus, Spark.
+
+Importing this imports none of them.
+"""
+
+from lookalike.workspace import lazy_exports
+
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    index_store="indexes",
+    make_index="indexes",
+    open_index="indexes",
+    embed_with_spark="spark",
+    spark_session="spark",
+)

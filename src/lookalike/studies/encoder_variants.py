@@ -1,0 +1,69 @@
+"""Cheap ways that may make vectors better, to be measured against leaving them as they are."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import normalize
+
+from lookalike.rankings import Ranking
+
+
+def mirrored(encoder: keras.Model) -> keras.Model:
+    """An encoder that averages the vectors of a photo and of its mirror image; it takes twice as
+    long.
+    """
+    image = keras.Input(encoder.input_shape[1:], name="image")
+    both = keras.layers.Average()([encoder(image), encoder(keras.ops.flip(image, axis=2))])
+    return keras.Model(image, both, name=f"{encoder.name}-mirrored")
+
+
+def project(
+    vectors: np.ndarray, gallery: np.ndarray, dim: int, *, whiten: bool = False, seed: int = 0
+) -> np.ndarray:
+    """Vectors [n, at most dim] along the directions in which the gallery spreads most, by principal
+    component analysis.
+
+    Source: Jégou and Chum, "Negative Evidences and Co-occurrences in Image Retrieval: the Benefit
+    of PCA and Whitening", ECCV 2012.
+
+    Parameters
+    ----------
+    vectors : array [n, dim of the encoder]
+        Taken at length 1.
+    gallery : bool or int [..]
+        Which of them the directions are learnt from: never the queries.
+    dim
+        How many directions are kept; fewer if the gallery does not spread along so many.
+    whiten
+        Scale each direction to the same spread.
+    """
+    vectors = normalize(vectors)
+    known = vectors[gallery]
+    pca = PCA(min(dim, len(known) - 1, vectors.shape[1]), whiten=whiten, random_state=seed).fit(
+        known
+    )
+    # The rest is rounding, which whitening would blow up.
+    spread = pca.explained_variance_ > 1e-6 * pca.explained_variance_.max(initial=0)
+    return pca.transform(vectors)[:, spread].astype(np.float32)
+
+
+def expanded(vectors: np.ndarray, ranking: Ranking, count: int) -> np.ndarray:
+    """Query expansion: each query becomes the mean of itself and its first `count` results, all
+    taken at length 1.
+
+    Source: Chum and others, "Total Recall: Automatic Query Expansion with a Generative Feature
+    Model for Object Retrieval", ICCV 2007; here without a check of the results.
+
+    Returns
+    -------
+    array [n, dim], `rank` takes it as `asked`; rows that are no query are as they were.
+    """
+    unit, asked = normalize(vectors), np.array(vectors)
+    results = ranking.results[:, :count]
+    near = np.where((results >= 0)[..., None], unit[results], 0).sum(axis=1)
+    asked[ranking.queries] = (unit[ranking.queries] + near) / (
+        1 + (results >= 0).sum(axis=1, keepdims=True)
+    )
+    return asked

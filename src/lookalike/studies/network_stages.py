@@ -1,0 +1,63 @@
+"""What a network knows at which depth: the feature maps on the way, each pooled to a vector."""
+
+from __future__ import annotations
+
+import keras
+
+from lookalike.backbones import backbone_row, inner_backbone
+
+
+def stage_encoder(encoder: keras.Model) -> tuple[keras.Model, dict[str, slice]]:
+    """An encoder that gives the averages of all its stages in one vector, and where in it each of
+    them lies.
+
+    A stage is what a network computes at one size of its feature maps. The last layer of that size
+    stands for it, which in some networks is the first step of the next block. The last part is the
+    encoder's own vector. Source of the idea: Zeiler and Fergus, "Visualizing and Understanding
+    Convolutional Networks", ECCV 2014; Yosinski and others, "How transferable are features in deep
+    neural networks?", NIPS 2014.
+
+    Parameters
+    ----------
+    encoder
+        As `build_encoder` or `embedding_encoder` made it.
+
+    Returns
+    -------
+    keras.Model, the encoder's input to float32 [batch, sum of the parts], and {layer: columns},
+    early to late; the last key is "vector".
+
+    Raises
+    ------
+    ValueError
+        If the encoder has none of the table's backbones inside.
+    """
+    backbone, row = inner_backbone(encoder), backbone_row(encoder)
+    last: dict[int, keras.layers.Layer] = {}
+    for layer in backbone.layers:
+        # Not what is still pixels, nor "squeeze and excitation", which looks at the whole map as at
+        # one place.
+        is_map = (
+            len(shape := getattr(layer.output, "shape", ())) == 4 and shape[1] > 1 and shape[-1] > 3
+        )
+        is_map = is_map or layer is backbone.layers[-1]
+        # Padding has a size of its own.
+        if is_map and not isinstance(layer, keras.layers.ZeroPadding2D):
+            last[shape[1]] = layer
+    maps = keras.Model(backbone.input, [layer.output for layer in last.values()])
+    image = keras.Input(encoder.input_shape[1:], name="image")
+    outputs = maps(row.preprocess(image), training=False)
+    vector = outputs[-1]
+    for layer in encoder.layers[encoder.layers.index(backbone) + 1 :]:
+        vector = layer(vector)
+    parts = [keras.layers.GlobalAveragePooling2D(dtype="float32")(output) for output in outputs]
+    parts = dict(zip((layer.name for layer in last.values()), parts, strict=True)) | {
+        "vector": vector
+    }
+    columns, start = {}, 0
+    for name, part in parts.items():
+        columns[name] = slice(start, start + part.shape[-1])
+        start += part.shape[-1]
+    return keras.Model(
+        image, keras.layers.Concatenate()(list(parts.values())), name=f"{encoder.name}-stages"
+    ), columns

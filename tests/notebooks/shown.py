@@ -1,0 +1,177 @@
+"""Shown, then imported: what the core notebooks may take from the package, and how that is checked.
+
+An idea is written out in a cell before it is imported. What is imported unseen is plumbing.
+"""
+
+import ast
+import inspect
+import textwrap
+
+import keras
+import numpy as np
+import pandas as pd
+
+from test_house import MODULES
+
+CORE = ("00", "01", "02", "03", "04", "05", "06")
+# The notebooks that hold to the rule.
+OBEYING = []
+# Opening the project, reading and keeping, loading in parallel, drawing: what no lesson is about.
+PLUMBING = {
+    "lookalike.workspace": [
+        "set_up_notebook",
+        "mount_drive",
+        "open_workspace",
+        "describe_machine",
+        "choose_source",
+        "source_name",
+    ],
+    "lookalike.sources": ["load_catalog", "open_catalog"],
+    "lookalike.catalog": ["save_catalog", "read_catalog", "catalog_folder", "attribute_columns"],
+    "lookalike.backbones": ["choose_backbone", "build_encoder"],
+    "lookalike.saving": ["save_model", "load_model", "open_encoder"],
+    "lookalike.embedding_store": ["open_store", "check_encoder"],
+    "lookalike.embeddings": ["embed_catalog", "embed_images"],
+    "lookalike.recommend": ["recommend_all"],
+    "lookalike.plots": ["show_gallery", "show_contact_sheet", "show_photos", "show_map"],
+}
+# What no plumbing calls: that would be an idea.
+IDEAS = {"fit", "compile", "Dense", "argsort", "argpartition", "matmul", "dot", "einsum"}
+# Where the functions of the lesson are written; a notebook that obeys writes its own.
+LESSON = {
+    "00": ["normalise", "top_k", "precision_at_k", "chance"],
+    "01": ["load_image", "split_by_product"],
+    "02": ["augmentation", "build_classifier", "confidence_interval"],
+    "03": ["unfreeze"],
+    "04": ["gem", "embedding_encoder"],
+    "05": ["colour_histogram", "join", "taste", "diversify"],
+    "06": ["average_similarity"],
+}
+# What a definition in a cell may use, besides those before it.
+LIBRARIES = {"np": np, "pd": pd, "keras": keras, "layers": keras.layers}
+
+
+def breaches(notebooks, plumbing=PLUMBING):
+    """What of `notebooks`, lists of cells by number, is imported though no earlier cell wrote it.
+
+    An import of what was written says so: `from lookalike.similarity import top_k  # written in 00`.
+    A module that is imported is used for its attributes alone, and those count as imported.
+    """
+    found, written = [], {}
+    for number, cells in notebooks.items():
+        modules = {}
+        for place, source in enumerate(cells, start=1):
+            lines, tree = source.splitlines(), ast.parse(source)
+            for line, module, name in _taken(tree, modules):
+                if name in plumbing.get(module, ()):
+                    continue
+                said = lines[line - 1].partition("# written in ")[2].split()
+                where = f"{number}, cell {place}: {module}.{name}"
+                if name not in written:
+                    found.append(f"{where} was not written in an earlier cell")
+                elif not said or said[0] not in written[name]:
+                    found.append(f"{where} lacks '# written in {written[name][0]}'")
+            for node in tree.body:
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                    written.setdefault(node.name, []).append(number)
+    return found
+
+
+def _taken(tree, modules):
+    """Line, module and name of all that a cell takes from the package; `modules` is kept along."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lookalike":
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                if whole in MODULES:
+                    modules[alias.asname or alias.name] = whole
+                else:
+                    yield node.lineno, node.module, alias.name
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "lookalike":
+                    whole = alias.name if alias.asname else "lookalike"
+                    modules[alias.asname or "lookalike"] = whole
+    inner = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and id(node) not in inner:
+            names, base = [node.attr], node.value
+            while isinstance(base, ast.Attribute):
+                inner.add(id(base))
+                names, base = [base.attr, *names], base.value
+            if isinstance(base, ast.Name) and base.id in modules:
+                inner.add(id(base))
+                module = modules[base.id]
+                while len(names) > 1 and f"{module}.{names[0]}" in MODULES:
+                    module, names = f"{module}.{names[0]}", names[1:]
+                yield node.lineno, module, names[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in modules and id(node) not in inner:
+            yield node.lineno, modules[node.id], "the module itself"
+
+
+def written_function(notebooks, name):
+    """The function that a cell defines, made of the libraries and of the definitions before it."""
+    namespace = dict(LIBRARIES)
+    for cells in notebooks.values():
+        for source in cells:
+            for node in ast.parse(source).body:
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                    exec(compile(ast.Module([node], []), f"<{node.name}>", "exec"), namespace)
+                    if node.name == name:
+                        return namespace[name]
+    raise LookupError(f"No cell defines {name}.")
+
+
+def disagreement(shown, imported, example, seeds=range(5)):
+    """Why a cell's function and the package's differ on an example, "" where they do not.
+
+    `example` makes the arguments from a generator of random numbers. Networks are given the same
+    weights and the same input.
+    """
+    for seed in seeds:
+        answers = [
+            function(*example(np.random.default_rng(seed))) for function in (shown, imported)
+        ]
+        if isinstance(answers[0], keras.Model):
+            answers[1].set_weights(answers[0].get_weights())
+            batch = np.random.default_rng(seed).random((3, *answers[0].input_shape[1:]))
+            answers = [network(batch, training=False).numpy() for network in answers]
+        elif isinstance(answers[0], pd.DataFrame):
+            answers = [answer.to_dict("list") for answer in answers]
+        if not _equal(*answers):
+            return f"seed {seed}: {answers[0]} is not {answers[1]}"
+    return ""
+
+
+def _equal(one, other):
+    """Whether two answers are the same but for rounding: a cell may add in another order."""
+    if isinstance(one, (tuple, list)):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    one, other = np.asarray(one), np.asarray(other)
+    if one.shape != other.shape:
+        return False
+    if one.dtype.kind in "fc":
+        return np.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True)
+    return bool((one == other).all())
+
+
+def ideas_in(function):
+    """What of IDEAS a function calls, itself or by way of another of its module."""
+    module, seen, todo, found = inspect.getmodule(function), set(), [function], set()
+    while todo:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(todo.pop()))))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
+                found.add("@")
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                found |= {name} & IDEAS
+                called = vars(module).get(getattr(node.func, "id", ""))
+                own = inspect.isfunction(called) and called.__module__ == module.__name__
+                if own and name not in seen:
+                    seen.add(name)
+                    todo.append(called)
+    return found

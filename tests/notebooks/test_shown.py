@@ -1,0 +1,154 @@
+"""Shown, then imported: the core notebooks against the rule, and the rule against small ones."""
+
+import importlib
+import inspect
+
+import keras
+import numpy as np
+import pytest
+import shown
+
+from conftest import PROJECT
+from test_house import cells_of
+
+# For each function that a notebook writes: arguments from random numbers, to compare with ours.
+EXAMPLES = {}
+
+
+def obeying():
+    paths = sorted((PROJECT / "notebooks").glob("0[0-6]_*.ipynb"))
+    return {path.name[:2]: cells_of(path) for path in paths if path.name[:2] in shown.OBEYING}
+
+
+def test_what_obeys_imports_nothing_that_was_not_shown():
+    assert shown.breaches(obeying()) == []
+
+
+def test_what_obeys_writes_what_the_lesson_says():
+    for number, cells in obeying().items():
+        for name in shown.LESSON[number]:
+            assert shown.written_function({number: cells}, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [(name, module) for module, names in shown.PLUMBING.items() for name in names],
+)
+def test_plumbing_is_there_and_holds_no_idea(name, module):
+    function = getattr(importlib.import_module(module), name)
+    assert inspect.isfunction(function)
+    assert shown.ideas_in(function) == set()
+
+
+def test_plumbing_is_a_short_list():
+    assert sum(map(len, shown.PLUMBING.values())) <= 30
+
+
+TOP_K = "def top_k(scores, k):\n    return np.argsort(-scores)[:, :k]"
+IMPORTED = "from lookalike.similarity import top_k  # written in 00"
+
+
+@pytest.mark.parametrize(
+    "notebooks",
+    [
+        {"00": [TOP_K], "05": [IMPORTED]},
+        {"00": [TOP_K, IMPORTED]},
+        {"00": ["from lookalike.sources import load_catalog"]},
+        {"00": ["from lookalike import workspace\nworkspace.open_workspace('')"]},
+        {"00": ["import lookalike.workspace as w", "w.open_workspace('')"]},
+        {"00": [TOP_K], "01": ["from lookalike import similarity as s\ns.top_k  # written in 00"]},
+        {"00": [TOP_K], "05": [TOP_K], "06": [IMPORTED.replace("00", "05")]},
+        {"00": ["import numpy as np\nnp.linalg.norm(np.ones(3))"]},
+    ],
+)
+def test_what_was_written_and_what_is_plumbing_may_be_imported(notebooks):
+    assert shown.breaches(notebooks) == []
+
+
+@pytest.mark.parametrize(
+    ("notebooks", "told"),
+    [
+        ({"00": [IMPORTED]}, "00, cell 1: lookalike.similarity.top_k was not written"),
+        ({"00": [f"{TOP_K}\n{IMPORTED}"]}, "was not written in an earlier cell"),
+        ({"00": [IMPORTED, TOP_K]}, "was not written in an earlier cell"),
+        ({"00": [TOP_K], "01": [IMPORTED.split("  #")[0]]}, "lacks '# written in 00'"),
+        ({"00": [TOP_K], "01": [IMPORTED.replace("00", "03")]}, "lacks '# written in 00'"),
+        (
+            {"00": ["from lookalike import similarity\nsimilarity.top_k"]},
+            "similarity.top_k was not",
+        ),
+        ({"00": ["import lookalike.similarity\nlookalike.similarity.top_k"]}, "top_k was not"),
+        ({"00": ["from lookalike import similarity", "getattr(similarity, 'top_k')"]}, "itself"),
+        ({"00": ["from lookalike.similarity import *"]}, r"lookalike.similarity.\*"),
+        ({"00": ["def f():\n    from lookalike.similarity import top_k"]}, "top_k was not"),
+        ({"00": ["from lookalike.backbones import BACKBONES"]}, "BACKBONES was not written"),
+        ({"00": ["def f():\n    def top_k(): pass"], "01": [IMPORTED]}, "was not written"),
+    ],
+)
+def test_anything_else_is_told(notebooks, told):
+    (breach,) = shown.breaches(notebooks)
+    assert told.replace("\\", "") in breach
+
+
+def scores(random):
+    return random.random((4, 9)), 3
+
+
+@pytest.mark.parametrize(
+    ("body", "agrees"),
+    [
+        ("return np.argsort(-scores)[:, :k]", True),
+        ("return np.argsort(-scores, kind='stable')[:, :k] + 0", True),
+        ("return np.argsort(scores)[:, :k]", False),
+        ("return np.argsort(-scores)[:, : k - 1]", False),
+    ],
+)
+def test_a_definition_that_answers_otherwise_than_the_package_is_told(body, agrees):
+    cell = f"def helper(scores, k):\n    {body}\n\n\ndef top_k(scores, k):\n    return helper(scores, k)"
+    ours = shown.written_function({"00": ["k = 7", cell, "raise SystemExit"]}, "top_k")
+    theirs = shown.written_function({"00": [TOP_K]}, "top_k")
+    assert (shown.disagreement(ours, theirs, scores) == "") == agrees
+
+
+HEAD = """
+def build_head(dim):
+    photo = keras.Input((dim,))
+    x = layers.Dense(4, activation="{}", name="embedding")(photo)
+    return keras.Model(photo, layers.Dense(2, activation="softmax")(x))
+"""
+
+
+@pytest.mark.parametrize(("activation", "agrees"), [("relu", True), ("tanh", False)])
+def test_networks_are_compared_with_equal_weights(activation, agrees):
+    ours = shown.written_function({"02": [HEAD.format(activation)]}, "build_head")
+    theirs = shown.written_function({"02": [HEAD.format("relu")]}, "build_head")
+    assert isinstance(ours(5), keras.Model)
+    told = shown.disagreement(ours, theirs, lambda random: (5,), seeds=range(2))
+    assert (told == "") == agrees
+
+
+def test_a_definition_stands_on_the_libraries_and_what_was_defined_before_it_alone():
+    uses_more = shown.written_function({"00": ["import os", "def f():\n    return os.sep"]}, "f")
+    with pytest.raises(NameError, match="os"):
+        uses_more()
+    with pytest.raises(LookupError, match="No cell defines g"):
+        shown.written_function({"00": ["def f():\n    pass"]}, "g")
+
+
+def test_small_differences_of_rounding_do_not_count():
+    def add(numbers):
+        return numbers.sum(), [float(numbers[0]), {"n": len(numbers)}]
+
+    def add_otherwise(numbers):
+        return numbers[::-1].astype(np.float32).sum(), [numbers[0] + 1e-9, {"n": len(numbers)}]
+
+    assert shown.disagreement(add, add_otherwise, lambda random: (random.random(9),)) == ""
+
+
+def test_cell_and_package_agree():
+    notebooks = obeying()
+    for name in [name for number in notebooks for name in shown.LESSON[number]]:
+        module, example = EXAMPLES[name]
+        imported = getattr(importlib.import_module(module), name)
+        written = shown.written_function(notebooks, name)
+        assert shown.disagreement(written, imported, example) == "", name

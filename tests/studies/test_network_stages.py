@@ -1,0 +1,179 @@
+from itertools import pairwise
+
+import keras
+import numpy as np
+import pytest
+
+from lookalike.backbones import (
+    BACKBONES,
+    build_classifier,
+    build_encoder,
+    embedding_encoder,
+    frozen_and_trainable,
+    inner_backbone,
+)
+from lookalike.compiled_encoder import compile_encoder
+from lookalike.saving import load_model, save_model
+from lookalike.studies.encoder_variants import mirrored
+from lookalike.studies.network_stages import stage_encoder
+
+STAGES = {
+    "VGG16": ["block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3"],
+    "ResNet50": ["conv1_relu", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out"],
+    "MobileNetV2": [
+        "block_1_expand_relu",
+        "block_3_expand_relu",
+        "block_6_expand_relu",
+        "block_13_expand_relu",
+    ],
+    "EfficientNetV2B0": [
+        "block1a_project_activation",
+        "block2b_add",
+        "block4a_expand_activation",
+        "block6a_expand_activation",
+    ],
+}
+ENDS = {"VGG16": "block5_pool", "ResNet50": "conv5_block3_out", "MobileNetV2": "out_relu"}
+STAGES = {name: [*stages, ENDS.get(name, "top_activation")] for name, stages in STAGES.items()}
+STAGES["VGG16Slim"] = STAGES["VGG16"]
+
+
+def photos(height, width=None, count=2, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, height, width or height, 3))
+    return pixels.astype(np.float32)
+
+
+def check(encoder, stages, columns, pixels):
+    """Compare each part with the average of what its layer puts out, and the last with the encoder."""
+    outputs = stages(pixels.copy()).numpy()
+    assert outputs.dtype == np.float32
+    assert outputs.shape[1] == stages.output_shape[1]
+    ends = [0, *(one.stop for one in columns.values())]
+    assert list(columns.values()) == [slice(*pair) for pair in pairwise(ends)]
+    assert ends[-1] == outputs.shape[1]
+    backbone = inner_backbone(encoder)
+    prepared = BACKBONES[encoder.name.split("-")[0]].preprocess(pixels.copy())
+    *names, last = columns
+    assert last == "vector"
+    for name in names:
+        places = keras.Model(backbone.input, backbone.get_layer(name).output)(
+            prepared, training=False
+        ).numpy()
+        expected = places.reshape(len(pixels), -1, places.shape[-1]).mean(axis=1)
+        np.testing.assert_allclose(
+            outputs[:, columns[name]], expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
+        )
+    expected = encoder(pixels.copy(), training=False).numpy()
+    np.testing.assert_allclose(
+        outputs[:, columns["vector"]], expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
+    )
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_each_backbone_has_a_stage_for_each_size_of_its_maps_early_to_late(name):
+    encoder = build_encoder(name, weights=None, image_size=64, pooling="avg")
+    stages, columns = stage_encoder(encoder)
+    assert list(columns) == [*STAGES[name], "vector"]
+    sides = [inner_backbone(encoder).get_layer(one).output.shape[1] for one in STAGES[name]]
+    assert sides == [64 // 2**step for step in range(7)][-len(sides) - 1 : -1]
+    check(encoder, stages, columns, photos(64))
+
+
+@pytest.mark.parametrize("name", ["VGG16Slim", "ResNet50", "MobileNetV2", "EfficientNetV2B0"])
+def test_an_input_so_small_that_the_last_map_is_one_place_has_the_same_stages(name):
+    encoder = build_encoder(name, weights=None, image_size=32)
+    assert inner_backbone(encoder).output.shape[1:3] == (1, 1)
+    stages, columns = stage_encoder(encoder)
+    assert list(columns) == [*STAGES[name], "vector"]
+    check(encoder, stages, columns, photos(32))
+
+
+@pytest.mark.parametrize("name", ["VGG16", "ResNet50", "MobileNetV2", "EfficientNetV2B0"])
+def test_at_the_usual_size_the_stages_are_the_same(name):
+    options = {"alpha": 0.35} if name == "MobileNetV2" else {}
+    _, columns = stage_encoder(build_encoder(name, weights=None, **options))
+    assert list(columns) == [*STAGES[name], "vector"]
+
+
+@pytest.mark.parametrize("pooling", ["gem", "max", "avg"])
+def test_however_the_encoder_pools_its_stages_are_averaged_and_its_own_vector_stays(pooling):
+    encoder = build_encoder("VGG16Slim", weights=None, image_size=64, pooling=pooling)
+    stages, columns = stage_encoder(encoder)
+    check(encoder, stages, columns, photos(64))
+    assert stages.name == f"{encoder.name}-stages"
+    assert stages.input_shape == encoder.input_shape
+
+
+def test_a_photo_that_is_no_square_has_the_same_stages():
+    backbone = BACKBONES["VGG16Slim"].constructor(
+        include_top=False, weights=None, input_shape=(64, 96, 3)
+    )
+    image = keras.Input((64, 96, 3))
+    places = backbone(BACKBONES["VGG16Slim"].preprocess(image), training=False)
+    encoder = keras.Model(
+        image, keras.layers.GlobalAveragePooling2D()(places), name="VGG16Slim-wide"
+    )
+    stages, columns = stage_encoder(encoder)
+    assert list(columns) == [*STAGES["VGG16Slim"], "vector"]
+    check(encoder, stages, columns, photos(64, 96))
+
+
+def test_the_stages_of_a_trained_encoder_are_those_of_its_fine_tuned_weights():
+    classifier = build_classifier(build_encoder("VGG16Slim", weights=None, image_size=64), 3, dim=7)
+    stages, columns = stage_encoder(embedding_encoder(classifier))
+    before = stages(photos(64)).numpy()
+    _, upper = frozen_and_trainable(classifier, "block4_pool")
+    for weight in upper.trainable_weights:
+        weight.assign(weight * 1.5)
+    encoder = embedding_encoder(classifier)
+    afterwards, same = stage_encoder(encoder)
+    assert columns == same
+    assert columns["vector"] == slice(496, 503)
+    check(encoder, afterwards, same, photos(64))
+    after = afterwards(photos(64)).numpy()
+    early, late = (
+        slice(0, columns["block5_conv3"].start),
+        slice(columns["block5_conv3"].start, None),
+    )
+    np.testing.assert_array_equal(after[:, early], before[:, early])
+    assert (np.abs(after - before).max(axis=0)[late] > 0).mean() > 0.5
+    # The layers are shared, not copied.
+    np.testing.assert_array_equal(stages(photos(64)).numpy(), after)
+
+
+def test_what_learns_by_batches_is_left_in_inference():
+    encoder = build_encoder("MobileNetV2", weights=None, image_size=32, alpha=0.35)
+    stages, columns = stage_encoder(encoder)
+    pixels = photos(32)
+    np.testing.assert_allclose(stages(pixels, training=True), stages(pixels), rtol=1e-6)
+    check(encoder, stages, columns, pixels)
+
+
+def test_stages_are_saved_and_loaded_and_computed_in_another_precision(tmp_path):
+    stages, _ = stage_encoder(build_encoder("VGG16Slim", weights=None, image_size=32))
+    pixels = photos(32)
+    save_model(stages, tmp_path / "stages.keras", {})
+    loaded, _ = load_model(tmp_path / "stages.keras")
+    np.testing.assert_array_equal(loaded(pixels), stages(pixels))
+    lowered = compile_encoder(stages, precision="bfloat16", batch_size=2)(pixels.astype(np.uint8))
+    expected = stages(pixels).numpy()
+    np.testing.assert_allclose(lowered, expected, atol=0.03 * np.abs(expected).max())
+
+
+def test_a_model_without_a_backbone_of_the_table_is_refused(encoder):
+    bare = keras.Sequential(
+        [keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()], name="bare"
+    )
+    with pytest.raises(ValueError, match="bare has no backbone inside"):
+        stage_encoder(bare)
+    inner = keras.Sequential(
+        [keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 3), keras.layers.MaxPooling2D()]
+    )
+    other = keras.Sequential(
+        [keras.Input((32, 32, 3)), inner, keras.layers.Flatten()], name="other"
+    )
+    with pytest.raises(ValueError, match="Unknown backbone 'other'"):
+        stage_encoder(other)
+    for outer in (mirrored(encoder), stage_encoder(encoder)[0]):
+        with pytest.raises(ValueError, match=f"{outer.name} has no backbone inside"):
+            stage_encoder(outer)
