@@ -2,7 +2,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lookalike import evaluation, intervals, metrics, rankings
 from lookalike.evaluation import (
     answers,
     as_text,
@@ -44,16 +43,6 @@ def by_counts(counts, k=10, n_relevant=9, n_gallery=20, labels=None, products=No
         labels=np.array(["a"] * count if labels is None else labels),
         products=np.arange(count) if products is None else np.array(products),
     )
-
-
-def test_all_that_it_takes_to_evaluate_can_be_imported_from_here():
-    for module in (rankings, metrics, intervals):
-        own = {
-            name
-            for name, one in vars(module).items()
-            if getattr(one, "__module__", "") == module.__name__
-        }
-        assert {name for name in own if name[0] != "_"} <= set(vars(evaluation))
 
 
 # --- One ranking

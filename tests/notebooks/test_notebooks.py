@@ -223,7 +223,7 @@ def test_without_the_engines_a_notebook_tells_at_once_how_to_install_them(name, 
 def test_the_page_refuses_what_strangers_send_and_hands_out_no_file(series):
     notebook = executed(series[1], "08_interactive_app")
     text = text_of(notebook)
-    assert sum("image/png" in output.get("data", {}) for output in outputs_of(notebook)) == 4
+    assert sum("image/png" in output.get("data", {}) for output in outputs_of(notebook)) == 3
     assert "7 of 8 files were refused" in text
     assert re.search(r"a good photo \([\d,]+ bytes, \d+ ms\): accepted", text)
     statuses = re.findall(r"(\d{3})  /(.*)", text)
@@ -262,7 +262,7 @@ def test_the_embeddings_notebook_resumes_grows_and_draws_a_map(series):
     store = open_store(next((home / "embeddings").glob("*-trained" if labelled else "*-gem")))
     assert len(store.vectors) == (COUNT if labelled else COUNT // 2)
     figures = [output for output in outputs_of(notebook) if "image/png" in output.get("data", {})]
-    assert len(figures) == 4
+    assert len(figures) == 3
 
 
 def test_the_recommendations_notebook_agrees_with_its_witness_and_adds_up(series):
