@@ -10,56 +10,75 @@ WEIGHTS =
 ALPHA =
 PORT =
 LARGEST =
-SET = --set 'source=$(SOURCE)' --set 'path=$(DATA)' --set 'backbone=$(BACKBONE)' --set 'weights=$(WEIGHTS)' --set 'alpha=$(ALPHA)'
+# What is given reaches Python as it was written: neither make nor the shell reads quotes, $ or blanks in it.
+export GIVEN_SOURCE := $(value SOURCE)
+export GIVEN_DATA := $(value DATA)
+export GIVEN_BACKBONE := $(value BACKBONE)
+export GIVEN_WEIGHTS := $(value WEIGHTS)
+export GIVEN_ALPHA := $(value ALPHA)
+export GIVEN_PORT := $(value PORT)
+export GIVEN_LARGEST := $(value LARGEST)
+SET = --set "source=$$GIVEN_SOURCE" --set "path=$$GIVEN_DATA" --set "backbone=$$GIVEN_BACKBONE" \
+	--set "weights=$$GIVEN_WEIGHTS" --set "alpha=$$GIVEN_ALPHA"
+# What an environment holds is known by what is asked for, not by its age: a copy of the project is younger, and the same.
+ASKED := $(shell cat requirements.txt constraints.txt pyproject.toml | cksum)
+ASKED_COLAB := $(shell cat requirements.txt constraints-colab.txt | cksum)
 
 # Colab's Python is 3.13; where there is none, the versions of its packages still are Colab's.
 COLAB := .venv-colab
 COLAB_PYTHON = $(or $(shell python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null),$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run run-all colab extras render book site lab app picture test soak lint audit bench clean
+.PHONY: help setup $(VENV) $(COLAB) run run-all colab extras engines render book site lab app picture test soak lint audit bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
-setup: $(VENV)/.installed ## make the virtual environment and install what is needed
+setup: ## make the virtual environment and install what is needed
+	@test -x $(BIN)/python && test "$$(cat $(VENV)/.installed 2>/dev/null)" = "$(ASKED)" || $(MAKE) --no-print-directory $(VENV)
 
-$(VENV)/.installed: requirements.txt constraints.txt pyproject.toml
+$(VENV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "Python 3.10 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the requirements into $(VENV) (some minutes, the first time) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $@
+	@$(BIN)/python .ci/link.py
+	@echo "$(ASKED)" > $(VENV)/.installed
 
 run: setup ## run notebooks 00 to 08 into build/; for your own photos: make run SOURCE=folder DATA=path
 	@$(BIN)/python notebooks/run.py $(SET) 00 01 02 03 04 05 06 07 08
 
 run-all: run extras ## those, then 09 and 10, with their engines; LARGEST= is the largest gallery that 10 searches in
 	@$(BIN)/python notebooks/run.py $(SET) 09
-	@$(BIN)/python notebooks/run.py $(SET) --set 'largest=$(LARGEST)' 10
+	@$(BIN)/python notebooks/run.py $(SET) --set "largest=$$GIVEN_LARGEST" 10
 
-colab: $(COLAB)/.installed ## run notebooks 00 to 05 on the sample into build/colab with the versions that Colab has
+colab: ## run notebooks 00 to 05 on the sample into build/colab with the versions that Colab has
+	@test -x $(COLAB)/bin/python && test "$$(cat $(COLAB)/.installed 2>/dev/null)" = "$(ASKED_COLAB)" || $(MAKE) --no-print-directory $(COLAB)
 	@rm -rf build/colab && mkdir -p build/colab
 	@$(COLAB)/bin/python notebooks/run.py --set source=sample --set backbone=VGG16Slim --set root=build/colab \
 		--output build/colab 00 01 02 03 04 05
 	@$(COLAB)/bin/python .ci/colab.py
+	@$(COLAB)/bin/python -m pytest -q tests/notebooks/test_colab.py
 
-$(COLAB)/.installed: requirements.txt constraints-colab.txt
+$(COLAB):
 	@test -x $(COLAB)/bin/python || $(COLAB_PYTHON) -m venv $(COLAB)
 	@$(COLAB)/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { rm -rf $(COLAB); \
 		echo "Colab's versions need Python 3.11 or newer; try: make colab COLAB_PYTHON=python3.13"; exit 1; }
 	@echo "Installing what Colab has into $(COLAB), on $$($(COLAB)/bin/python --version) (some minutes, the first time) ..."
 	@$(COLAB)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-colab.txt -r requirements.txt \
-		ipykernel nbconvert nbformat papermill
-	@touch $@
+		gradio ipykernel nbconvert nbformat papermill pytest
+	@$(COLAB)/bin/python .ci/link.py
+	@echo "$(ASKED_COLAB)" > $(COLAB)/.installed
 
-extras: $(VENV)/.extras ## install the engines of notebooks 09 and 10; Spark also needs Java 17 or newer
+extras: setup ## install the engines of notebooks 09 and 10; Spark also needs Java 17 or newer
+	@test "$$(cat $(VENV)/.extras 2>/dev/null)" = "$(ASKED)" || $(MAKE) --no-print-directory engines
 
-$(VENV)/.extras: $(VENV)/.installed
+engines:
 	@echo "Installing the engines of notebooks 09 and 10 into $(VENV) (some minutes, the first time) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,scale]'
-	@touch $@
+	@$(BIN)/python .ci/link.py
+	@echo "$(ASKED)" > $(VENV)/.extras
 
 render: extras ## run the notebooks on the sample and keep their outputs in notebooks/
 	@$(BIN)/python notebooks/run.py --render
@@ -73,11 +92,12 @@ site: setup ## the series as static pages in build/site/
 	@$(BIN)/python notebooks/web.py
 
 lab: setup ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab notebooks
+	@$(BIN)/python -m jupyterlab notebooks
 
 app: setup ## open the page on the sample, or on your own photos: make app SOURCE=folder DATA=path
-	@$(BIN)/python -m lookalike.page --source '$(or $(SOURCE),auto)' --path '$(DATA)' --backbone '$(or $(BACKBONE),auto)' \
-		--weights '$(or $(WEIGHTS),auto)' $(if $(ALPHA),--alpha $(ALPHA)) $(if $(PORT),--port $(PORT))
+	@$(BIN)/python -m lookalike.page --source "$${GIVEN_SOURCE:-auto}" --path "$$GIVEN_DATA" \
+		--backbone "$${GIVEN_BACKBONE:-auto}" --weights "$${GIVEN_WEIGHTS:-auto}" \
+		$${GIVEN_ALPHA:+--alpha "$$GIVEN_ALPHA"} $${GIVEN_PORT:+--port "$$GIVEN_PORT"}
 
 picture: setup ## take the picture of the page anew; needs Chromium
 	@$(BIN)/python notebooks/picture.py
@@ -97,8 +117,9 @@ lint: setup ## check style, names and imports, as before each commit
 	@$(BIN)/ruff format --check --quiet || { echo "Not formatted; run: $(BIN)/ruff format"; exit 1; }
 
 bench: setup ## Precision@K and images/s on the sample, or on DATA=path
-	@$(BIN)/python benchmarks/quality.py --data '$(or $(DATA),data/sample)' --backbone '$(or $(BACKBONE),auto)' \
-		--weights '$(or $(WEIGHTS),auto)' $(if $(ALPHA),--alpha $(ALPHA))
+	@$(BIN)/python benchmarks/quality.py --data "$${GIVEN_DATA:-data/sample}" \
+		--backbone "$${GIVEN_BACKBONE:-auto}" --weights "$${GIVEN_WEIGHTS:-auto}" \
+		$${GIVEN_ALPHA:+--alpha "$$GIVEN_ALPHA"}
 
 clean: ## remove what was built; downloads, stores and models stay
 	rm -rf build $(VENV) $(COLAB) .pytest_cache .ruff_cache .hypothesis src/*.egg-info

@@ -1,13 +1,15 @@
-"""What the notebooks share, written from one place: `series.toml`, and the repository's URL in
-`pyproject.toml`.
+"""What the notebooks share, written from one place: `series.toml`.
 
-python notebooks/book.py             write title, links and set-up into each notebook, and the README's table
+python notebooks/book.py             write titles, links and set-up cells, and the README's table
 python notebooks/book.py --check     only tell what differs, and fail if anything does
+
+Where the project lies on GitHub is taken from git's `origin`: a fork's badges open the fork.
 """
 
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,26 +22,57 @@ except ModuleNotFoundError:  # Python 3.10
 
 NOTEBOOKS = Path(__file__).resolve().parent
 PROJECT = NOTEBOOKS.parent
-REPOSITORY = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
-    "urls"
-]["Repository"]
 SERIES = tomllib.loads((NOTEBOOKS / "series.toml").read_text(encoding="utf-8"))["notebooks"]
-COLAB = REPOSITORY.replace("https://github.com/", "https://colab.research.google.com/github/")
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 TABLE = re.compile(r"(?<=<!-- the series -->\n).*?(?=<!-- end of the series -->)", re.DOTALL)
+# The two spellings of an origin on GitHub; a name or a token before the @ is nobody's business.
+ORIGIN = re.compile(
+    r"(?:https://(?:[^/]*@)?|(?:ssh://)?git@)github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?"
+)
+CLONED = re.compile(r"!git clone \S+ \S+ 1 (https://\S+) lookalike")
+CLONE = "    !git clone --quiet --depth 1 {address} lookalike"
+# Where no address is known: the project's zip or folder, uploaded or on Drive.
+FIND = """
+    if not glob("lookalike*.zip"):
+        from google.colab import drive
+
+        drive.mount("/content/drive")
+    for archive in [*glob("lookalike*.zip"), *glob("drive/MyDrive/lookalike*.zip")][:1]:
+        !python -m zipfile -e "{archive}" lookalike
+"""
 SET_UP = """
 import sys
-from pathlib import Path
+from glob import glob
 
-if "google.colab" in sys.modules and not Path("lookalike").exists():
-    !git clone --quiet --depth 1 {repository} lookalike
-    %pip install --quiet -r lookalike/requirements.txt{engines}
-sys.path[:0] = ["lookalike/src", "../src"]
-
+if "google.colab" in sys.modules and not glob("lookalike*/"):
+{fetch}
+src = glob("../src") + glob("lookalike*/**/src", recursive=True) + glob("*/MyDrive/lookalike*/src")
+assert src, "Upload lookalike's zip to this machine, or put it (or its folder) on your Drive."
+sys.path.insert(0, src[0])
 from lookalike.workspace import set_up_notebook
 
 set_up_notebook()
 """
+
+
+def find_address() -> str:
+    """Where the project lies on GitHub: what pyproject.toml says, else git's `origin`; "" if neither."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    if "Repository" in project.get("urls", {}):
+        return project["urls"]["Repository"]
+    command = ["git", "-C", str(PROJECT), "remote", "get-url", "origin"]
+    try:
+        origin = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:  # no git
+        return ""
+    found = ORIGIN.fullmatch(origin)
+    return f"https://github.com/{found[1]}" if found else ""
+
+
+def known_address(notebook: nbformat.NotebookNode) -> str:
+    """The address that a notebook's set-up cell fetches from, "" if none."""
+    found = CLONED.search("\n".join(cell.source for cell in notebook.cells))
+    return found[1] if found else ""
 
 
 def link(number: int) -> str:
@@ -65,30 +98,28 @@ def duration(notebook: nbformat.NotebookNode) -> str:
     return f"{measured['seconds']} s on {measured['machine']}" if measured else "not measured yet"
 
 
-def parts(number: int, notebook: nbformat.NotebookNode) -> dict[str, nbformat.NotebookNode]:
+def parts(
+    number: int, notebook: nbformat.NotebookNode, address: str
+) -> dict[str, nbformat.NotebookNode]:
     """The cells that are the same in all notebooks but for their names, by the tag that each
     carries.
     """
     entry = SERIES[number]
-    badge = f"[![Open in Colab]({BADGE})]({COLAB}/blob/main/notebooks/{entry['file']}.ipynb)"
-    around = [f"Before: {link(number - 1)}"] * (number > 0)
+    colab = address.replace("github.com", "colab.research.google.com/github")
+    badge = f"[![Open in Colab]({BADGE})]({colab}/blob/main/notebooks/{entry['file']}.ipynb)"
+    around = [badge] if address else []
+    around += [f"Before: {link(number - 1)}"] if number else []
     around += [f"Next: {link(number + 1)}"] if number + 1 < len(SERIES) else []
-    head = [
-        f"# {entry['question']}",
-        "",
-        " | ".join([badge, *around, "[The words](glossary.ipynb)"]),
-        "",
-    ]
+    head = [f"# {entry['question']}", "", " | ".join([*around, "[The words](glossary.ipynb)"]), ""]
     head += ["| reads | writes | takes, on the sample |", "|---|---|---|"]
     head += [f"| {entry['reads']} | {entry['writes']} | {duration(notebook)} |"]
-    told = (
-        "On Colab this fetches the project"
-        + (" and the engines" if "beyond" in entry else "")
-        + "."
-    )
+    where = "from GitHub" if address else "which you have uploaded, or which lies on your Drive"
+    told = f"On Colab this fetches the project, {where}."
+    told += " It installs the engines, too." if "engines" in entry else ""
     told += " Elsewhere it only tells Python where the project lies"
     told += f"; `{entry['beyond']}` has installed the engines there." if "beyond" in entry else "."
-    engines = f"\n    %pip install --quiet {entry['engines']}" if "engines" in entry else ""
+    fetch = CLONE.format(address=address) if address else FIND.strip("\n")
+    fetch += f"\n    %pip install --quiet {entry['engines']}" if "engines" in entry else ""
     end = (
         f"Next: {link(number + 1)}"
         if number + 1 < len(SERIES)
@@ -98,18 +129,20 @@ def parts(number: int, notebook: nbformat.NotebookNode) -> dict[str, nbformat.No
     return {
         "book-title": new.new_markdown_cell("\n".join(head)),
         "book-set-up-told": new.new_markdown_cell(f"## Set-up\n\n{told}"),
-        "book-set-up": new.new_code_cell(
-            SET_UP.strip().format(repository=REPOSITORY, engines=engines)
-        ),
+        "book-set-up": new.new_code_cell(SET_UP.strip().format(fetch=fetch)),
         "book-stages": new.new_markdown_cell(stages(number)),
         "book-next": new.new_markdown_cell(end),
     }
 
 
-def bind(number: int, notebook: nbformat.NotebookNode) -> bool:
-    """Bring the shared cells of a notebook up to date, outputs untouched; whether anything changed."""
+def bind(number: int, notebook: nbformat.NotebookNode, address: str = "") -> bool:
+    """Bring the shared cells of a notebook up to date, outputs untouched; whether any changed.
+
+    Without an address the one that the notebook has stays.
+    """
     changed = False
-    for tag, wanted in parts(number, notebook).items():
+    address = address or known_address(notebook)
+    for tag, wanted in parts(number, notebook, address).items():
         cell = next(cell for cell in notebook.cells if tag in cell.metadata.get("tags", []))
         changed |= cell.source != wanted.source
         cell.source = wanted.source
@@ -148,11 +181,14 @@ def table() -> str:
 def main() -> None:
     """Write, or check."""
     check = "--check" in sys.argv[1:]
-    stale = []
+    stale, address = [], find_address()
+    if not address:
+        print("No address: git's origin is not on GitHub, and pyproject.toml names no Repository.")
+        print("Badges and set-up cells stay as they are.")
     for number, entry in enumerate(SERIES):
         path = NOTEBOOKS / f"{entry['file']}.ipynb"
         notebook = nbformat.read(path, 4)
-        if bind(number, notebook):
+        if bind(number, notebook, address):
             stale.append(path.name)
             if not check:
                 nbformat.write(notebook, path)
@@ -163,9 +199,8 @@ def main() -> None:
         stale.append(readme.name)
         if not check:
             readme.write_text(bound, encoding="utf-8")
-    print(
-        f"{'Differs from' if check else 'Brought up to date by'} series.toml: {', '.join(stale) or 'nothing'}"
-    )
+    said = "Differs from" if check else "Brought up to date by"
+    print(f"{said} series.toml: {', '.join(stale) or 'nothing'}")
     sys.exit(bool(stale) and check)
 
 

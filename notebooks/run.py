@@ -25,6 +25,9 @@ from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 from web import GLOSSARY, write_page
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+from lookalike.workspace import plain_path
+
 NOTEBOOKS = Path(__file__).resolve().parent
 BUILD = NOTEBOOKS.parent / "build"
 KEPT_METADATA = ("kernelspec", "language_info", "lookalike")
@@ -72,8 +75,8 @@ def convert(name: str, value: str, default: object) -> object:
     was given.
     """
     if isinstance(default, str):
-        is_path = name in PATHS or (name == "weights" and Path(value).expanduser().is_file())
-        return str(Path(value).expanduser().absolute()) if is_path else value
+        is_path = name in PATHS or (name == "weights" and Path(plain_path(value)).is_file())
+        return str(Path(plain_path(value)).absolute()) if is_path else value
     try:
         return int(value) if isinstance(default, int) else float(value)
     except ValueError:

@@ -6,16 +6,18 @@ python notebooks/web.py              the committed notebooks, the glossary and t
 from __future__ import annotations
 
 import base64
+import os
 import re
 from collections.abc import Collection
 from pathlib import Path
 
 import nbformat
-from book import BADGE, NOTEBOOKS, PROJECT, REPOSITORY
+from book import BADGE, NOTEBOOKS, PROJECT, find_address
 from nbconvert import HTMLExporter
 from tqdm import tqdm
 from traitlets.config import Config
 
+ADDRESS = find_address()
 SITE = PROJECT / "build" / "site"
 GLOSSARY = NOTEBOOKS / "glossary.ipynb"
 LINK = re.compile(r"(?<=\]\()(?!https?:|#|data:)([^)\s#]+)(#[^)\s]*)?(?=\))")
@@ -23,7 +25,7 @@ PICTURES = {".png": "image/png", ".jpg": "image/jpeg"}
 
 
 def to_page(
-    notebook: nbformat.NotebookNode, folder: Path, pages: Collection[str], *, title: str
+    notebook: nbformat.NotebookNode, folder: Path, out: Path, pages: Collection[str], *, title: str
 ) -> str:
     """A notebook as one page of HTML: cells that only draw are hidden, pictures are inside.
 
@@ -31,9 +33,11 @@ def to_page(
     ----------
     folder
         Where the notebook lies; its links are relative to that.
+    out
+        Where the page will lie.
     pages
-        The names of all pages that lie beside it, without ".html"; what is none of them is linked
-        online. The page "index" is what the README is there.
+        The names of all pages that lie there, without ".html"; what is none of them is linked
+        online, or, where the project has no address, on this disk. "index" is the README.
     """
     notebook = nbformat.from_dict(notebook)
     notebook.metadata["title"] = title
@@ -41,7 +45,7 @@ def to_page(
         if cell.cell_type == "markdown":
             source = cell.source.replace(f"![Open in Colab]({BADGE})", "Open in Colab")
             cell.source = LINK.sub(
-                lambda found: elsewhere(found[1], folder, pages) + (found[2] or ""), source
+                lambda found: leads_to(folder / found[1], out, pages) + (found[2] or ""), source
             )
     settings = {"TagRemovePreprocessor": {"enabled": True, "remove_input_tags": {"hide-input"}}}
     exporter = HTMLExporter(
@@ -55,21 +59,19 @@ def to_page(
     return page
 
 
-def elsewhere(target: str, folder: Path, pages: Collection[str]) -> str:
-    """Where a relative link leads to: a notebook to its page, a picture into this one, the rest
-    online.
-    """
-    path = (folder / target).resolve()
+def leads_to(target: Path, out: Path, pages: Collection[str]) -> str:
+    """What a link to a file becomes on a page in `out`."""
+    path = target.resolve()
     if path.suffix in PICTURES:
         return f"data:{PICTURES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
     name = (
         "index" if path == PROJECT / "README.md" else path.stem if path.suffix == ".ipynb" else ""
     )
-    return (
-        f"{name}.html"
-        if name in pages
-        else f"{REPOSITORY}/blob/main/{path.relative_to(PROJECT).as_posix()}"
-    )
+    if name in pages:
+        return f"{name}.html"
+    if ADDRESS:
+        return f"{ADDRESS}/blob/main/{path.relative_to(PROJECT).as_posix()}"
+    return Path(os.path.relpath(path, out.resolve())).as_posix()
 
 
 def write_page(
@@ -88,7 +90,7 @@ def write_page(
         notebook, name = nbformat.read(path, 4), path.stem
     title = notebook.cells[0].source.splitlines()[0].removeprefix("# ")
     (folder / f"{name}.html").write_text(
-        to_page(notebook, origin or path.parent, pages, title=title), encoding="utf-8"
+        to_page(notebook, origin or path.parent, folder, pages, title=title), encoding="utf-8"
     )
 
 

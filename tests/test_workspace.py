@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -17,6 +18,7 @@ from lookalike.workspace import (
     file_hash,
     open_workspace,
     parallel_map,
+    plain_path,
     project_root,
     quiet_stderr,
     source_name,
@@ -190,6 +192,34 @@ def test_in_a_notebook_every_figure_gets_its_titles_as_alt_text(drawn, alt, end)
         assert output.metadata["image/png"]["alt"] == alt
 
 
+@pytest.mark.parametrize(
+    "written", ["{}", " {}", "{} ", "{}/", "'{}'", '"{}"', " '{}' ", "'{} '", "{}//", "{}\n"]
+)
+@pytest.mark.parametrize("there", ["a zip", "a folder", "nothing"])
+def test_a_path_means_what_its_writer_meant(written, there, tmp_path):
+    meant = tmp_path / 'John\'s "best" photos'
+    if there == "a folder":
+        meant.mkdir()
+    elif there == "a zip":
+        meant.touch()
+    assert Path(plain_path(written.format(meant))) == meant
+    expected = "zip" if there == "a zip" else "folder"
+    assert choose_source("auto", written.format(meant)).value == expected
+    assert source_name("folder", written.format(meant)) == source_name("folder", str(meant))
+
+
+def test_a_path_that_exists_as_written_is_left_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (" blank ", "'quoted'", "photos"):
+        (tmp_path / name).mkdir()
+        assert plain_path(name) == name
+    assert plain_path("~/photos") == str(Path.home() / "photos")
+    assert plain_path(" '~/photos/' ") == str(Path.home() / "photos")
+    assert plain_path("  ") == plain_path("") == ""
+    assert choose_source("auto", "  ").value == "sample"
+    assert open_workspace(f"'{tmp_path}/results/'").root == tmp_path / "results"
+
+
 # --- Colab and Drive
 # ---------------------------------------------------------------------------------------------
 
@@ -197,7 +227,8 @@ def test_in_a_notebook_every_figure_gets_its_titles_as_alt_text(drawn, alt, end)
 def write_colab(folder):
     """A stand-in for Colab's own package: its `drive.mount` makes the folder appear, and says so.
 
-    If the environment names a folder LOOKALIKE_TEST_DRIVE, that is what is on the Drive.
+    Where a process runs is /content to it. If the environment names a folder LOOKALIKE_TEST_DRIVE,
+    that is what is on the Drive.
     """
     # No google/__init__.py: other packages live in that namespace too.
     colab = folder / "google" / "colab"
@@ -207,7 +238,8 @@ def write_colab(folder):
         "import os\n"
         "from pathlib import Path\n\n\n"
         "def mount(mountpoint):\n"
-        "    drive = Path(mountpoint) / 'MyDrive'\n"
+        "    here = mountpoint.replace('/content/', os.getcwd() + '/', 1)\n"
+        "    drive = Path(here if mountpoint.startswith('/content/') else mountpoint) / 'MyDrive'\n"
         "    if not drive.exists():\n"
         "        drive.parent.mkdir(parents=True, exist_ok=True)\n"
         "        content = os.environ.get('LOOKALIKE_TEST_DRIVE')\n"

@@ -1,4 +1,4 @@
-"""The table of backbones, and encoders built from them: photo in, vector out, preprocessing inside."""
+"""The table of backbones, and encoders built from them: preprocessing inside, vectors out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import keras
 
 from lookalike.pooling import pooling_layer
 from lookalike.vgg16_slim import SLIM_SHA256, slim_weights, vgg16_slim
-from lookalike.workspace import Choice, file_hash
+from lookalike.workspace import Choice, file_hash, plain_path
 
 VGG16_WEIGHTS = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 VGG16_ADDRESS = (
@@ -165,11 +165,12 @@ def _weights_source(name: str, weights: str | Path | None) -> str | None:
         weights = "imagenet"
     if weights is None or (weights == "imagenet" and name != "VGG16Slim"):
         return weights
+    weights = plain_path(weights)
     if not Path(weights).is_file():
         raise FileNotFoundError(
             f"No weights file at {weights}. Leave weights='auto' to let Keras fetch ImageNet weights."
         )
-    return str(weights)
+    return weights
 
 
 def _build_backbone(

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from sklearn.metrics import ConfusionMatrixDisplay
 
 from lookalike.plots import NEUTRAL, RIGHT, WRONG, show_photo, styled
 
@@ -137,7 +138,7 @@ def show_precision(scores: pd.DataFrame) -> Figure:
 
 @styled
 def show_history(phases: Mapping[str, pd.DataFrame]) -> Figure:
-    """Accuracy and loss of each epoch, of all phases of training one after the other on one axis."""
+    """Accuracy and loss of each epoch, of all phases of training one after the other."""
     figure, panels = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
     for axes, name in zip(panels, ("accuracy", "loss"), strict=True):
         begin = 0
@@ -179,22 +180,13 @@ def show_history(phases: Mapping[str, pd.DataFrame]) -> Figure:
 
 @styled
 def show_confusion(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> Figure:
-    """A table of true against predicted labels, each row in shares of its label, with the counts
-    written in.
-    """
-    counts = pd.crosstab(
-        pd.Categorical(truth, labels), pd.Categorical(predicted, labels), dropna=False
-    ).to_numpy()
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    """How many photos of each true label got each predicted one."""
     side = 0.5 * len(labels) + 2
     figure, axes = plt.subplots(figsize=(side, side - 0.4), layout="constrained")
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.argwhere(counts):
-        colour = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, counts[row, column], ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set(xlabel="predicted", ylabel="true")
+    table = ConfusionMatrixDisplay.from_predictions(
+        truth, predicted, labels=labels, ax=axes, cmap="Blues", colorbar=False, xticks_rotation=45
+    )
+    counts = table.confusion_matrix
     axes.set_title(f"{np.trace(counts)} of {counts.sum()} right")
     return figure
 

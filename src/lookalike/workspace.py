@@ -45,10 +45,9 @@ class Workspace:
 
     @property
     def downloads(self) -> Path:
-        """Where photos are unpacked: `data`, but never a Drive, which takes a second for each small
-        file.
-        """
-        return project_root() / "data" if "MyDrive" in self.root.parts else self.data
+        """Where photos are unpacked: `data`, but never on a Drive: it is slow with small files."""
+        places = (self.root, project_root(), Path.cwd())
+        return next((at for at in places if "MyDrive" not in at.parts), self.root) / "data"
 
 
 @dataclass(frozen=True)
@@ -76,11 +75,23 @@ def project_root() -> Path:
     return clone if (clone / "notebooks").is_dir() else Path.cwd()
 
 
+def plain_path(path: str | Path) -> str:
+    """A path as its writer meant it: no blanks, quotes or slash around it, `~` the home folder.
+
+    What exists under the very name is left as it is.
+    """
+    stripped = str(path).strip()
+    unquoted = re.sub(r"""^(['"])(.*)\1$""", r"\2", stripped)
+    spellings = str(path), stripped, unquoted.strip()
+    paths = list(map(os.path.expanduser, spellings))
+    return next(filter(os.path.lexists, paths), paths[-1].rstrip("/"))
+
+
 def mount_drive(*paths: str | Path) -> None:
     """On Colab, mount Google Drive if one of `paths` lies on it, as in
     `/content/drive/MyDrive/photos.zip`.
     """
-    for parts in (Path(path).parts for path in paths):
+    for parts in (Path(plain_path(path)).parts for path in paths):
         if on_colab() and "MyDrive" in parts:
             from google.colab import drive
 
@@ -102,9 +113,8 @@ def open_workspace(root: str | Path = "") -> Workspace:
     FileNotFoundError
         If `root` is no folder and has no parent, e.g. because Drive is not mounted.
     """
-    chosen = (
-        Path(root or os.environ.get("LOOKALIKE_HOME") or project_root()).expanduser().absolute()
-    )
+    asked = root or os.environ.get("LOOKALIKE_HOME") or project_root()
+    chosen = Path(plain_path(asked)).absolute()
     if chosen.parent.is_dir() and not chosen.exists():
         chosen.mkdir()
     if not chosen.is_dir():
@@ -133,7 +143,7 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def quiet_tensorflow() -> None:
-    """Import TensorFlow without what it says about the machine; call it before Keras is imported."""
+    """Import TensorFlow without what it says of the machine; to be called before Keras is."""
     with quiet_stderr():
         import tensorflow  # noqa: F401
 
@@ -211,7 +221,7 @@ def choose_source(source: str, path: str = "") -> Choice:
     """
     if source != "auto":
         return Choice("source", source, "as asked")
-    if path:
+    if path := plain_path(path):
         return Choice("source", "zip" if Path(path).is_file() else "folder", "there is a path")
     if on_colab():
         return Choice("source", "caltech256", "photographs from Kaggle, as this is Colab")
@@ -220,6 +230,7 @@ def choose_source(source: str, path: str = "") -> Choice:
 
 def source_name(source: str, path: str = "") -> str:
     """A name for what is made from a source; two folders both called "photos" get two names."""
+    path = plain_path(path)
     if not path:
         return source
     return f"{Path(path).stem}-{hashlib.sha256(os.path.abspath(path).encode()).hexdigest()[:6]}"

@@ -54,7 +54,7 @@ LIBRARIES = {"np": np, "pd": pd, "keras": keras, "layers": keras.layers}
 def breaches(notebooks, plumbing=PLUMBING):
     """What of `notebooks`, lists of cells by number, is imported though no earlier cell wrote it.
 
-    An import of what was written says so: `from lookalike.similarity import top_k  # written in 00`.
+    An import of what was written says so: `from lookalike.x import top_k  # written in 00`.
     A module that is imported is used for its attributes alone, and those count as imported.
     """
     found, written = [], {}

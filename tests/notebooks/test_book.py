@@ -1,14 +1,17 @@
 """The series as one book: what is generated, what every notebook has, its pages for a browser."""
 
+import os
 import re
+import shutil
+import subprocess
 import sys
 from urllib.parse import unquote
 
 import nbformat
 import pytest
+import yaml
 
 from conftest import PROJECT
-from test_repository import committed_files
 
 sys.path.insert(0, str(PROJECT / "notebooks"))
 import book
@@ -42,41 +45,128 @@ def test_the_table_of_the_readme_is_as_it_was_generated():
     assert book.TABLE.findall(text) == [book.table()], "run: make book"
 
 
-def test_another_address_of_the_repository_goes_into_every_notebook(monkeypatch):
-    monkeypatch.setattr(book, "REPOSITORY", "https://github.com/somebody/photos")
-    monkeypatch.setattr(book, "COLAB", "https://colab.research.google.com/github/somebody/photos")
+def test_an_address_goes_into_badge_and_set_up_of_every_notebook():
+    address = "https://github.com/somebody/photos"
     for number, path in enumerate(PATHS):
         notebook = nbformat.read(path, 4)
-        assert book.bind(number, notebook)
-        text = "\n".join(cell.source for cell in notebook.cells)
-        assert f"github/somebody/photos/blob/main/notebooks/{path.name})" in text
-        assert "git clone --quiet --depth 1 https://github.com/somebody/photos lookalike\n" in text
-        assert "OWNER" not in text
+        assert book.bind(number, notebook, address)
+        title, set_up = tagged(notebook, "book-title"), tagged(notebook, "book-set-up")
+        assert f"github/somebody/photos/blob/main/notebooks/{path.name})" in title
+        assert f"git clone --quiet --depth 1 {address} lookalike\n" in set_up
+        assert book.known_address(notebook) == address
+        assert not book.bind(number, notebook)  # without one it stays as it is
 
 
-def test_the_address_of_the_repository_is_written_by_hand_once():
-    texts = {
-        path: path.read_text()
-        for path in committed_files()
-        if path.suffix in (".py", ".md", ".toml", ".yml", ".yaml")
-    }
-    assert [path.name for path, text in texts.items() if f'"{book.REPOSITORY}"' in text] == [
-        "pyproject.toml"
-    ]
-    by_hand = [
-        path.name
-        for path, text in texts.items()
-        if book.REPOSITORY in text and path.name != "pyproject.toml"
-    ]
-    assert by_hand == []
-    for path in PATHS:
-        cells = nbformat.read(path, 4).cells
-        with_it = [
-            cell.metadata["tags"][0]
-            for cell in cells
-            if book.REPOSITORY.split("com/")[1] in cell.source
-        ]
-        assert with_it == ["book-title", "book-set-up"]
+def tagged(notebook, tag):
+    return next(cell.source for cell in notebook.cells if tag in cell.metadata.get("tags", []))
+
+
+@EACH
+def test_the_set_up_cell_is_short_and_hidden_on_pages_with_an_address_and_without(path):
+    notebook, number = nbformat.read(path, 4), PATHS.index(path)
+    for address in ("https://github.com/somebody/photos", ""):
+        set_up = book.parts(number, notebook, address)["book-set-up"].source
+        assert len([line for line in set_up.splitlines() if line.strip()]) <= 14
+    cell = next(cell for cell in notebook.cells if "book-set-up" in cell.metadata.get("tags", []))
+    assert "hide-input" in cell.metadata.tags
+
+
+def test_all_notebooks_have_one_address_or_none():
+    assert len({book.known_address(nbformat.read(path, 4)) for path in PATHS}) == 1
+
+
+def git(*arguments, cwd):
+    alone = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    me = ("-c", "user.name=Nobody", "-c", "user.email=nobody@example.org")
+    command = ["git", *me, *arguments]
+    return subprocess.run(
+        command, cwd=cwd, check=True, capture_output=True, text=True, env=os.environ | alone
+    ).stdout
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the project with a history of its own, of what the book is made of."""
+    folder = tmp_path / "copy"
+    (folder / "notebooks").mkdir(parents=True)
+    for name in ("README.md", "pyproject.toml", "notebooks/book.py", "notebooks/series.toml"):
+        shutil.copyfile(PROJECT / name, folder / name)
+    for number, path in enumerate(PATHS):
+        notebook = nbformat.read(path, 4)
+        for cell in notebook.cells:  # as if nobody had ever known an address
+            cell.source = book.CLONED.sub("", cell.source)
+        book.bind(number, notebook)
+        nbformat.write(notebook, folder / "notebooks" / path.name)
+    git("init", "--quiet", "--initial-branch", "main", cwd=folder)
+    git("add", "--all", cwd=folder)
+    git("commit", "--quiet", "--message", "A copy", cwd=folder)
+    return folder
+
+
+def make_book(folder):
+    command = [sys.executable, "notebooks/book.py"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://github.com/somebody/photos.git",
+        "https://github.com/somebody/photos/",
+        "git@github.com:somebody/photos.git",
+        "ssh://git@github.com/somebody/photos",
+        "https://somebody:ghp_token@github.com/somebody/photos.git",
+    ],
+)
+def test_in_a_clone_from_github_the_book_points_to_where_it_came_from(copy, origin):
+    git("remote", "add", "origin", origin, cwd=copy)
+    assert "00_quickstart.ipynb" in make_book(copy)
+    for path in sorted((copy / "notebooks").glob("[0-9]*.ipynb")):
+        notebook = nbformat.read(path, 4)
+        assert book.known_address(notebook) == "https://github.com/somebody/photos"
+        assert f"github/somebody/photos/blob/main/notebooks/{path.name}" in notebook.cells[0].source
+        assert "ghp_token" not in path.read_text(encoding="utf-8")
+    assert make_book(copy).endswith("nothing\n")
+
+
+@pytest.mark.parametrize(
+    "origin", ["/srv/photos.git", "../photos", "https://gitlab.com/somebody/photos.git", None]
+)
+def test_with_another_origin_or_none_it_says_so_and_changes_nothing(copy, origin):
+    if origin:
+        git("remote", "add", "origin", origin, cwd=copy)
+    told = make_book(copy)
+    assert "No address: git's origin is not on GitHub" in told
+    assert git("status", "--porcelain", cwd=copy) == ""
+
+
+def test_an_address_in_pyproject_counts_more_than_the_origin(copy):
+    git("remote", "add", "origin", "https://github.com/somebody/photos", cwd=copy)
+    text = (copy / "pyproject.toml").read_text(encoding="utf-8")
+    url = '[project.urls]\nRepository = "https://github.com/team/shop"\n\n[project.optional'
+    (copy / "pyproject.toml").write_text(text.replace("[project.optional", url, 1))
+    make_book(copy)
+    notebook = nbformat.read(copy / "notebooks" / PATHS[0].name, 4)
+    assert book.known_address(notebook) == "https://github.com/team/shop"
+
+
+def test_the_workflow_commits_the_address_of_any_copy_once(copy, tmp_path, monkeypatch):
+    workflow = yaml.safe_load((PROJECT / ".github/workflows/address.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    *_, script = [step["run"] for step in job["steps"] if "run" in step]
+    bare = tmp_path / "github" / "somebody" / "photos.git"
+    git("clone", "--quiet", "--bare", str(copy), str(bare), cwd=tmp_path)
+    git("remote", "add", "origin", "https://github.com/somebody/photos", cwd=copy)
+    values = {"COUNT": "1", "KEY_0": f"url.{bare.as_uri()}.pushInsteadOf"}
+    for name, value in (values | {"VALUE_0": "https://github.com/somebody/photos"}).items():
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    git("config", "branch.main.remote", "origin", cwd=copy)
+    git("config", "branch.main.merge", "refs/heads/main", cwd=copy)
+    python = f"python() {{ '{sys.executable}' \"$@\"; }}\n"
+    for _ in range(2):
+        subprocess.run(["bash", "-e", "-c", python + script], cwd=copy, check=True)
+    assert len(git("log", "--format=%s", "main", cwd=bare).splitlines()) == 2
+    assert git("status", "--porcelain", cwd=copy) == ""
 
 
 def test_all_are_rendered_in_one_environment_and_small_together():
@@ -144,6 +234,7 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(web, "SITE", folder)
+        patch.setattr(web, "ADDRESS", "https://github.com/somebody/photos")
         web.main()
     return {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}, folder
 
@@ -180,6 +271,13 @@ def test_every_link_among_the_pages_leads_somewhere(site):
             assert not anchor or f'id="{unquote(anchor)}"' in pages[other or name], (
                 f"{name} leads to {target}"
             )
+
+
+def test_without_an_address_a_page_links_to_the_files_on_this_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(web, "ADDRESS", "")
+    target = web.leads_to(PROJECT / "models" / "README.md", tmp_path, ["index"])
+    assert (tmp_path / target).samefile(PROJECT / "models" / "README.md")
+    assert not target.startswith("/")
 
 
 def test_the_pages_need_nothing_but_themselves(site):

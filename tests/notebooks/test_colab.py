@@ -8,16 +8,18 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
-from conftest import PROJECT, skip_without_engines, write_photo
+from conftest import PROJECT, quick, skip_without_engines, write_photo
 from test_workspace import write_colab
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-CLONE = re.compile(r"git clone [^\n]*https://github\.com/([\w.-]+/[\w.-]+)")
 WHERE = "import sys, lookalike; print(lookalike.__file__); print(sys.executable)"
 
 
@@ -33,22 +35,24 @@ def git(*arguments, cwd):
     return process.stdout
 
 
+def project(folder):
+    """The project as it is now, whether committed or not, in a folder."""
+    listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=PROJECT)
+    for name in listed.split("\0"):
+        if name and (PROJECT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(PROJECT / name, folder / name)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def github(tmp_path_factory):
-    """A folder that stands for github.com: in it the project as it is now, whether committed or
-    not.
-    """
+    """A folder that stands for github.com: in it a copy of the project that knows its address."""
     folder = tmp_path_factory.mktemp("github")
-    names = {CLONE.search(path.read_text(encoding="utf-8"))[1] for path in NOTEBOOKS}
-    assert len(names) == 1
-    repository = folder / names.pop()
-    for name in git(
-        "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=PROJECT
-    ).split("\0"):
-        if name and (PROJECT / name).is_file():
-            (repository / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(PROJECT / name, repository / name)
+    repository = project(folder / "somebody" / "lookalike")
     git("init", "--quiet", cwd=repository)
+    git("remote", "add", "origin", "https://github.com/somebody/lookalike.git", cwd=repository)
+    subprocess.run([sys.executable, "notebooks/book.py"], cwd=repository, check=True)
     git("add", "--all", "--force", cwd=repository)
     author = ("-c", "user.name=Nobody", "-c", "user.email=nobody@example.org")
     git(*author, "commit", "--quiet", "--message", "As it is now", cwd=repository)
@@ -106,11 +110,15 @@ def ways():
 
 
 @pytest.mark.parametrize("paths", ways())
-def test_notebooks_run_on_colab_with_their_photos_and_results_on_drive(paths, colab):
+def test_notebooks_run_on_colab_with_their_photos_and_results_on_drive(paths, colab, github):
     for path in paths:
         skip_without_engines(path.stem)
     for path in paths:
-        check_on_colab(path, colab, "flat.zip" if NOTEBOOKS[10] in paths else "Colors_Products.zip")
+        check_on_colab(
+            github / "somebody/lookalike/notebooks" / path.name,
+            colab,
+            "flat.zip" if NOTEBOOKS[10] in paths else "Colors_Products.zip",
+        )
         # The machine is recycled; what is on Drive stays.
         os.rename(colab / "drive" / "MyDrive", os.environ["LOOKALIKE_TEST_DRIVE"])
         shutil.rmtree(colab)
@@ -169,3 +177,69 @@ def check_on_colab(path, colab, photos):
     ).splitlines()
     assert {line[3:].split("/")[0] for line in left if "__pycache__" not in line} == {"data"}
     assert sorted(entry.name for entry in colab.iterdir()) == ["drive", "lookalike"]
+
+
+def set_up(path, colab, *, addressed):
+    """Run a notebook's set-up cell alone; the error if there is one, else where the package is."""
+    notebook = nbformat.read(path, 4)
+    cell = next(cell for cell in notebook.cells if "book-set-up" in cell.metadata.get("tags", []))
+    assert ("git clone" in cell.source) == addressed
+    cells = [nbformat.v4.new_code_cell(source) for source in (cell.source, WHERE)]
+    alone = nbformat.v4.new_notebook(cells=cells)
+    client = NotebookClient(
+        alone, kernel_name="python3", resources={"metadata": {"path": str(colab)}}
+    )
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        return error.evalue
+    outputs = [output for cell in alone.cells for output in cell.outputs]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    return Path(alone.cells[-1].outputs[0].text.splitlines()[0]).relative_to(colab).as_posix()
+
+
+def without_address(folder):
+    """A copy of the project whose notebooks know no address."""
+    sys.path.insert(0, str(PROJECT / "notebooks"))
+    import book
+
+    project(folder)
+    for number, path in enumerate(NOTEBOOKS):
+        notebook = nbformat.read(path, 4)
+        for cell in notebook.cells:
+            cell.source = book.CLONED.sub("", cell.source)
+        book.bind(number, notebook)
+        nbformat.write(notebook, folder / "notebooks" / path.name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return without_address(tmp_path_factory.mktemp("plain") / "lookalike-main")
+
+
+SOURCE = "src/lookalike/__init__.py"
+PLACES = {
+    "cloned from its address": f"lookalike/{SOURCE}",
+    "a zip on Drive": f"lookalike/lookalike-main/{SOURCE}",
+    "a folder on Drive": f"drive/MyDrive/lookalike-main/{SOURCE}",
+    "an uploaded zip": f"lookalike/lookalike-main/{SOURCE}",
+    "none": "Upload lookalike's zip to this machine, or put it (or its folder) on your Drive.",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("name", quick([path.name for path in NOTEBOOKS], "00_quickstart.ipynb"))
+def test_the_set_up_cell_finds_the_project(name, place, colab, github, plain):
+    drive = Path(os.environ["LOOKALIKE_TEST_DRIVE"])
+    if place == "a folder on Drive":
+        shutil.copytree(plain, drive / "lookalike-main")
+    elif place in ("a zip on Drive", "an uploaded zip"):
+        to = drive / "lookalike-main" if place == "a zip on Drive" else colab / "lookalike (1)"
+        shutil.make_archive(str(to), "zip", plain.parent, plain.name)
+    cloned = place == "cloned from its address"
+    folder = github / "somebody/lookalike" if cloned else plain
+    assert set_up(folder / "notebooks" / name, colab, addressed=cloned) == PLACES[place]
+    assert (colab / "drive").exists() == (
+        place not in ("cloned from its address", "an uploaded zip")
+    )

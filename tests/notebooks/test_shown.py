@@ -104,7 +104,8 @@ def scores(random):
     ],
 )
 def test_a_definition_that_answers_otherwise_than_the_package_is_told(body, agrees):
-    cell = f"def helper(scores, k):\n    {body}\n\n\ndef top_k(scores, k):\n    return helper(scores, k)"
+    cell = f"def helper(scores, k):\n    {body}\n\n\n"
+    cell += "def top_k(scores, k):\n    return helper(scores, k)"
     ours = shown.written_function({"00": ["k = 7", cell, "raise SystemExit"]}, "top_k")
     theirs = shown.written_function({"00": [TOP_K]}, "top_k")
     assert (shown.disagreement(ours, theirs, scores) == "") == agrees

@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 
 from conftest import PROJECT
+from lookalike import workspace
 from lookalike.embeddings import embed_images
 from lookalike.images import fitted
 from lookalike.page.server import HEADERS, MAX_BODY, Guard, Page
@@ -670,6 +671,15 @@ def test_what_the_caller_of_launch_asks_for_is_respected_and_stays_guarded(monke
         False,
         "127.0.0.1",
         False,
+    )
+    # On Colab Gradio decides, as it says that share=False is not supported there.
+    monkeypatch.setattr(workspace, "on_colab", lambda: True)
+    for share in (None, False, True):
+        page.launch(share=share)
+        assert given["share"] is share
+    monkeypatch.undo()
+    monkeypatch.setattr(
+        gradio.Blocks, "launch", lambda self, *args, **options: given.update(options, args=args)
     )
     asked = {
         "share": True,

@@ -212,19 +212,19 @@ class Page(gr.Blocks):
         """The state of no session in particular."""
         return _Forgetful(self)
 
-    def launch(self, *args, **options):
-        """As `gradio.Blocks.launch`; another `server_name`, or `share=True`, is for those who ask
-        for it.
+    def launch(self, *args, share: bool | None = None, **options):
+        """As `gradio.Blocks.launch`, but for this machine alone, unless another `server_name` is
+        given, or `share` is true. On Colab `share=None` is left to Gradio, which makes a link.
         """
-        local = options.get("server_name", LOOPBACK[0]) in LOOPBACK and not options.get("share")
-        local &= not workspace.on_colab()  # whose proxy asks under a name of its own
-        asked = dict(options.pop("app_kwargs", None) or {})
+        on_colab = workspace.on_colab()  # whose proxy asks under a name of its own
+        local = options.get("server_name", "127.0.0.1") in LOOPBACK and not (share or on_colab)
+        asked = {**options.pop("app_kwargs", {})}
         guarded = {
             "middleware": [Middleware(Guard, local=local), *asked.pop("middleware", ())],
             **asked,
         }
         own = {
-            "share": False,
+            "share": share if on_colab else bool(share),
             "server_name": "127.0.0.1",
             "ssr_mode": False,
             "footer_links": [],

@@ -19,7 +19,7 @@ from lookalike.sources.layouts import (
     rows_from_names,
     unzip,
 )
-from lookalike.workspace import Workspace, open_workspace, project_root, source_name
+from lookalike.workspace import Workspace, open_workspace, plain_path, project_root, source_name
 
 SOURCES = ("sample", "folder", "zip", "caltech256", "fashion-small", "amazon")
 LESSON_LABELS, MORE_LABELS = ("watch", "t-shirt", "bicycle", "shoe"), ("bag", "glasses", "hat")
@@ -160,24 +160,25 @@ def find_photos(
     SourceUnavailableError
         If Kaggle cannot be reached or wants a token.
     """
+    path = plain_path(path)
     if source not in SOURCES:
         raise ValueError(f"Unknown source {source!r}; choose one of {', '.join(SOURCES)}.")
-    if source in ("folder", "zip", "amazon") and not str(path):
+    if source in ("folder", "zip", "amazon") and not path:
         what = "metadata file" if source == "amazon" else f"{source} that holds your photos"
         raise ValueError(f"The source {source!r} needs a path: the {what}.")
     if source == "sample":
-        if str(path):
+        if path:
             raise ValueError(
                 f"The bundled sample takes no path; for the photos at {path} use source='folder' or 'zip'."
             )
         return Photos(*_listed(project_root() / "data" / "sample"))
-    location = Path(path).expanduser().absolute()
+    location = Path(path).absolute()
     if source == "amazon":
         folder = (
             workspace or open_workspace()
         ).downloads / f"amazon-{source_name(source, str(location))}"
         return Photos(folder, *amazon_photos(location, folder, labels=labels, limit=limit or LIMIT))
-    if source in KAGGLE and not str(path):
+    if source in KAGGLE and not path:
         folder = kaggle_folder(source)
     elif source == "zip" or (source in KAGGLE and location.is_file()):
         folder = unzip(location, (workspace or open_workspace()).downloads)
