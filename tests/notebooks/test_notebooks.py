@@ -61,7 +61,6 @@ def test_committed_notebook_is_rendered_whole_and_tells_nothing_of_the_machine(p
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     # One title, a question.
     assert [line.endswith("?") for line in text.splitlines() if line.startswith("# ")] == [True]
-    assert f"main/notebooks/{path.name})" in text
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     for output in outputs_of(notebook):
         assert output.output_type != "error"
