@@ -11,6 +11,7 @@ ALPHA =
 PORT =
 LARGEST =
 # What is given reaches Python as it was written: neither make nor the shell reads quotes, $ or blanks in it.
+unexport SOURCE DATA BACKBONE WEIGHTS ALPHA PORT LARGEST
 export GIVEN_SOURCE := $(value SOURCE)
 export GIVEN_DATA := $(value DATA)
 export GIVEN_BACKBONE := $(value BACKBONE)
@@ -95,9 +96,9 @@ lab: setup ## open the notebooks in JupyterLab
 	@$(BIN)/python -m jupyterlab notebooks
 
 app: setup ## open the page on the sample, or on your own photos: make app SOURCE=folder DATA=path
-	@$(BIN)/python -m lookalike.page --source "$${GIVEN_SOURCE:-auto}" --path "$$GIVEN_DATA" \
-		--backbone "$${GIVEN_BACKBONE:-auto}" --weights "$${GIVEN_WEIGHTS:-auto}" \
-		$${GIVEN_ALPHA:+--alpha "$$GIVEN_ALPHA"} $${GIVEN_PORT:+--port "$$GIVEN_PORT"}
+	@$(BIN)/python -m lookalike.page --source="$${GIVEN_SOURCE:-auto}" --path="$$GIVEN_DATA" \
+		--backbone="$${GIVEN_BACKBONE:-auto}" --weights="$${GIVEN_WEIGHTS:-auto}" \
+		$${GIVEN_ALPHA:+--alpha="$$GIVEN_ALPHA"} $${GIVEN_PORT:+--port="$$GIVEN_PORT"}
 
 picture: setup ## take the picture of the page anew; needs Chromium
 	@$(BIN)/python notebooks/picture.py
@@ -110,6 +111,7 @@ soak: setup ## the tests that take long: 20 kills, 5,000 damaged photos, 20 roun
 
 audit: setup ## known vulnerabilities of the versions in constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit]'
+	@$(BIN)/python .ci/link.py
 	@$(BIN)/python .ci/audit.py
 
 lint: setup ## check style, names and imports, as before each commit
@@ -117,9 +119,9 @@ lint: setup ## check style, names and imports, as before each commit
 	@$(BIN)/ruff format --check --quiet || { echo "Not formatted; run: $(BIN)/ruff format"; exit 1; }
 
 bench: setup ## Precision@K and images/s on the sample, or on DATA=path
-	@$(BIN)/python benchmarks/quality.py --data "$${GIVEN_DATA:-data/sample}" \
-		--backbone "$${GIVEN_BACKBONE:-auto}" --weights "$${GIVEN_WEIGHTS:-auto}" \
-		$${GIVEN_ALPHA:+--alpha "$$GIVEN_ALPHA"}
+	@$(BIN)/python benchmarks/quality.py --data="$${GIVEN_DATA:-data/sample}" \
+		--backbone="$${GIVEN_BACKBONE:-auto}" --weights="$${GIVEN_WEIGHTS:-auto}" \
+		$${GIVEN_ALPHA:+--alpha="$$GIVEN_ALPHA"}
 
 clean: ## remove what was built; downloads, stores and models stay
 	rm -rf build $(VENV) $(COLAB) .pytest_cache .ruff_cache .hypothesis src/*.egg-info

@@ -11,14 +11,15 @@ import os
 import sysconfig
 from pathlib import Path
 
-SOURCE = Path(__file__).resolve().parents[1] / "src"
+SOURCE = Path(__file__).absolute().parents[1] / "src"
 
 
 def link(packages: Path) -> None:
     """Write the relative path into an environment's folder of packages, and take pip's away."""
     for written in packages.glob("__editable__.lookalike-*.pth"):
         written.unlink()
-    relative = os.path.relpath(SOURCE, packages.resolve())
+    # As the two are called here: the environment may be a link to another disk.
+    relative = os.path.relpath(SOURCE, packages)
     (packages / "lookalike.pth").write_text(f"{relative}\n", encoding="utf-8")
 
 

@@ -147,12 +147,16 @@ def main() -> None:
 
 
 def measure(
-    options: argparse.Namespace, store: EmbeddingStore, desk: Handlers, address: str, server: int
+    options: argparse.Namespace,
+    store: EmbeddingStore,
+    handlers: Handlers,
+    address: str,
+    server: int,
 ) -> None:
     """One visitor, many, and many more; the table of it."""
     asked = questions(store, options.visitors)
-    expected = [shown(desk.find(*one)[0]) for one in asked]
-    alone = [timed(desk.find, *one)[0] for one in asked]
+    expected = [shown(handlers.find(*one)[0]) for one in asked]
+    alone = [timed(handlers.find, *one)[0] for one in asked]
     visitors = [Visitor(address) for _ in asked]
     for one in asked:
         visitors[0].ask("find", *one)  # every thumbnail is made once
@@ -199,7 +203,7 @@ def measure(
         columns=["", "median ms", "p95 ms", "searches/s", "ratio"],
     )
     note = (
-        f"{len(store.catalog):,} photos, {desk.service.encoder.name}; half of the searches with uploads. {len(many)} "
+        f"{len(store.catalog):,} photos, {handlers.service.encoder.name}; half of the searches with uploads. {len(many)} "
         f"searches of {options.visitors} visitors at once, {AT_ONCE} answered at a time, then three times "
         f"{options.requests:,} more; answered other than without a server: {wrong}. Resident memory of the server "
         f"after each of the three: {', '.join(held)} MB."

@@ -29,50 +29,62 @@ TABLE = re.compile(r"(?<=<!-- the series -->\n).*?(?=<!-- end of the series -->)
 ORIGIN = re.compile(
     r"(?:https://(?:[^/]*@)?|(?:ssh://)?git@)github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?"
 )
-CLONED = re.compile(r"!git clone \S+ \S+ 1 (https://\S+) lookalike")
-CLONE = "    !git clone --quiet --depth 1 {address} lookalike"
-# Where no address is known: the project's zip or folder, uploaded or on Drive.
-FIND = """
-    if not glob("lookalike*.zip"):
-        from google.colab import drive
-
-        drive.mount("/content/drive")
-    for archive in [*glob("lookalike*.zip"), *glob("drive/MyDrive/lookalike*.zip")][:1]:
-        !python -m zipfile -e "{archive}" lookalike
-"""
+BOUND = re.compile(r"https://colab\.research\.google\.com/github/(\S+?/blob/\S+)/notebooks/")
+CLONE = "    !git clone --quiet --depth 1 {address} lookalike\n"
+# On Colab: the address, where it is known; else an uploaded zip, or the zip or folder on Drive.
 SET_UP = """
 import sys
 from glob import glob
 
-if "google.colab" in sys.modules and not glob("lookalike*/"):
-{fetch}
-src = glob("../src") + glob("lookalike*/**/src", recursive=True) + glob("*/MyDrive/lookalike*/src")
-assert src, "Upload lookalike's zip to this machine, or put it (or its folder) on your Drive."
-sys.path.insert(0, src[0])
+if "google.colab" in sys.modules and not glob("lookalike/**/src/lookalike", recursive=True):
+{clone}    if not glob("lookalike/*") + glob("*ookalike*.zip"):
+        from google.colab import drive
+
+        drive.mount("/content/drive")
+    for archive in (glob("*ookalike*.zip") + glob("drive/MyDrive/*ookalike*.zip"))[:1]:
+        !python -m zipfile -e "{{archive}}" lookalike
+src = glob("lookalike/**/src", recursive=True) + glob("drive/MyDrive/*ookalike*/src")
+assert src or "google.colab" not in sys.modules, "Upload lookalike's zip, or put it on Drive."
+sys.path[:0] = src or ["../src"]
 from lookalike.workspace import set_up_notebook
 
 set_up_notebook()
 """
+ENGINES = """
+if "google.colab" in sys.modules:
+    %pip install --quiet {engines}
+"""
 
 
 def find_address() -> str:
-    """Where the project lies on GitHub: what pyproject.toml says, else git's `origin`; "" if neither."""
+    """Where the project's files lie on GitHub, such as https://github.com/me/lookalike/blob/main.
+
+    By pyproject.toml, else by git's `origin`; "" if neither knows.
+    """
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    if "Repository" in project.get("urls", {}):
-        return project["urls"]["Repository"]
-    command = ["git", "-C", str(PROJECT), "remote", "get-url", "origin"]
-    try:
-        origin = subprocess.run(command, capture_output=True, text=True).stdout.strip()
-    except OSError:  # no git
-        return ""
+    top = asked_git("rev-parse", "--show-toplevel")
+    inside_its_own = bool(top) and Path(top).samefile(PROJECT)
+    origin = asked_git("remote", "get-url", "origin") if inside_its_own else ""
     found = ORIGIN.fullmatch(origin)
-    return f"https://github.com/{found[1]}" if found else ""
+    repository = f"https://github.com/{found[1]}" if found else ""
+    repository = project.get("urls", {}).get("Repository", repository)
+    branch = asked_git("symbolic-ref", "--short", "refs/remotes/origin/HEAD").partition("/")[2]
+    return f"{repository}/blob/{branch or 'main'}" if repository else ""
+
+
+def asked_git(*arguments: str) -> str:
+    """What git says, "" if there is no git, or if it has nothing to say."""
+    try:
+        command = ["git", "-C", str(PROJECT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 def known_address(notebook: nbformat.NotebookNode) -> str:
-    """The address that a notebook's set-up cell fetches from, "" if none."""
-    found = CLONED.search("\n".join(cell.source for cell in notebook.cells))
-    return found[1] if found else ""
+    """The address that a notebook's badge leads to, "" if it has none."""
+    found = BOUND.search(notebook.cells[0].source)
+    return f"https://github.com/{found[1]}" if found else ""
 
 
 def link(number: int) -> str:
@@ -106,20 +118,19 @@ def parts(
     """
     entry = SERIES[number]
     colab = address.replace("github.com", "colab.research.google.com/github")
-    badge = f"[![Open in Colab]({BADGE})]({colab}/blob/main/notebooks/{entry['file']}.ipynb)"
+    badge = f"[![Open in Colab]({BADGE})]({colab}/notebooks/{entry['file']}.ipynb)"
     around = [badge] if address else []
     around += [f"Before: {link(number - 1)}"] if number else []
     around += [f"Next: {link(number + 1)}"] if number + 1 < len(SERIES) else []
     head = [f"# {entry['question']}", "", " | ".join([*around, "[The words](glossary.ipynb)"]), ""]
     head += ["| reads | writes | takes, on the sample |", "|---|---|---|"]
     head += [f"| {entry['reads']} | {entry['writes']} | {duration(notebook)} |"]
-    where = "from GitHub" if address else "which you have uploaded, or which lies on your Drive"
-    told = f"On Colab this fetches the project, {where}."
-    told += " It installs the engines, too." if "engines" in entry else ""
+    told = "On Colab this fetches the project: " + "from GitHub, or " * bool(address)
+    told += "a zip that you have uploaded, or the zip or folder on your Drive."
     told += " Elsewhere it only tells Python where the project lies"
     told += f"; `{entry['beyond']}` has installed the engines there." if "beyond" in entry else "."
-    fetch = CLONE.format(address=address) if address else FIND.strip("\n")
-    fetch += f"\n    %pip install --quiet {entry['engines']}" if "engines" in entry else ""
+    clone = CLONE.format(address=address.partition("/blob/")[0]) if address else ""
+    engines = ENGINES.strip().format(engines=entry.get("engines", ""))
     end = (
         f"Next: {link(number + 1)}"
         if number + 1 < len(SERIES)
@@ -129,7 +140,8 @@ def parts(
     return {
         "book-title": new.new_markdown_cell("\n".join(head)),
         "book-set-up-told": new.new_markdown_cell(f"## Set-up\n\n{told}"),
-        "book-set-up": new.new_code_cell(SET_UP.strip().format(fetch=fetch)),
+        "book-set-up": new.new_code_cell(SET_UP.strip().format(clone=clone)),
+        "book-engines": new.new_code_cell(engines),
         "book-stages": new.new_markdown_cell(stages(number)),
         "book-next": new.new_markdown_cell(end),
     }
@@ -143,7 +155,10 @@ def bind(number: int, notebook: nbformat.NotebookNode, address: str = "") -> boo
     changed = False
     address = address or known_address(notebook)
     for tag, wanted in parts(number, notebook, address).items():
-        cell = next(cell for cell in notebook.cells if tag in cell.metadata.get("tags", []))
+        tagged = [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
+        if tag == "book-engines" and "engines" not in SERIES[number]:
+            continue
+        (cell,) = tagged
         changed |= cell.source != wanted.source
         cell.source = wanted.source
     return changed

@@ -64,6 +64,8 @@ def parse_parameters(settings: list[str], paths: list[Path]) -> dict[Path, dict[
         if not takers:
             known = dict.fromkeys(name for names in declared.values() for name in names)
             sys.exit(f"There is no parameter {name!r} here; there are {', '.join(known)}.")
+        if name in PATHS:
+            value = plain_path(value)
         for path in takers if value else []:
             default = ast.literal_eval(declared[path][name]["default"])
             parameters[path][name] = convert(name, value, default)

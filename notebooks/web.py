@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Collection
 from pathlib import Path
+from urllib.parse import quote
 
 import nbformat
 from book import BADGE, NOTEBOOKS, PROJECT, find_address
@@ -70,8 +71,8 @@ def leads_to(target: Path, out: Path, pages: Collection[str]) -> str:
     if name in pages:
         return f"{name}.html"
     if ADDRESS:
-        return f"{ADDRESS}/blob/main/{path.relative_to(PROJECT).as_posix()}"
-    return Path(os.path.relpath(path, out.resolve())).as_posix()
+        return f"{ADDRESS}/{path.relative_to(PROJECT).as_posix()}"
+    return quote(Path(os.path.relpath(path, out.resolve())).as_posix())
 
 
 def write_page(

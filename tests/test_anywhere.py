@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +21,7 @@ import run
 
 ASKED = "cat requirements.txt constraints.txt pyproject.toml | cksum"
 WHERE = "import lookalike; print(lookalike.__file__)"
+PHOTOS = """John's "US$Sale" & 照片"""
 NAMES = [
     "John's photos",
     "US$Sale",
@@ -46,6 +49,9 @@ NAMES = [
     "!important",
     "a:b",
     "<new>",
+    "a$(b",
+    "$(shell echo gone)",
+    "$(error gone)",
 ]
 
 
@@ -83,7 +89,7 @@ def original(tmp_path_factory):
     asked = subprocess.run(ASKED, shell=True, cwd=folder, capture_output=True, text=True).stdout
     (folder / ".venv" / ".installed").write_text(asked)
     for number in range(6):
-        write_photo(folder / "photos" / ("cup" if number % 2 else "hat") / f"{number}.png", number)
+        write_photo(folder / PHOTOS / ("cup" if number % 2 else "hat") / f"{number}.png", number)
     return folder
 
 
@@ -107,44 +113,62 @@ def inside(folder):
     return sorted(path.name for path in (folder / "embeddings").iterdir() if path.is_dir())
 
 
-def test_a_copied_project_runs_its_own_code_and_writes_its_own_results(original):
-    copied = original.with_name("second project")
+def test_a_copied_and_then_moved_project_runs_its_own_code_and_finds_its_own_results(original):
+    copied, moved = original.with_name("second project"), original.with_name("moved, & 照片")
     shutil.copytree(original, copied, symlinks=True)
     assert package_of(copied) == copied / "src" / "lookalike" / "__init__.py"
-    command = [".venv/bin/python", "notebooks/run.py", "--set", "path=photos", "00"]
-    command[2:2] = ["--set", "source=folder", "--set", "backbone=VGG16Slim"]
+    command = [".venv/bin/python", "notebooks/run.py", "--set", f"path={PHOTOS}"]
+    command += ["--set", "source=folder", "--set", "backbone=VGG16Slim", "00"]
     done = subprocess.run(command, cwd=copied, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(inside(copied)) == 1
+    (store,) = inside(copied)
+    os.rename(copied, moved)
+    assert package_of(moved) == moved / "src" / "lookalike" / "__init__.py"
+    told = page_of(moved, "SOURCE=folder", f"DATA={moved / PHOTOS}", "BACKBONE=VGG16Slim")
+    assert "The page is at http://127.0.0.1" in told, told
+    assert "Installing" not in told
+    assert "Embedding: " not in told  # it has found what it had embedded under its old name
+    assert inside(moved) == [store]
     assert inside(original) == []
     assert package_of(original) == original / "src" / "lookalike" / "__init__.py"
 
 
-def test_a_moved_project_sets_nothing_up_anew_and_opens_its_page_on_an_odd_folder(original):
-    moved = original.with_name("moved, & renamed 照片")
-    shutil.copytree(original, original.with_name("to be moved"), symlinks=True)
-    os.rename(original.with_name("to be moved"), moved)
-    assert package_of(moved) == moved / "src" / "lookalike" / "__init__.py"
-    odd = moved / """John's "US$Sale" & 照片"""
-    os.rename(moved / "photos", odd)
-    arguments = ["make", "app", "SOURCE=folder", f"DATA={odd}", "BACKBONE=VGG16Slim"]
+def page_of(folder, *arguments):
+    """What `make app` prints until there is a page."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(
-        arguments, cwd=moved, env=environment(), start_new_session=True, **options
-    ) as process:
+    options |= {"cwd": folder, "env": environment(), "start_new_session": True}
+    with subprocess.Popen(["make", "app", *arguments], **options) as process:
         try:
             lines = []
             for line in process.stdout:
                 lines.append(line)
-                if re.search(r"The page is at http://", line):
+                if "The page is at http://" in line:
                     break
         finally:
             os.killpg(process.pid, 9)
-    told = "".join(lines)
-    assert "The page is at http://127.0.0.1" in told, told
-    assert "Installing" not in told
-    assert len(inside(moved)) == 1
-    assert inside(original) == []
+    return "".join(lines)
+
+
+def test_whatever_installs_the_project_links_it_as_well():
+    for recipe in (PROJECT / "Makefile").read_text().split("\n\n"):
+        installs = [line for line in recipe.splitlines() if re.search(r"pip install.* -e ", line)]
+        assert recipe.count(".ci/link.py") >= len(installs), recipe
+
+
+def test_an_environment_may_be_a_link_to_another_disk(tmp_path):
+    link = runpy.run_path(str(PROJECT / ".ci" / "link.py"))["link"]
+    packages = tmp_path / "disk" / "lib" / "site-packages"
+    packages.mkdir(parents=True)
+    (PROJECT / "build").mkdir(exist_ok=True)
+    here = Path(tempfile.mkdtemp(dir=PROJECT / "build"))
+    try:
+        (here / "environment").symlink_to(tmp_path / "disk")
+        link(here / "environment" / "lib" / "site-packages")
+        written = (packages / "lookalike.pth").read_text().strip()
+        at = os.path.abspath(here / "environment" / "lib" / "site-packages" / written)
+        assert at == str(PROJECT / "src")
+    finally:
+        shutil.rmtree(here)
 
 
 @pytest.fixture(scope="module")
@@ -180,12 +204,12 @@ def test_what_make_is_given_reaches_python_as_it_was_written(name, recorder):
     assert f"weights={name}.h5" in told
     assert "source=" in told  # a variable of the environment is not meant for us
     told = given_by_make(recorder, "app", f"DATA=/shop/{name}", "PORT=7777")
-    assert told[told.index("--path") + 1] == f"/shop/{name}"
-    assert told[told.index("--port") + 1] == "7777"
-    assert "--alpha" not in told
+    assert f"--path=/shop/{name}" in told
+    assert "--port=7777" in told
+    assert not [word for word in told if word.startswith("--alpha")]
     told = given_by_make(recorder, "bench", f"DATA=/shop/{name}", "ALPHA=0.35")
-    assert told[told.index("--data") + 1] == f"/shop/{name}"
-    assert told[told.index("--alpha") + 1] == "0.35"
+    assert f"--data=/shop/{name}" in told
+    assert "--alpha=0.35" in told
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -26,20 +26,20 @@ GOALS = {"core": 16_000, "sources": 4_800, "studies": 2_800, "copies": 5_000, "p
 GOALS |= {"export": 1_900, "scale": 4_000, "all": 37_500}
 # What each has come down to. These numbers only fall.
 CEILINGS = {
-    "core": 32_523,
+    "core": 32_519,
     "sources": 6_308,
     "studies": 3_726,
     "copies": 11_166,
-    "page": 7_636,
+    "page": 7_634,
     "export": 2_171,
     "scale": 9_671,
-    "all": 73_201,
+    "all": 73_195,
 }
 # Tokens a code line, on average: the goal, and what they have come down to.
 DENSITY_GOAL, DENSITY = 9.0, 9.8
 # Lines of more than 100 characters, by folder; they only fall, too, until none is left.
 LONGEST = 100
-LONG_LINES = {"src": 76, "tests": 111, "benchmarks": 35, "notebooks": 92, "models": 2, ".ci": 4}
+LONG_LINES = {"src": 76, "tests": 111, "benchmarks": 35, "notebooks": 91, "models": 2, ".ci": 4}
 
 PATHS = sorted(SOURCE.rglob("*.py"))
 MODULES = {
@@ -61,7 +61,9 @@ def room_of(module):
 def imports_of(tree):
     """Each import from the package: the module, and the name taken from it, or None."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lookalike":
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports within the package are written out"
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "lookalike":
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 yield (inner, None) if inner in MODULES else (node.module, alias.name)

@@ -218,6 +218,18 @@ def test_a_path_that_exists_as_written_is_left_as_it_is(tmp_path, monkeypatch):
     assert plain_path("  ") == plain_path("") == ""
     assert choose_source("auto", "  ").value == "sample"
     assert open_workspace(f"'{tmp_path}/results/'").root == tmp_path / "results"
+    monkeypatch.setenv("LOOKALIKE_HOME", str(tmp_path))
+    assert open_workspace("  ").root == tmp_path
+
+
+def test_what_lies_inside_the_project_is_named_by_its_place_there(tmp_path, monkeypatch):
+    names = set()
+    for project in (tmp_path / "here", tmp_path / "there"):
+        monkeypatch.setattr(workspace, "project_root", lambda project=project: project)
+        names.add(source_name("folder", str(project / "photos")))
+    assert len(names) == 1
+    names |= {source_name("folder", str(tmp_path / other / "photos")) for other in ("a", "b")}
+    assert len(names) == 3
 
 
 # --- Colab and Drive

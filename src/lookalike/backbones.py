@@ -190,7 +190,7 @@ def _build_backbone(
             width = f" of alpha {options['alpha']}" if "alpha" in options else ""
             raise ValueError(
                 f"The weights in {source} do not fit {name}{width}: {str(error).splitlines()[0][:200]} ... "
-                "If they are of a wider or narrower network, pass its alpha, such as alpha=0.35."
+                "If they are of a narrower one, its width is part of the name: MobileNetV2-0.35."
             ) from None
         raise
 

@@ -19,8 +19,6 @@ _INDIFFERENT = {
     "build_config",
     "momentum",
     "renorm_momentum",
-}
-_INDIFFERENT |= {
     "sparse",
     "ragged",
     "optional",
@@ -28,11 +26,15 @@ _INDIFFERENT |= {
     "seed",
     "batch_shape",
     "batch_input_shape",
+    "kernel_initializer",
+    "bias_initializer",
+    "beta_initializer",
+    "gamma_initializer",
+    "depthwise_initializer",
+    "pointwise_initializer",
+    "moving_mean_initializer",
+    "moving_variance_initializer",
 }
-_INDIFFERENT |= {
-    f"{part}_initializer" for part in ("kernel", "bias", "beta", "gamma", "depthwise", "pointwise")
-}
-_INDIFFERENT |= {"moving_mean_initializer", "moving_variance_initializer"}
 _ARCHITECTURES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 

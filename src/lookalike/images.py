@@ -172,14 +172,11 @@ def decode(data: bytes, path: File, target: int | None) -> tuple[Image.Image, tu
     except Image.UnidentifiedImageError:
         heic = "HEIC, which is not read; save it as JPEG" if data[4:10] == b"ftyphe" else ""
         raise ImageError(path, heic or "not an image, or in a format that is not read") from None
-    except (
-        Exception
-    ) as error:  # damaged files raise almost anything, and one file must not stop a run
-        raise (
-            error
-            if isinstance(error, ImageError)
-            else ImageError(path, f"cannot be decoded: {error}")
-        ) from None
+    except ImageError:
+        raise
+    # Damaged files raise almost anything, and one file must not stop a run.
+    except Exception as error:
+        raise ImageError(path, f"cannot be decoded: {error}") from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -31,8 +31,8 @@ STYLE = {
     "axes.titlesize": 9,
     "figure.facecolor": "white",
     "figure.titlesize": 12,
+    "text.parse_math": False,  # a label may have a dollar sign
 }
-STYLE |= {"text.parse_math": False}  # a label may have a dollar sign
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:

@@ -35,7 +35,7 @@ def split_catalog(
     fractions
         Shares of train, validation and test; they add up to 1.
     copies : DataFrame of pairs, `image_id` and `other_id`
-        Photos that are copies of each other, as `duplicates.find_near_duplicates` finds them; pairs
+        Photos that are copies of each other, as `copies.find_near_duplicates` finds them; pairs
         with an image that is not in the catalogue do not count. Products that share one go to one
         side together. Where the source itself has put copies on two sides, all go to the first of
         train, validation and test that it names, so that what is left for testing is new to the

@@ -46,8 +46,8 @@ class Workspace:
     @property
     def downloads(self) -> Path:
         """Where photos are unpacked: `data`, but never on a Drive: it is slow with small files."""
-        places = (self.root, project_root(), Path.cwd())
-        return next((at for at in places if "MyDrive" not in at.parts), self.root) / "data"
+        roots = self.root, project_root(), Path.cwd()
+        return min(roots, key=lambda root: "MyDrive" in root.parts) / "data"
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def open_workspace(root: str | Path = "") -> Workspace:
     FileNotFoundError
         If `root` is no folder and has no parent, e.g. because Drive is not mounted.
     """
-    asked = root or os.environ.get("LOOKALIKE_HOME") or project_root()
+    asked = str(root).strip() or os.environ.get("LOOKALIKE_HOME") or project_root()
     chosen = Path(plain_path(asked)).absolute()
     if chosen.parent.is_dir() and not chosen.exists():
         chosen.mkdir()
@@ -159,9 +159,10 @@ def set_up_notebook() -> None:
 
 def _with_alt_text(figure, **_) -> tuple[dict, dict]:
     """What IPython keeps beside a figure's picture: its titles, for who cannot see it."""
-    titles = [figure.get_suptitle()] if figure.get_suptitle() else []
-    titles = titles or [axes.get_title() for axes in figure.axes if axes.get_title()]
-    alt = ". ".join(" ".join(title.split()) for title in titles)
+    titles = [figure.get_suptitle()]
+    if not any(titles):
+        titles = [axes.get_title() for axes in figure.axes]
+    alt = ". ".join(" ".join(title.split()) for title in titles if title)
     return {}, {"image/png": {"alt": alt or "A figure without a title"}}
 
 
@@ -229,11 +230,17 @@ def choose_source(source: str, path: str = "") -> Choice:
 
 
 def source_name(source: str, path: str = "") -> str:
-    """A name for what is made from a source; two folders both called "photos" get two names."""
+    """A name for what is made from a source; two folders both called "photos" get two names.
+
+    What lies inside the project keeps its name when the project is moved or copied.
+    """
     path = plain_path(path)
     if not path:
         return source
-    return f"{Path(path).stem}-{hashlib.sha256(os.path.abspath(path).encode()).hexdigest()[:6]}"
+    place = Path(os.path.abspath(path))
+    if place.is_relative_to(project_root()):
+        place = place.relative_to(project_root())
+    return f"{place.stem}-{hashlib.sha256(str(place).encode()).hexdigest()[:6]}"
 
 
 def progress(

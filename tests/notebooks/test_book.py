@@ -46,13 +46,15 @@ def test_the_table_of_the_readme_is_as_it_was_generated():
 
 
 def test_an_address_goes_into_badge_and_set_up_of_every_notebook():
-    address = "https://github.com/somebody/photos"
+    address = "https://github.com/somebody/photos/blob/master"
     for number, path in enumerate(PATHS):
         notebook = nbformat.read(path, 4)
         assert book.bind(number, notebook, address)
         title, set_up = tagged(notebook, "book-title"), tagged(notebook, "book-set-up")
-        assert f"github/somebody/photos/blob/main/notebooks/{path.name})" in title
-        assert f"git clone --quiet --depth 1 {address} lookalike\n" in set_up
+        assert f"github/somebody/photos/blob/master/notebooks/{path.name})" in title
+        assert (
+            "git clone --quiet --depth 1 https://github.com/somebody/photos lookalike\n" in set_up
+        )
         assert book.known_address(notebook) == address
         assert not book.bind(number, notebook)  # without one it stays as it is
 
@@ -61,14 +63,19 @@ def tagged(notebook, tag):
     return next(cell.source for cell in notebook.cells if tag in cell.metadata.get("tags", []))
 
 
-@EACH
-def test_the_set_up_cell_is_short_and_hidden_on_pages_with_an_address_and_without(path):
-    notebook, number = nbformat.read(path, 4), PATHS.index(path)
-    for address in ("https://github.com/somebody/photos", ""):
-        set_up = book.parts(number, notebook, address)["book-set-up"].source
-        assert len([line for line in set_up.splitlines() if line.strip()]) <= 14
-    cell = next(cell for cell in notebook.cells if "book-set-up" in cell.metadata.get("tags", []))
-    assert "hide-input" in cell.metadata.tags
+@pytest.mark.parametrize("address", ["https://github.com/somebody/photos/blob/main", ""])
+def test_the_set_up_cell_is_short_hidden_on_pages_and_the_same_in_all_notebooks(address):
+    cells = set()
+    for number, path in enumerate(PATHS):
+        notebook = nbformat.read(path, 4)
+        book.bind(number, notebook, address)
+        cells.add(tagged(notebook, "book-set-up"))
+        (cell,) = (
+            cell for cell in notebook.cells if "book-set-up" in cell.metadata.get("tags", [])
+        )
+        assert "hide-input" in cell.metadata.tags
+    (set_up,) = cells
+    assert len([line for line in set_up.splitlines() if line.strip()]) <= 14
 
 
 def test_all_notebooks_have_one_address_or_none():
@@ -94,7 +101,7 @@ def copy(tmp_path):
     for number, path in enumerate(PATHS):
         notebook = nbformat.read(path, 4)
         for cell in notebook.cells:  # as if nobody had ever known an address
-            cell.source = book.CLONED.sub("", cell.source)
+            cell.source = book.BOUND.sub("", cell.source)
         book.bind(number, notebook)
         nbformat.write(notebook, folder / "notebooks" / path.name)
     git("init", "--quiet", "--initial-branch", "main", cwd=folder)
@@ -123,7 +130,7 @@ def test_in_a_clone_from_github_the_book_points_to_where_it_came_from(copy, orig
     assert "00_quickstart.ipynb" in make_book(copy)
     for path in sorted((copy / "notebooks").glob("[0-9]*.ipynb")):
         notebook = nbformat.read(path, 4)
-        assert book.known_address(notebook) == "https://github.com/somebody/photos"
+        assert book.known_address(notebook) == "https://github.com/somebody/photos/blob/main"
         assert f"github/somebody/photos/blob/main/notebooks/{path.name}" in notebook.cells[0].source
         assert "ghp_token" not in path.read_text(encoding="utf-8")
     assert make_book(copy).endswith("nothing\n")
@@ -140,6 +147,22 @@ def test_with_another_origin_or_none_it_says_so_and_changes_nothing(copy, origin
     assert git("status", "--porcelain", cwd=copy) == ""
 
 
+def test_the_branch_is_the_one_that_the_origin_shows_first(copy):
+    git("remote", "add", "origin", "https://github.com/somebody/photos", cwd=copy)
+    git("update-ref", "refs/remotes/origin/master", "HEAD", cwd=copy)
+    git("remote", "set-head", "origin", "master", cwd=copy)
+    make_book(copy)
+    notebook = nbformat.read(copy / "notebooks" / PATHS[0].name, 4)
+    assert book.known_address(notebook) == "https://github.com/somebody/photos/blob/master"
+
+
+def test_the_repository_of_somebody_else_around_a_copy_is_not_its_origin(copy, tmp_path):
+    shutil.rmtree(copy / ".git")
+    git("init", "--quiet", cwd=tmp_path)
+    git("remote", "add", "origin", "https://github.com/somebody/work", cwd=tmp_path)
+    assert "No address" in make_book(copy)
+
+
 def test_an_address_in_pyproject_counts_more_than_the_origin(copy):
     git("remote", "add", "origin", "https://github.com/somebody/photos", cwd=copy)
     text = (copy / "pyproject.toml").read_text(encoding="utf-8")
@@ -147,7 +170,7 @@ def test_an_address_in_pyproject_counts_more_than_the_origin(copy):
     (copy / "pyproject.toml").write_text(text.replace("[project.optional", url, 1))
     make_book(copy)
     notebook = nbformat.read(copy / "notebooks" / PATHS[0].name, 4)
-    assert book.known_address(notebook) == "https://github.com/team/shop"
+    assert book.known_address(notebook) == "https://github.com/team/shop/blob/main"
 
 
 def test_the_workflow_commits_the_address_of_any_copy_once(copy, tmp_path, monkeypatch):
@@ -160,6 +183,8 @@ def test_the_workflow_commits_the_address_of_any_copy_once(copy, tmp_path, monke
     values = {"COUNT": "1", "KEY_0": f"url.{bare.as_uri()}.pushInsteadOf"}
     for name, value in (values | {"VALUE_0": "https://github.com/somebody/photos"}).items():
         monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    git("update-ref", "refs/remotes/origin/main", "HEAD", cwd=copy)
+    monkeypatch.setenv("BRANCH", "main")
     git("config", "branch.main.remote", "origin", cwd=copy)
     git("config", "branch.main.merge", "refs/heads/main", cwd=copy)
     python = f"python() {{ '{sys.executable}' \"$@\"; }}\n"
@@ -234,7 +259,7 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(web, "SITE", folder)
-        patch.setattr(web, "ADDRESS", "https://github.com/somebody/photos")
+        patch.setattr(web, "ADDRESS", "https://github.com/somebody/photos/blob/main")
         web.main()
     return {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}, folder
 

@@ -395,22 +395,19 @@ def test_defaults_of_every_notebook_are_declared():
         assert declared["source"]["default"] == '"auto"'
 
 
-@pytest.mark.parametrize(
-    ("name", "extra"),
-    [("08_interactive_app", "app"), ("09_export", "export"), ("10_scaling_out", "scale")],
-)
-def test_on_colab_the_first_cell_installs_what_the_project_says(name, extra):
+@pytest.mark.parametrize(("name", "extra"), [("09_export", "export"), ("10_scaling_out", "scale")])
+def test_on_colab_the_engines_are_installed_that_the_project_names(name, extra):
     declared = re.search(rf"(?ms)^{extra} = (\[.*?\])", (PROJECT / "pyproject.toml").read_text())[1]
-    packages = {
-        re.match(r"[\w-]+", requirement)[0]: requirement
-        for requirement in ast.literal_eval(declared)
-    }
-    code = nbformat.read(PROJECT / "notebooks" / f"{name}.ipynb", 4)
-    first = next(cell.source for cell in code.cells if cell.cell_type == "code")
-    lines = [line.partition("--quiet ")[2] for line in first.splitlines() if "%pip" in line]
-    installed = [
-        word for word in shlex.split(" ".join(lines)) if word != "-r" and not word.endswith(".txt")
-    ]
+    packages = {re.match(r"[\w-]+", needed)[0]: needed for needed in ast.literal_eval(declared)}
+    cells = nbformat.read(PROJECT / "notebooks" / f"{name}.ipynb", 4).cells
+    (cell,) = (cell for cell in cells if "book-engines" in cell.metadata.get("tags", []))
+    installed = shlex.split(cell.source.partition("%pip install --quiet ")[2])
     assert {re.match(r"[\w-]+", word)[0] for word in installed} == set(packages)
     for word in installed:
         assert word in (packages[re.match(r"[\w-]+", word)[0]], re.match(r"[\w-]+", word)[0])
+
+
+@pytest.mark.soak
+@LABELLED
+def test_the_page_notebook_takes_a_photo_of_ones_own(series, photos):
+    run_beyond(series, "08_interactive_app", "--set", f"photo={next(photos.rglob('*.png'))}")

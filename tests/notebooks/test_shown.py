@@ -11,7 +11,7 @@ import shown
 from conftest import PROJECT
 from test_house import cells_of
 
-# For each function that a notebook writes: arguments from random numbers, to compare with ours.
+# For each function that a notebook imports: arguments from random numbers, to compare the two.
 EXAMPLES = {}
 
 
@@ -59,6 +59,12 @@ IMPORTED = "from lookalike.similarity import top_k  # written in 00"
         {"00": [TOP_K], "01": ["from lookalike import similarity as s\ns.top_k  # written in 00"]},
         {"00": [TOP_K], "05": [TOP_K], "06": [IMPORTED.replace("00", "05")]},
         {"00": ["import numpy as np\nnp.linalg.norm(np.ones(3))"]},
+        {"00": [TOP_K], "01": [IMPORTED.replace("top_k  #", "(\n    top_k,\n)  #")]},
+        {
+            "00": [TOP_K],
+            "01": [IMPORTED.replace("top_k  # written in 00", "(\n    top_k,  # written in 00\n)")],
+        },
+        {"00": ["from lookalike import workspace", "for workspace in [1]:\n    pass"]},
     ],
 )
 def test_what_was_written_and_what_is_plumbing_may_be_imported(notebooks):
@@ -81,6 +87,7 @@ def test_what_was_written_and_what_is_plumbing_may_be_imported(notebooks):
         ({"00": ["from lookalike import similarity", "getattr(similarity, 'top_k')"]}, "itself"),
         ({"00": ["from lookalike.similarity import *"]}, r"lookalike.similarity.\*"),
         ({"00": ["def f():\n    from lookalike.similarity import top_k"]}, "top_k was not"),
+        ({"00": ["import importlib"]}, "importlib.what is hidden so"),
         ({"00": ["from lookalike.backbones import BACKBONES"]}, "BACKBONES was not written"),
         ({"00": ["def f():\n    def top_k(): pass"], "01": [IMPORTED]}, "was not written"),
     ],
@@ -128,6 +135,41 @@ def test_networks_are_compared_with_equal_weights(activation, agrees):
     assert (told == "") == agrees
 
 
+UNFREEZE = """
+def unfreeze(model):
+    for layer in model.layers[{}:]:
+        layer.trainable = True
+"""
+DROPOUT = """
+def drop():
+    photo = keras.Input((6,))
+    return keras.Model(photo, layers.Dropout({}, seed=0)(photo))
+"""
+
+
+def frozen(random):
+    model = keras.Sequential([keras.Input((3,)), *(keras.layers.Dense(3) for _ in range(3))])
+    model.trainable = False
+    return (model,)
+
+
+@pytest.mark.parametrize(
+    ("cell", "name", "values", "example"),
+    [(UNFREEZE, "unfreeze", (1, 2), frozen), (DROPOUT, "drop", (0.2, 0.6), lambda random: ())],
+)
+def test_what_a_network_does_only_while_it_trains_is_compared_too(cell, name, values, example):
+    for value in values:
+        ours = shown.written_function({"03": [cell.format(value)]}, name)
+        theirs = shown.written_function({"03": [cell.format(values[0])]}, name)
+        told = shown.disagreement(ours, theirs, example, seeds=range(2))
+        assert (told == "") == (value == values[0])
+
+
+def test_what_is_imported_must_have_an_example_to_be_compared_by():
+    notebooks = {"00": [TOP_K], "05": [IMPORTED, "from lookalike.sources import load_catalog"]}
+    assert shown.imported_by(notebooks) == [("lookalike.similarity", "top_k")]
+
+
 def test_a_definition_stands_on_the_libraries_and_what_was_defined_before_it_alone():
     uses_more = shown.written_function({"00": ["import os", "def f():\n    return os.sep"]}, "f")
     with pytest.raises(NameError, match="os"):
@@ -148,8 +190,7 @@ def test_small_differences_of_rounding_do_not_count():
 
 def test_cell_and_package_agree():
     notebooks = obeying()
-    for name in [name for number in notebooks for name in shown.LESSON[number]]:
-        module, example = EXAMPLES[name]
+    for module, name in shown.imported_by(notebooks):
         imported = getattr(importlib.import_module(module), name)
         written = shown.written_function(notebooks, name)
-        assert shown.disagreement(written, imported, example) == "", name
+        assert shown.disagreement(written, imported, EXAMPLES[name]) == "", name

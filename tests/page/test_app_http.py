@@ -763,15 +763,16 @@ start = resident()
 for place in range(40):  # 1.2 MB each, in a session of its own
     ask(client, number["find"], [{{"data": "data:image/png;base64," + noise}}, 3, "cosine", ""])
 held = resident() - start
-desk, photo = page.desk, {{"data": uploaded(0)[1]}}
+handlers, photo = page.handlers, {{"data": uploaded(0)[1]}}
 
 def at_the_desk(place):
     other = {{"id": "%03d.png" % (place % 36)}}
-    desk.accept(photo), desk.find(photo, 12, "euclidean", ""), desk.why(other["id"], photo)
-    desk.compare(photo, other), desk.vote([["like", other["id"]]]), desk.check(photo)
+    handlers.accept(photo), handlers.find(photo, 12, "euclidean", "")
+    handlers.why(other["id"], photo)
+    handlers.compare(photo, other), handlers.vote([["like", other["id"]]]), handlers.check(photo)
 
 for place in range(36):
-    desk.pages.thumbnail(place)
+    handlers.pages.thumbnail(place)
 at_the_desk(0)
 tracemalloc.start(1)
 at_the_desk(0)
@@ -819,7 +820,7 @@ def alone(tmp_path_factory, request):
 
 
 def test_the_page_asks_nobody_elsewhere_writes_nothing_and_holds_nothing(alone):
-    """Of requests in as many sessions, of 40 large photos in others, and of answers of the desk."""
+    """Of requests in as many sessions, of 40 large photos in others, of answers of handlers."""
     assert alone["elsewhere"] == []
     assert alone["written"] == []
     assert alone["source"] == []  # beside the package

@@ -53,7 +53,7 @@ def test_so_many_questions_are_answered_at_once_and_no_more_whatever_they_ask(pa
         return answer
 
     for name in ("find", "compare", "why"):
-        setattr(page.desk.service, name, slow(getattr(page.desk.service, name)))
+        setattr(page.handlers.service, name, slow(getattr(page.handlers.service, name)))
     try:
         _, address, _ = page.launch(prevent_thread_lock=True, quiet=True)
         with httpx.Client(base_url=address, timeout=60) as client:

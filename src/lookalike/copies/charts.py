@@ -56,7 +56,7 @@ def show_groups(
 
 @styled
 def show_precision_recall(curve: pd.DataFrame, *, precision: float, title: str = "") -> Figure:
-    """Precision against recall of each step, as `calibration.precision_recall` gives them; dashed
+    """Precision against recall of each step, as `thresholds.precision_recall` gives them; dashed
     the one asked for.
     """
     figure, axes = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
@@ -83,7 +83,7 @@ def show_scores(
     Parameters
     ----------
     scores
-        As `calibration.score_copies` gives them.
+        As `thresholds.score_copies` gives them.
     thresholds : {step: least score}
     """
     size = (4.5 * len(thresholds), 3)
@@ -114,7 +114,7 @@ def show_scores(
 
 @styled
 def show_recall_by_kind(table: pd.DataFrame, *, title: str = "") -> Figure:
-    """What share of each kind of copy is found, as `calibration.recall_by_kind` gives it: dark is
+    """What share of each kind of copy is found, as `thresholds.recall_by_kind` gives it: dark is
     much.
     """
     shares = table.drop(columns="false")

@@ -21,7 +21,6 @@ from lookalike.sources import load_catalog, open_catalog
 
 import gradio as gr  # isort: skip - after the server, which says which Gradio is needed
 
-WAITING = 100  # questions, beside those that are being answered
 # A number field that is being typed into is empty, or out of range; Gradio would answer that with a
 # trace.
 IN_RANGE = f"(photo, k, ...others) => [photo, Math.min(Math.max(Math.round(k) || 12, 1), {MOST}), ...others]"
@@ -71,9 +70,9 @@ def build_app(store: EmbeddingStore, encoder: keras.Model) -> Page:
     Returns
     -------
     A `gradio.Blocks` whose `launch` serves this machine alone (`server_name`, `share`). No file can
-    be fetched from it, and none is written; its scripts and fonts are its own. `page.desk.service`
-    answers the same questions without a browser. Mounted in another application, without `launch`,
-    it has no guard.
+    be fetched from it, and none is written; its scripts and fonts are its own.
+    `page.handlers.service` answers the same questions without a browser. Mounted in another
+    application, without `launch`, it has no guard.
 
     Raises
     ------
@@ -82,9 +81,9 @@ def build_app(store: EmbeddingStore, encoder: keras.Model) -> Page:
     ValueError
         If the encoder is not the store's.
     """
-    desk = Handlers(Service(store, encoder))
+    handlers = Handlers(Service(store, encoder))
     page = Page(title="Lookalike", analytics_enabled=False)
-    page.desk = desk
+    page.handlers = handlers
     with page:
         with gr.Row(elem_classes="lk-top"):
             gr.HTML(_heading(store), js_on_load=None, apply_default_css=False)
@@ -93,14 +92,14 @@ def build_app(store: EmbeddingStore, encoder: keras.Model) -> Page:
             )
         with gr.Tabs():
             with gr.Tab("Find similar"):
-                _find_similar(desk)
+                _find_similar(handlers)
             with gr.Tab("Compare"):
-                _compare(desk)
+                _compare(handlers)
             with gr.Tab("My taste"):
-                _taste(desk)
+                _taste(handlers)
             with gr.Tab("Upload check"):
-                _check(desk)
-    return page.queue(default_concurrency_limit=AT_ONCE, max_size=WAITING, api_open=False)
+                _check(handlers)
+    return page.queue(default_concurrency_limit=AT_ONCE, max_size=100, api_open=False)
 
 
 def _heading(store: EmbeddingStore) -> str:
@@ -112,59 +111,61 @@ def _heading(store: EmbeddingStore) -> str:
     )
 
 
-def _find_similar(desk: Handlers) -> None:
+def _find_similar(handlers: Handlers) -> None:
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             photo = _photo_field("Choose a photo to search with")
             k = gr.Slider(1, MOST, 12, step=1, label="How many")
             metric = gr.Radio([*METRICS], value=METRICS[0], label="Nearness by")
-            labels = [("any", ""), *((label, label) for label in desk.service.labels)]
+            labels = [("any", ""), *((label, label) for label in handlers.service.labels)]
             label = gr.Dropdown(labels, value="", label="Category", visible=len(labels) > 1)
-            _panel(desk.pages.starts())
+            _panel(handlers.pages.starts())
         with gr.Column(scale=2, min_width=300):
-            results = _panel(desk.pages.parts.empty(NO_QUERY), elem_classes="lk-results")
+            results = _panel(handlers.pages.parts.empty(NO_QUERY), elem_classes="lk-results")
             why = _panel()
     asked = {
-        "fn": desk.find,
+        "fn": handlers.find,
         "inputs": [photo, k, metric, label],
         "outputs": [results, why],
         "show_progress_on": results,
         "js": IN_RANGE,
         "trigger_mode": "always_last",
     }
-    photo.photo(desk.accept, photo, photo).then(**asked).then(None, js=TO_RESULTS)
+    photo.photo(handlers.accept, photo, photo).then(**asked).then(None, js=TO_RESULTS)
     # `release` does not tell of the keyboard.
     for control in (k.change, metric.change, label.change):
         control(**asked)
-    asked_why = results.why(desk.why, [results, photo], why, js=WHICH, trigger_mode="always_last")
+    asked_why = results.why(
+        handlers.why, [results, photo], why, js=WHICH, trigger_mode="always_last"
+    )
     asked_why.then(None, js=TO_MAP)
 
 
-def _compare(desk: Handlers) -> None:
+def _compare(handlers: Handlers) -> None:
     with gr.Row():
         photos = []
         for which in ("first", "second"):
             with gr.Column(scale=1, min_width=300):
                 photos.append(_photo_field(f"Choose the {which} photo"))
-                _panel(desk.pages.starts())
+                _panel(handlers.pages.starts())
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
-            score = _panel(desk.pages.parts.empty(NO_PAIR))
+            score = _panel(handlers.pages.parts.empty(NO_PAIR))
         with gr.Column(scale=1, min_width=300):
             why = _panel()
     asked = {
-        "fn": desk.compare,
+        "fn": handlers.compare,
         "inputs": photos,
         "outputs": [score, why],
         "show_progress_on": score,
     }
     asked["trigger_mode"] = "always_last"
     for photo in photos:
-        photo.photo(desk.accept, photo, photo).then(**asked)
+        photo.photo(handlers.accept, photo, photo).then(**asked)
 
 
-def _taste(desk: Handlers) -> None:
-    choices, taste = desk.vote([])
+def _taste(handlers: Handlers) -> None:
+    choices, taste = handlers.vote([])
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             choices = _panel(choices)
@@ -172,7 +173,7 @@ def _taste(desk: Handlers) -> None:
             taste = _panel(taste, template="${value.html}", elem_id="lk-taste")
     for panel in (choices, taste):
         panel.vote(
-            desk.vote,
+            handlers.vote,
             taste,
             [choices, taste],
             show_progress_on=taste,
@@ -181,13 +182,13 @@ def _taste(desk: Handlers) -> None:
         )
 
 
-def _check(desk: Handlers) -> None:
+def _check(handlers: Handlers) -> None:
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             photo = _photo_field("Choose a photo to look up")
         with gr.Column(scale=2, min_width=300):
-            copies = _panel(desk.pages.parts.empty(NO_UPLOAD))
-    photo.photo(desk.check, photo, [photo, copies])
+            copies = _panel(handlers.pages.parts.empty(NO_UPLOAD))
+    photo.photo(handlers.check, photo, [photo, copies])
 
 
 def main() -> None:

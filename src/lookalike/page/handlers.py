@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 def answered(shape: Callable):
     """Make a method answer what cannot be served with a sentence, never with a trace.
 
-    `shape` makes the method's answer of its desk, of the sentence as HTML, and of the values that
+    `shape` makes the method's answer of the handlers, of the sentence as HTML, and of the values
     it was asked with.
     """
 
@@ -79,7 +79,7 @@ class Handlers:
             refuse_large(value["bytes"])
         return value
 
-    @answered(lambda desk, sentence, *values: {"html": sentence})
+    @answered(lambda handlers, sentence, *values: {"html": sentence})
     def accept(self, value: object) -> dict | None:
         """What was put into a photo field, made small: asked with again, it does not travel whole
         each time.
@@ -87,7 +87,7 @@ class Handlers:
         photo = self._photo(self._upload(value))
         return None if photo is None else self.pages.photo(photo)
 
-    @answered(lambda desk, sentence, *values: (sentence, ""))
+    @answered(lambda handlers, sentence, *values: (sentence, ""))
     def find(self, value: object, k: float, metric: str, label: str | None) -> tuple[str, str]:
         """The gallery of what is most alike, and nothing yet on why."""
         photo = self._photo(value)
@@ -100,7 +100,7 @@ class Handlers:
             self.service.find(photo, k=k, metric=metric, label=label or ""), metric
         ), ""
 
-    @answered(lambda desk, sentence, *values: sentence)
+    @answered(lambda handlers, sentence, *values: sentence)
     def why(self, image_id: object, value: object) -> str:
         """Where the likeness of the photo and one of its results comes from."""
         photo = self._photo(value)
@@ -111,7 +111,7 @@ class Handlers:
         names = (own, self.pages.card(image_id)["name"])
         return self.pages.why(self.service.why(photo, image_id), names)
 
-    @answered(lambda desk, sentence, *values: (sentence, ""))
+    @answered(lambda handlers, sentence, *values: (sentence, ""))
     def compare(self, first: object, second: object) -> tuple[str, str]:
         """The score of two photos, and where it comes from."""
         photos = self._photo(first), self._photo(second)
@@ -123,7 +123,10 @@ class Handlers:
         )
 
     @answered(
-        lambda desk, sentence, *values: ({"html": sentence}, desk.pages.parts.empty(NO_UPLOAD))
+        lambda handlers, sentence, *values: (
+            {"html": sentence},
+            handlers.pages.parts.empty(NO_UPLOAD),
+        )
     )
     def check(self, value: object) -> tuple[dict | None, str]:
         """What was put into the photo field, and what in the catalogue it is a copy of."""
@@ -135,7 +138,7 @@ class Handlers:
             self.service.check(data)
         )
 
-    @answered(lambda desk, sentence, votes: (sentence, UNCHANGED))
+    @answered(lambda handlers, sentence, votes: (sentence, UNCHANGED))
     def vote(self, votes: object) -> tuple[str, dict]:
         """The choices and the taste after all votes of a visit, which the browser keeps.
 

@@ -1,4 +1,4 @@
-"""FAISS behind the protocol of `indexes`: flat (exact), HNSW (a graph, fast) and IVF-PQ
+"""FAISS behind the protocol of `exact`: flat (exact), HNSW (a graph, fast) and IVF-PQ
 (compressed, small).
 """
 

@@ -1,4 +1,4 @@
-"""Milvus behind the protocol of `indexes`: a file (Milvus Lite) or a server or cluster, by the same
+"""Milvus behind the protocol of `exact`: a file (Milvus Lite) or a server or cluster, by the same
 code.
 """
 
