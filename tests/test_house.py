@@ -105,6 +105,15 @@ def code_of(path):
     return "\n".join(cells_of(path)) if path.suffix == ".ipynb" else path.read_text("utf-8")
 
 
+def shown_in(path):
+    """The Python in the text of a page or a notebook, such as the solutions of exercises."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
+        text = "\n\n".join("".join(cell["source"]) for cell in cells)
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+
+
 def test_there_is_the_core_and_six_rooms():
     assert {path.name for path in SOURCE.iterdir() if (path / "__init__.py").is_file()} == {*ROOMS}
 
@@ -151,7 +160,9 @@ def test_each_thing_has_one_door(path):
     """
     inside = room_of(f"lookalike.{path.parent.name}.x") if path.is_relative_to(SOURCE) else ""
     tests_it = path.is_relative_to(PROJECT / "tests")
-    for module, name in imports_of(ast.parse(code_of(path))):
+    code = "" if path.suffix == ".md" else code_of(path)
+    shown = "" if path.suffix == ".py" else shown_in(path)
+    for module, name in imports_of(ast.parse(f"{code}\n{shown}")):
         if name is None:
             continue
         room = module.removeprefix("lookalike.")
