@@ -660,6 +660,7 @@ ALLOWED = {
     ("tests/notebooks/shown.py", "exec"),  # runs what our own cells define
     ("tests/test_embeddings.py", "pickle"),  # reads what was written for others
     ("tests/test_embedding_store.py", "pickle"),  # writes what attacks
+    ("tests/notebooks/test_book.py", "yaml"),  # reads our own workflow, by safe_load
     ("tests/test_text.py", "yaml"),  # reads our own workflow, by safe_load
 }
 

@@ -1,6 +1,5 @@
 """The page from the command line, as `make app` opens it."""
 
-import os
 import re
 import socket
 import subprocess
@@ -9,7 +8,7 @@ import sys
 import pytest
 import requests
 
-from conftest import PROJECT, write_photo
+from conftest import write_photo
 from lookalike.page.app import main
 
 
@@ -67,13 +66,3 @@ def test_a_port_that_is_taken_is_told_in_a_line(tmp_path, monkeypatch):
             monkeypatch, "--path", tmp_path / "photos", "--root", tmp_path, "--port", port
         )
     assert f"{port}-{port}" in told
-
-
-def test_make_passes_what_was_given_and_no_variable_of_the_environment():
-    arguments = ["make", "-n", "app", "DATA=my photos", "ALPHA=0.35", "PORT=7900"]
-    process = subprocess.run(
-        arguments, capture_output=True, text=True, cwd=PROJECT, env=os.environ | {"SOURCE": "zip"}
-    )
-    assert "--source 'auto' --path 'my photos'" in process.stdout
-    assert "--alpha 0.35" in process.stdout
-    assert "--port 7900" in process.stdout
