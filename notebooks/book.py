@@ -130,21 +130,23 @@ def parts(
     told += " Elsewhere it only tells Python where the project lies"
     told += f"; `{entry['beyond']}` has installed the engines there." if "beyond" in entry else "."
     clone = CLONE.format(address=address.partition("/blob/")[0]) if address else ""
-    engines = ENGINES.strip().format(engines=entry.get("engines", ""))
     end = (
         f"Next: {link(number + 1)}"
         if number + 1 < len(SERIES)
         else f"Back to the beginning: {link(0)}"
     )
     new = nbformat.v4
-    return {
+    cells = {
         "book-title": new.new_markdown_cell("\n".join(head)),
         "book-set-up-told": new.new_markdown_cell(f"## Set-up\n\n{told}"),
         "book-set-up": new.new_code_cell(SET_UP.strip().format(clone=clone)),
-        "book-engines": new.new_code_cell(engines),
         "book-stages": new.new_markdown_cell(stages(number)),
         "book-next": new.new_markdown_cell(end),
     }
+    if "engines" in entry:
+        engines = ENGINES.strip().format(engines=entry["engines"])
+        cells["book-engines"] = new.new_code_cell(engines)
+    return cells
 
 
 def bind(number: int, notebook: nbformat.NotebookNode, address: str = "") -> bool:
@@ -155,10 +157,7 @@ def bind(number: int, notebook: nbformat.NotebookNode, address: str = "") -> boo
     changed = False
     address = address or known_address(notebook)
     for tag, wanted in parts(number, notebook, address).items():
-        tagged = [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
-        if tag == "book-engines" and "engines" not in SERIES[number]:
-            continue
-        (cell,) = tagged
+        (cell,) = (cell for cell in notebook.cells if tag in cell.metadata.get("tags", []))
         changed |= cell.source != wanted.source
         cell.source = wanted.source
     return changed

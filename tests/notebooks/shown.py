@@ -13,7 +13,6 @@ import pandas as pd
 
 from test_house import MODULES
 
-CORE = ("00", "01", "02", "03", "04", "05", "06")
 # The notebooks that hold to the rule.
 OBEYING = []
 # Opening the project, reading and keeping, loading in parallel, drawing: what no lesson is about.
