@@ -18,7 +18,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 BUILD = PROJECT / "build" / "colab"
 ENGINES = ("TensorFlow", "Keras")
-TOLD = re.compile(rf"({'|'.join(ENGINES)}) (\d+\.\d+\.\d+)")  # by workspace.describe_machine
+TOLD = re.compile(rf"({'|'.join(ENGINES)}) (\d+\.\d+\.\d+)")  # by machine.describe_machine
 
 
 def exact(text: str) -> dict[str, str]:

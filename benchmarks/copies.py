@@ -28,7 +28,7 @@ from lookalike.copies.thresholds import SIMILARITY, precision_recall, recall_by_
 from lookalike.embeddings import embed_catalog
 from lookalike.similarity import multiply
 from lookalike.sources import load_catalog
-from lookalike.splits import split_catalog
+from lookalike.splits import split_by_product
 
 PRECISION = 0.999
 ROWS, DIM, ABOVE = 100_000, 512, 0.9
@@ -63,7 +63,7 @@ def measure_copies(options: argparse.Namespace) -> None:
     encoder = build_encoder(name, alpha=options.alpha, weights=options.weights)
     catalog, _ = load_catalog("folder", options.data.expanduser())
     if catalog["split"].isna().all():
-        catalog = split_catalog(catalog, fractions=(0.85, 0.15, 0), seed=options.seed)
+        catalog = split_by_product(catalog, fractions=(0.85, 0.15, 0), seed=options.seed)
     given = {
         "--backbone": name,
         "--alpha": options.alpha,

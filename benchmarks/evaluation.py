@@ -33,7 +33,7 @@ from lookalike.images import pixel_batches
 from lookalike.metrics import precision_at_k
 from lookalike.rankings import rank
 from lookalike.sources import load_catalog
-from lookalike.splits import split_catalog
+from lookalike.splits import split_by_product
 from lookalike.studies import measure_robustness, measure_stages, try_variants
 from lookalike.studies.experiments import embed_quickly
 from lookalike.studies.network_stages import stage_encoder
@@ -73,7 +73,7 @@ def main() -> None:
     command = f"python benchmarks/evaluation.py --data DIR {' '.join(f'{a} {b}' for a, b in given.items() if b)}"
     catalog, _ = load_catalog("folder", options.data.expanduser())
     if catalog["split"].isna().all():
-        catalog = split_catalog(catalog, fractions=(0.85, 0.15, 0), seed=options.seed)
+        catalog = split_by_product(catalog, fractions=(0.85, 0.15, 0), seed=options.seed)
     catalog = catalog[catalog["split"].isin(SPLITS.values())].reset_index(drop=True)
 
     encoders = {"untrained": build(weights=None, seed=options.seed), title: build()}

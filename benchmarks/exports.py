@@ -18,8 +18,8 @@ from lookalike.backbones import build_encoder
 from lookalike.export import compare_exports, export_model
 from lookalike.export.formats import FORMATS
 from lookalike.images import pixel_batches
+from lookalike.machine import progress
 from lookalike.sources import load_catalog
-from lookalike.workspace import progress
 
 CALIBRATION = 200  # photos of the train split
 

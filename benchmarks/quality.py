@@ -27,12 +27,12 @@ from lookalike.encoder_fingerprint import describe_encoder
 from lookalike.evaluation import evaluate
 from lookalike.gallery_vectors import METRICS
 from lookalike.images import FITS
+from lookalike.machine import describe_machine
 from lookalike.pooling import POOLINGS
 from lookalike.rankings import rank
 from lookalike.sources import load_catalog
-from lookalike.splits import split_catalog
+from lookalike.splits import split_by_product
 from lookalike.training import FINE_TUNING, label_names, train
-from lookalike.workspace import describe_machine
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -129,7 +129,7 @@ def main() -> None:
             print(
                 "The folder has no splits: of each label, 85 % of the products are the gallery, the others search."
             )
-            catalog = split_catalog(catalog, fractions=(0.85, 0, 0.15), seed=options.seed)
+            catalog = split_by_product(catalog, fractions=(0.85, 0, 0.15), seed=options.seed)
             options.gallery_split, options.query_split = "train", "test"
         classifier, accuracy, seconds = train_on_gallery(encoder, catalog, options)
         trained = {"accuracy": accuracy, "seconds_training": seconds}

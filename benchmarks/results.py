@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lookalike.workspace import describe_machine, written_aside
+from lookalike.machine import describe_machine
+from lookalike.workspace import written_aside
 
 FILE = Path(__file__).with_name("RESULTS.md")
 

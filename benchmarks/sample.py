@@ -20,7 +20,7 @@ from lookalike.evaluation import evaluate
 from lookalike.rankings import rank
 from lookalike.sources import load_catalog
 from lookalike.sources.load import LESSON_LABELS, MORE_LABELS
-from lookalike.splits import split_catalog
+from lookalike.splits import split_by_product
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     catalog, _ = load_catalog("sample", labels=LESSON_LABELS + MORE_LABELS)
-    catalog = split_catalog(catalog, fractions=(0.7, 0, 0.3), seed=options.seed)
+    catalog = split_by_product(catalog, fractions=(0.7, 0, 0.3), seed=options.seed)
     encoders = {
         "untrained VGG16Slim": build_encoder("VGG16Slim", weights=None, seed=options.seed),
         "VGG16Slim": build_encoder("VGG16Slim"),

@@ -46,7 +46,7 @@ if "google.colab" in sys.modules and not glob("lookalike/**/src/lookalike", recu
 src = glob("lookalike/**/src", recursive=True) + glob("drive/MyDrive/*ookalike*/src")
 assert src or "google.colab" not in sys.modules, "Upload lookalike's zip, or put it on Drive."
 sys.path[:0] = src or ["../src"]
-from lookalike.workspace import set_up_notebook
+from lookalike.machine import set_up_notebook
 
 set_up_notebook()
 """

@@ -73,15 +73,19 @@ def parse_parameters(settings: list[str], paths: list[Path]) -> dict[Path, dict[
 
 
 def convert(name: str, value: str, default: object) -> object:
-    """Text to a number where the default is one, or None; a path is meant from where the command
-    was given.
+    """Text to a number where the default is one, to what it says as Python where that is None; a
+    path is meant from where the command was given.
     """
     if isinstance(default, str):
         is_path = name in PATHS or (name == "weights" and Path(plain_path(value)).is_file())
         return str(Path(plain_path(value)).absolute()) if is_path else value
     try:
+        if default is None:
+            return ast.literal_eval(value)
         return int(value) if isinstance(default, int) else float(value)
-    except ValueError:
+    except (ValueError, SyntaxError):
+        if default is None:
+            sys.exit(f"{name} is a number, or columns such as {{'file': 'id'}}, not {value!r}.")
         sys.exit(f"{name} is a number, not {value!r}.")
 
 

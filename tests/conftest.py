@@ -143,6 +143,31 @@ def make_catalog(folder: Path, count: int, views: int = 1) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["image_id", "path", "product_id", "label", "split"])
 
 
+DRIVE = """
+import os
+
+def mount(mountpoint):
+    drive = os.path.join(os.getcwd(), mountpoint.removeprefix("/content/"), "MyDrive")
+    if not os.path.exists(drive):
+        os.makedirs(drive)
+        os.rename(os.environ.get("LOOKALIKE_TEST_DRIVE", drive), drive)
+    print(f"Mounted at {mountpoint}")
+"""
+
+
+def write_colab(folder):
+    """A stand-in for Colab's own package: its `drive.mount` makes the folder appear, and says so.
+
+    Where a process runs is /content to it. What LOOKALIKE_TEST_DRIVE names is on the Drive.
+    """
+    # No google/__init__.py: other packages live in that namespace too.
+    colab = folder / "google" / "colab"
+    colab.mkdir(parents=True)
+    (colab / "__init__.py").touch()
+    (colab / "drive.py").write_text(DRIVE)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def page_store(tmp_path_factory, encoder):
     """A store of 36 photos, two views a product, three labels."""

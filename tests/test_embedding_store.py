@@ -503,15 +503,12 @@ ROWS = "a,a,a,a,\nb,b,b,b,\n"
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "CSV"),
+        ("", "is no catalogue"),
         (f"{HEADER}\n{ROWS}", "2 rows for 3 vectors"),
         (f"{HEADER}\n{ROWS}c,c,c,c,\nd,d,d,d,\n", "4 rows for 3 vectors"),
-        (f"{HEADER}\n{ROWS}a,c,c,c,\n", "unique"),
-        (f"{HEADER}\n{ROWS}c,c,c,c,,more\n", "CSV"),
+        (f"{HEADER}\n{ROWS}a,c,c,c,\n", "'a' is there twice"),
+        (f"{HEADER}\n{ROWS}c,c,c,c,,more\n", "is no catalogue"),
         (f"{HEADER.removesuffix(',split')}\n{ROWS}c,c,c,c,\n", "split"),
-        (f"{HEADER}\n{ROWS}../../c,c,c,c,\n", "leaves the folder"),
-        (f"{HEADER}\n{ROWS}/etc/passwd,c,c,c,\n", "leaves the folder"),
-        (f"{HEADER}\n{ROWS}c,c\0c,c,c,\n", "zero byte"),
         (f"{HEADER},pixel_width\n{ROWS}c,c,c,c,,wide\n", "pixel_width"),
     ],
     ids=lambda value: value[-30:],

@@ -26,20 +26,20 @@ GOALS = {"core": 16_000, "sources": 4_800, "studies": 2_800, "copies": 5_000, "p
 GOALS |= {"export": 1_900, "scale": 4_000, "all": 37_500}
 # What each has come down to. These numbers only fall.
 CEILINGS = {
-    "core": 32_519,
-    "sources": 6_308,
-    "studies": 3_726,
-    "copies": 11_166,
-    "page": 7_634,
-    "export": 2_171,
-    "scale": 9_671,
-    "all": 73_195,
+    "core": 31_847,
+    "sources": 6_303,
+    "studies": 3_720,
+    "copies": 11_119,
+    "page": 7_551,
+    "export": 2_164,
+    "scale": 9_624,
+    "all": 72_328,
 }
 # Tokens a code line, on average: the goal, and what they have come down to.
 DENSITY_GOAL, DENSITY = 9.0, 9.8
 # Lines of more than 100 characters, by folder; they only fall, too, until none is left.
 LONGEST = 100
-LONG_LINES = {"src": 76, "tests": 111, "benchmarks": 35, "notebooks": 91, "models": 2, ".ci": 4}
+LONG_LINES = {"src": 58, "tests": 99, "benchmarks": 35, "notebooks": 87, "models": 2, ".ci": 4}
 
 PATHS = sorted(SOURCE.rglob("*.py"))
 MODULES = {

@@ -27,11 +27,10 @@ from conftest import PROJECT, closable, make_catalog, small_disk, write_photo
 from lookalike import embeddings
 from lookalike.backbones import build_encoder
 from lookalike.catalog import read_catalog, save_catalog
-from lookalike.embedding_store import open_store
+from lookalike.embedding_store import open_store, sole_writer
 from lookalike.embeddings import embed_catalog
 from lookalike.images import ImageError
 from lookalike.saving import load_model, save_model
-from lookalike.workspace import sole_writer
 from test_embeddings import compiled_once  # noqa: F401
 
 PIXELS = keras.Input((16, 16, 3))

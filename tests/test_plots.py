@@ -3,13 +3,7 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from conftest import make_catalog
-from lookalike.charts import (
-    show_comparison,
-    show_counts,
-    show_precision,
-    show_probabilities,
-    show_sizes,
-)
+from lookalike.charts import show_comparison, show_counts, show_precision, show_probabilities
 from lookalike.explain import Explanation
 from lookalike.images import load_image
 from lookalike.plots import (
@@ -113,15 +107,6 @@ def test_counts_are_stacked_by_split_largest_first(tmp_path):
     assert bars == {"train": [0, 3, 0], "test": [1, 0, 0], "no split yet": [3, 0, 3]}
     assert "(1 more labels not shown)" in show_counts(catalog, max_rows=2).axes[0].get_title()
     assert show_counts(catalog.assign(label=None)).axes[0].get_title() == "10 images of each label"
-
-
-def test_sizes_count_what_is_too_small_and_keep_extreme_shapes_in_sight():
-    sizes = pd.DataFrame({"pixel_width": [100, 100, 20, 9000], "pixel_height": [100, 50, 20, 90]})
-    left, right = show_sizes(sizes, min_side=32).axes
-    assert left.get_title() == "1 of 4 images are smaller than 32 pixels"
-    assert right.get_title() == "50% are square, or nearly"
-    for axes in (left, right):
-        assert sum(bar.get_height() for bar in axes.patches) == 4
 
 
 def test_pairs_show_sizes_and_mark_labels_that_differ(tmp_path):

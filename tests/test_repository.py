@@ -55,10 +55,10 @@ def requirements():
     ]
     asked = lines + [
         line
-        for extra in ("app", "export", "scale")
+        for extra in ("app", "heic", "excel", "export", "scale")
         for line in project["optional-dependencies"][extra]
     ]
-    return sorted({re.match(r"[\w.-]+", line)[0] for line in asked})
+    return sorted({re.match(r"[\w.-]+", line)[0] for line in asked} - {"lookalike"})
 
 
 def test_the_readme_names_the_licence_of_every_package_that_is_asked_for():

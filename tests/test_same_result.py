@@ -19,7 +19,7 @@ from lookalike.embeddings import embed_catalog
 from lookalike.intervals import confidence_interval
 from lookalike.rankings import rank
 from lookalike.sources import load_catalog
-from lookalike.splits import split_catalog
+from lookalike.splits import split_by_product
 from lookalike.training import train
 
 MEMORY = "/dev/shm"
@@ -35,10 +35,10 @@ def work(folder, taught=True):
     """Everything that a seed or an order could change: catalogue, store, splits, training,
     neighbours, intervals.
     """
-    rows, _ = load_catalog("folder", folder / "photos", max_per_class=9, seed=3)
+    rows, _ = load_catalog("folder", folder / "photos", at_most=9, seed=3)
     store = embed_catalog(build_encoder("VGG16Slim", image_size=32), rows, folder / "store")
     copies = rows[["image_id"]].iloc[:4].assign(other_id=rows["image_id"].iloc[4:8].to_numpy())
-    split = split_catalog(store.catalog, copies=copies, seed=3)
+    split = split_by_product(store.catalog, copies=copies, seed=3)
     split.drop(columns="path").to_csv(folder / "split.csv")
     if not taught:
         return
@@ -88,7 +88,7 @@ def work_in_three(top):
         for row in made.iloc[order].itertuples():
             file = top / name / "photos" / row.label / row.image_id
             file.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(row.path, file)
+            shutil.copy2(row.path, file)
     single = dict.fromkeys(THREADS, "1")
     children = [started(os.path.realpath(top / "there"), "taught", PYTHONHASHSEED="7")]
     children += [started(top / "one thread", "", PYTHONHASHSEED="8", **single)]
@@ -138,7 +138,7 @@ def test_the_number_of_threads_moves_vectors_by_rounding_alone(worked):
 
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_the_batch_moves_vectors_by_rounding_alone(worked, tmp_path, batch_size):
-    rows, _ = load_catalog("folder", worked / "here/photos", max_per_class=9, seed=3)
+    rows, _ = load_catalog("folder", worked / "here/photos", at_most=9, seed=3)
     store = embed_catalog(
         build_encoder("VGG16Slim", image_size=32), rows, tmp_path / "store", batch_size=batch_size
     )

@@ -31,7 +31,7 @@ def all_that_a_shop_does(folder, number, encoder):
     from lookalike.recommend import recommend, recommend_all
     from lookalike.saving import load_model
     from lookalike.scale import index_store, open_index
-    from lookalike.splits import split_catalog
+    from lookalike.splits import split_by_product
 
     def embedded(seeds):
         rows = []
@@ -60,7 +60,7 @@ def all_that_a_shop_does(folder, number, encoder):
     for metric in ("cosine", "euclidean"):
         recommend(store, "10.png", metric=metric, expand=2, diversity=0.3)
         recommend_all(store, metric=metric)
-    rank(store.vectors, split_catalog(store.catalog, seed=number), 5)
+    rank(store.vectors, split_by_product(store.catalog, seed=number), 5)
     for kind in ["exact", "flat", "hnsw"] if importlib.util.find_spec("faiss") else ["exact"]:
         index = index_store(store, kind)
         index.remove(range(5))

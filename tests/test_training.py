@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from test_layouts import killed
+from test_archives import killed
 
 from lookalike import training
 from lookalike.backbones import build_classifier, build_encoder, frozen_and_trainable
@@ -345,7 +345,7 @@ def test_a_training_killed_at_any_moment_goes_on_and_ends_as_if_nothing_had_happ
 
 
 def test_too_few_labels_are_refused_with_what_to_do(colours, tmp_path):
-    what_to_do = ".*two kinds at least into a folder each.*split_catalog or 01_data"
+    what_to_do = ".*two kinds at least into a folder each.*split_by_product or 01_data"
     cases = {
         "none has a label": colours.assign(label=None),
         "all are labelled 'red'": colours[colours["label"] == "red"],

@@ -1,12 +1,13 @@
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import write_photo
 from lookalike import training_data
 from lookalike.backbones import build_classifier, frozen_and_trainable
 from lookalike.images import load_image
-from lookalike.training_data import Batches, augmented_features, augmented_photos
+from lookalike.training_data import Batches, augment, augmented_features, augmented_photos
 
 SIZE = (32, 24)
 
@@ -109,3 +110,71 @@ def test_batches_come_again_by_seed_and_epoch():
     assert (epoch_of(make_batches(seed=1))[0] != epoch_of(make_batches())[0]).any()
     first = make_batches()
     np.testing.assert_array_equal(first[3][0], first[3][0])
+
+
+# --- Augmented views
+# -----------------------------------------------------------------------------------------------
+
+
+def gradient(width, height):
+    """Smooth colours, as in a photo: red grows to the right, green downwards, blue waves."""
+    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    wave = 0.5 + 0.5 * np.sin(7 * x) * np.cos(5 * y)
+    return Image.fromarray((np.stack([x, y, wave], axis=2) * 255).astype(np.uint8))
+
+
+def variant(pixels, seed=0, size=(48, 64)):
+    return augment(pixels, size, np.random.default_rng(seed))
+
+
+def test_a_variant_is_pixels_of_the_size_asked_for_and_comes_again_by_its_seed():
+    photo = np.asarray(gradient(80, 60))
+    before = photo.copy()
+    for size in ((48, 64), (64, 48), (1, 1), (100, 30)):
+        assert variant(photo, size=size).shape == (*size, 3)
+        assert variant(photo, size=size).dtype == np.uint8
+    np.testing.assert_array_equal(variant(photo, 7), variant(photo, 7))
+    assert len({variant(photo, seed).tobytes() for seed in range(30)}) == 30
+    np.testing.assert_array_equal(photo, before)
+
+
+def test_variants_have_about_the_colours_of_their_photo():
+    photo = np.asarray(gradient(80, 60))
+    means = np.array([variant(photo, seed).mean(axis=(0, 1)) for seed in range(60)])
+    original = photo.mean(axis=(0, 1))
+    np.testing.assert_allclose(means.mean(axis=0), original, rtol=0.1)
+    assert (np.abs(means / original - 1) < 0.5).all()
+
+
+@pytest.mark.parametrize(
+    "size", [(80, 60), (12, 200), (200, 12), (33, 33), (1, 1), (2, 2), (4, 4), (5, 8), (1, 9)]
+)
+def test_a_photo_of_one_grey_stays_so_up_to_brightness_with_nothing_black_beyond_its_edge(size):
+    photo = np.full((*size, 3), 120, np.uint8)
+    light = set()
+    for seed in range(60):
+        pixels = variant(photo, seed)
+        assert len(np.unique(pixels)) == 1, f"seed {seed}: {np.unique(pixels)}"
+        light.add(int(pixels.max()))
+    assert 0.75 * 120 - 1 <= min(light) < 100
+    assert 140 < max(light) <= 1.25 * 120 + 1
+
+
+def test_a_photo_of_one_colour_stays_of_one_colour():
+    for seed in range(20):
+        pixels = variant(np.full((40, 40, 3), (200, 90, 30), np.uint8), seed)
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) == 1
+        red, green, blue = pixels[0, 0]
+        assert red > green > blue
+
+
+def test_half_of_the_variants_are_mirrored_and_none_is_upside_down():
+    photo = np.zeros((60, 60, 3), np.uint8)
+    photo[:20, :20] = 255  # a white corner, top left
+    corners = []
+    for seed in range(60):
+        pixels = variant(photo, seed, (60, 60))[..., 0].astype(float)
+        quarters = [pixels[:30, :30], pixels[:30, 30:], pixels[30:, :30], pixels[30:, 30:]]
+        corners.append(int(np.argmax([quarter.sum() for quarter in quarters])))
+    assert set(corners) == {0, 1}
+    assert 15 < corners.count(0) < 45

@@ -214,7 +214,8 @@ def build_classifier(
             f"A classifier needs two labels at least, not {n_labels}; add photos of another kind."
         )
     x = keras.layers.Dropout(dropout, seed=seed, name="dropout")(encoder.output)
-    he, glorot = keras.initializers.HeUniform(seed), keras.initializers.GlorotUniform(seed + 1)
+    he = keras.initializers.HeUniform(seed)
+    glorot = keras.initializers.GlorotUniform(seed + 1)
     x = keras.layers.Dense(dim, activation="relu", kernel_initializer=he, name="embedding")(x)
     x = keras.layers.Dense(
         n_labels, activation="softmax", kernel_initializer=glorot, dtype="float32", name="label"
@@ -282,7 +283,8 @@ def frozen_and_trainable(
         features = x = keras.Input(pooling.output.shape[1:])
         lower = keras.Model(classifier.input, pooling.output)
     else:
-        row, head = backbone_row(classifier), classifier.layers[place + 1 :]
+        row = backbone_row(classifier)
+        head = classifier.layers[place + 1 :]
         cut = row.unfreeze_after if unfreeze_after == "auto" else unfreeze_after
         names = [layer.name for layer in backbone.layers]
         if cut not in names:
@@ -295,7 +297,8 @@ def frozen_and_trainable(
             )
             layer.trainable = not frozen
         middle = backbone.get_layer(cut).output
-        image, features = keras.Input(classifier.input_shape[1:]), keras.Input(middle.shape[1:])
+        image = keras.Input(classifier.input_shape[1:])
+        features = keras.Input(middle.shape[1:])
         lower = keras.Model(
             image, keras.Model(backbone.input, middle)(row.preprocess(image), training=False)
         )

@@ -31,7 +31,8 @@ def show_counts(
     counts = pd.crosstab(labels, catalog["split"].fillna("no split yet"))
     counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
     counts = counts[[name for name in SPLIT_COLOURS if name in counts]]
-    total, shown = counts.sum(axis=1), counts.head(max_rows)
+    total = counts.sum(axis=1)
+    shown = counts.head(max_rows)
     figure, axes = plt.subplots(figsize=(7, 0.32 * len(shown) + 1.2), layout="constrained")
     left = np.zeros(len(shown))
     for split in counts:
@@ -57,37 +58,6 @@ def show_counts(
 
 
 @styled
-def show_sizes(catalog: pd.DataFrame, *, min_side: int) -> Figure:
-    """Two histograms: the shorter side of each image with the least that is accepted, and width
-    divided by height.
-    """
-    sides = catalog[["pixel_width", "pixel_height"]]
-    shorter, shape = sides.min(axis=1), catalog["pixel_width"] / catalog["pixel_height"]
-    small = int((shorter < min_side).sum())
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
-    ends = min(shorter.min(), min_side) / 1.2, max(shorter.max(), min_side) * 1.2
-    left.hist(shorter, bins=np.geomspace(*ends, 30), color=RIGHT)
-    left.axvline(min_side, color=WRONG, linestyle="--", label=f"{min_side} pixels")
-    left.set(xscale="log", xlabel="shorter side in pixels", ylabel="images")
-    left.set_title(f"{small} of {len(catalog):,} images are smaller than {min_side} pixels")
-    left.set_xticks(
-        sizes := 2 ** np.arange(np.floor(np.log2(ends[0])), np.ceil(np.log2(ends[1])) + 1)
-    )
-    left.set_xticklabels([f"{size:g}" for size in sizes])
-    left.minorticks_off()
-    left.legend()
-    far = max(2.0, *np.abs(np.log2(shape.clip(1 / 16, 16)))) if len(shape) else 2.0
-    right.hist(np.log2(shape.clip(1 / 16, 16)), bins=np.linspace(-far, far, 31), color=RIGHT)
-    ticks = np.arange(-np.floor(far), far + 0.5)
-    right.set_xticks(ticks, [f"1:{2**-tick:g}" if tick < 0 else f"{2**tick:g}:1" for tick in ticks])
-    right.set(xlabel="width : height", ylabel="images")
-    right.set_title(f"{(shape - 1).abs().lt(0.1).mean():.0%} are square, or nearly")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-@styled
 def show_comparison(trials: pd.DataFrame, *, x: str, hue: str, y: str, title: str = "") -> Figure:
     """Means of repeated measurements as dots, one colour and marker for each `hue`, with their
     standard deviation.
@@ -98,7 +68,8 @@ def show_comparison(trials: pd.DataFrame, *, x: str, hue: str, y: str, title: st
     for number, name in enumerate(hues):
         values = trials[trials[hue] == name].groupby(x, sort=False)[y].agg(["mean", "std"])
         at = [places[place] + 0.24 * (number - (len(hues) - 1) / 2) for place in values.index]
-        colour, marker = (WRONG, RIGHT, NEUTRAL)[number % 3], "osD"[number % 3]
+        colour = (WRONG, RIGHT, NEUTRAL)[number % 3]
+        marker = "osD"[number % 3]
         axes.errorbar(
             at, values["mean"], values["std"], fmt=marker, color=colour, capsize=4, label=name
         )
@@ -118,7 +89,9 @@ def show_precision(scores: pd.DataFrame) -> Figure:
     """Precision@k of `evaluation.evaluate` as bars, with the level of guessing as a line across
     each.
     """
-    k, best, chance = scores.index[-1], scores["Precision@k"].iloc[-1], scores["chance"].iloc[-1]
+    k = scores.index[-1]
+    best = scores["Precision@k"].iloc[-1]
+    chance = scores["chance"].iloc[-1]
     figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
     places = np.arange(len(scores))
     bars = axes.bar(places, scores["Precision@k"], color=RIGHT, width=0.6)
@@ -271,7 +244,8 @@ def show_panels(
     same_y
         Whether all panels go from 0 to 1, or each as far as it needs.
     """
-    panels, lines = list(dict.fromkeys(table[panel])), list(dict.fromkeys(table[line]))
+    panels = list(dict.fromkeys(table[panel]))
+    lines = list(dict.fromkeys(table[line]))
     columns = min(per_row, len(panels))
     n_rows = -(-len(panels) // columns)
     size = (3.1 * columns, 2.5 * n_rows + 0.7)

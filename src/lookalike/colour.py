@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from lookalike.images import load_image
-from lookalike.workspace import parallel_map, progress
+from lookalike.machine import parallel_map, progress
 
 SIDE = 128  # pixels of the photo that are counted, in height and width
 

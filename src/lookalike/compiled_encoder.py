@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from lookalike.workspace import Choice, quiet_stderr
+from lookalike.machine import quiet_stderr
+from lookalike.workspace import Choice
 
 # And OpenVINO's names for them.
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -114,7 +115,8 @@ def images_per_second(encoder: keras.Model, pixels: np.ndarray, *, runs: int = 3
     """How fast the forward pass alone is on a batch of uint8 pixels [n, height, width, 3], in
     float32; the best run.
     """
-    forward, times = compile_encoder(encoder, batch_size=len(pixels)), []
+    forward = compile_encoder(encoder, batch_size=len(pixels))
+    times = []
     for _ in range(runs + 1):  # the first also prepares
         start = time.perf_counter()
         forward(pixels)
@@ -156,7 +158,8 @@ def choose_engine(
     pixels = np.concatenate([pixels] * TIMED)[: len(pixels) if on_gpu else TIMED]
     candidates = [(precision, engine) for engine in engines for precision in precisions]
     speeds: dict[tuple[str, str], float] = {}
-    reference, refused = None, []
+    reference = None
+    refused = []
     for candidate in candidates:
         forward = compile_encoder(
             encoder, precision=candidate[0], engine=candidate[1], batch_size=len(pixels)

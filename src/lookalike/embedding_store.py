@@ -4,26 +4,32 @@ encoder's vectors.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from lookalike.catalog import read_catalog
 from lookalike.encoder_fingerprint import describe_encoder, encoder_fingerprint
 from lookalike.images import FITS
-from lookalike.workspace import file_hash, require, written_aside
+from lookalike.machine import require
+from lookalike.workspace import file_hash, written_aside
 
 # the newest that is read: 1 has `vectors.npy`, 2 has `vectors.parquet`, a folder of part files
 SCHEMA = 2
-VECTORS, PARTS, CATALOG, MANIFEST = "vectors.npy", "vectors.parquet", "catalog.csv", "manifest.json"
+VECTORS = "vectors.npy"
+PARTS = "vectors.parquet"
+CATALOG = "catalog.csv"
+MANIFEST = "manifest.json"
 FIELDS = {
     "schema": int,
     "encoder": str,
@@ -36,6 +42,10 @@ FIELDS = {
 FIELDS |= {"content_hashes": list, "checksums": dict, "versions": dict}
 LATER = ("pooling", "precision", "engine")  # what the first stores do not say
 ANEW = "Delete the folder and embed again."
+ADVICE = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "What was computed is kept: free some space")
+ADVICE |= dict.fromkeys(
+    (errno.EACCES, errno.EPERM, errno.EROFS), "Choose a folder that you may write to"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +119,8 @@ def _read(folder: Path) -> EmbeddingStore:
             f"No embeddings at {folder}. Run 04_embeddings.ipynb, or 00_quickstart.ipynb, first."
         )
     manifest = read_manifest(folder)
-    n, dim = manifest["n"], manifest["dim"]
+    n = manifest["n"]
+    dim = manifest["dim"]
     for name, checksum in manifest["checksums"].items():
         file = folder / name
         if (
@@ -194,7 +205,8 @@ def read_parts(parts: list[Path], n: int, dim: int) -> np.ndarray:
     ImportError
         If pyarrow is not installed.
     """
-    vectors, counts = np.empty((0, 0), np.float32), np.zeros(n, np.int64)
+    vectors = np.empty((0, 0), np.float32)
+    counts = np.zeros(n, np.int64)
     for part in parts:
         for rows, batch in _batches(part):
             checks = {f"is none of 0 to {n - 1}": (rows < 0) | (rows >= n)}
@@ -264,3 +276,42 @@ def export_pickle(store: EmbeddingStore, file: str | Path) -> None:
     vectors = dict(zip(store.catalog["image_id"], map(np.array, store.vectors), strict=True))
     with written_aside(Path(file)) as aside:
         aside.write_bytes(pickle.dumps(vectors))
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Let one process at a time write `path`; another waits, and says so.
+
+    What a killed one has locked is free.
+
+    A file system without locks lets all in. A full disk or a folder of others is an `OSError` that
+    says what to do.
+    """
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            print(
+                f"Another process writes {path}; waiting for it to remove {lock.lock_file} ...",
+                flush=True,
+            )
+            lock.acquire()
+        except (NotImplementedError, OSError) as error:
+            if getattr(error, "errno", None) in ADVICE:
+                raise
+            Path(lock.lock_file).unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in ADVICE:
+            raise
+        raise OSError(
+            error.errno, f"{error.strerror}; {path} is as before. {ADVICE[error.errno]}; run again."
+        ) from error
+    finally:
+        if lock.is_locked:
+            # While held: who waits for a file that was removed notices it, and takes the next.
+            with suppress(OSError):
+                os.unlink(lock.lock_file)
+        lock.release()

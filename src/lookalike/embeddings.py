@@ -28,19 +28,14 @@ from lookalike.embedding_store import (
     beside,
     open_store,
     read_manifest,
+    sole_writer,
     store_folder,
 )
 from lookalike.encoder_fingerprint import encoder_fingerprint
 from lookalike.images import FITS, content_hash, fitted, pixel_batches
+from lookalike.machine import parallel_map, progress
 from lookalike.pooling import LAYERS
-from lookalike.workspace import (
-    Choice,
-    file_hash,
-    parallel_map,
-    progress,
-    sole_writer,
-    written_aside,
-)
+from lookalike.workspace import Choice, file_hash, written_aside
 
 PLAN = "plan.json"
 # What the first stores did not say.
@@ -209,10 +204,8 @@ def _settings(
     found = [read_manifest(folder)] if (folder / MANIFEST).is_file() else []
     found += [json.loads(plan.read_text())["recipe"]] if plan.is_file() else []
     for there in (BEFORE_ENGINES | manifest for manifest in found):
-        settings, asked = (
-            {name: there[name] for name in BEFORE_ENGINES},
-            {"precision": precision, "engine": engine},
-        )
+        settings = {name: there[name] for name in BEFORE_ENGINES}
+        asked = {"precision": precision, "engine": engine}
         usable = settings["engine"] != "openvino" or has_openvino()
         if (
             usable
@@ -263,7 +256,9 @@ def _compute(
     settings = {name: recipe[name] for name in ("precision", "engine")}
     forward = compile_encoder(encoder, **settings, batch_size=batch_size)  # first, as it may refuse
     partial = beside(folder, "partial")
-    rows, plan_file, row_bytes = partial / "rows.f32", partial / PLAN, 4 * recipe["dim"]
+    rows = partial / "rows.f32"
+    plan_file = partial / PLAN
+    row_bytes = 4 * recipe["dim"]
     plan = json.loads(plan_file.read_text()) if plan_file.is_file() else {}
     if plan.get("recipe") != recipe:
         shutil.rmtree(partial, ignore_errors=True)
@@ -271,7 +266,8 @@ def _compute(
     done = min(rows.stat().st_size // row_bytes, len(plan["order"])) if rows.is_file() else 0
     done = done if done == len(plan["order"]) else done - done % batch_size
     order = list(dict.fromkeys([*plan["order"][:done], *missing]))
-    need, disk = row_bytes * (len(order) - done + n) / 1e6, shutil.disk_usage(partial.parent)
+    need = row_bytes * (len(order) - done + n) / 1e6
+    disk = shutil.disk_usage(partial.parent)
     if disk.total and need > disk.free / 1e6:  # some file systems do not tell
         raise OSError(
             errno.ENOSPC, f"The vectors take {need:,.2f} MB, and {disk.free / 1e6:,.2f} MB are free"

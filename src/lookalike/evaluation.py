@@ -24,7 +24,8 @@ from lookalike.metrics import (
 )
 from lookalike.rankings import Ranking
 
-MACRO, MICRO = "macro average", "micro average"
+MACRO = "macro average"
+MICRO = "micro average"
 FINE = 10_000  # resamples where the ends of an interval lie far out
 ROUNDING = 1e-9  # changes that cancel out add up to less
 
@@ -134,7 +135,8 @@ def compare(
         If a ranking is of other queries.
     """
     reference = next(iter(rankings)) if reference is None else reference
-    base, others = rankings[reference], max(len(rankings) - 1, 1)
+    base = rankings[reference]
+    others = max(len(rankings) - 1, 1)
     rows = {}
     for name, ranking in rankings.items():
         check_same_queries(ranking, base)

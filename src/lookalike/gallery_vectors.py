@@ -54,10 +54,8 @@ class Gallery:
     def __init__(self, vectors: np.ndarray, metric: str = "cosine"):
         if metric not in METRICS:
             raise ValueError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}.")
-        self.vectors, self.metric = (
-            vectors if isinstance(vectors, np.memmap) else np.asarray(vectors),
-            metric,
-        )
+        self.vectors = vectors if isinstance(vectors, np.memmap) else np.asarray(vectors)
+        self.metric = metric
         if self.vectors.ndim != 2:
             raise ValueError(f"A gallery must be [n, dim], not {list(self.vectors.shape)}.")
         # Nearness does not change when the origin moves; near the vectors, rounding leaves fewer of

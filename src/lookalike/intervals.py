@@ -126,10 +126,12 @@ def _resampled_means(
         )
     known = ~np.isnan(values)
     groups = pd.factorize(pd.factorize(groups)[0][known])[0]
-    sums, sizes = np.bincount(groups, values[known]), np.bincount(groups)
+    sums = np.bincount(groups, values[known])
+    sizes = np.bincount(groups)
     if not len(sums):
         return np.full(n_resamples, np.nan), 0
-    means, rows = np.empty(n_resamples), max(1, DRAWN // len(sums))
+    means = np.empty(n_resamples)
+    rows = max(1, DRAWN // len(sums))
     for start in range(0, n_resamples, rows):
         part = means[start : start + rows]
         drawn = random.integers(len(sums), size=(len(part), len(sums)))

@@ -185,7 +185,8 @@ def show_pairs(
     size = (max(1.35 * len(shown), 3.5), 3.9)
     figure, grid = plt.subplots(2, len(shown), figsize=size, squeeze=False, layout="constrained")
     for column, pair in zip(grid.T, shown, strict=True):
-        first, other = images.loc[pair["image_id"]], images.loc[pair["other_id"]]
+        first = images.loc[pair["image_id"]]
+        other = images.loc[pair["other_id"]]
         differ = pd.notna(first[by]) and pd.notna(other[by]) and first[by] != other[by]
         for axes, image in zip(column, (first, other), strict=True):
             show_photo(axes, image["path"])
@@ -233,7 +234,8 @@ def show_vectors(
     figure, grid = plt.subplots(
         len(photos), 2, figsize=size, width_ratios=(1, 7), squeeze=False, layout="constrained"
     )
-    highest, lowest = 1.05 * np.max(vectors), min(1.05 * np.min(vectors), 0)
+    highest = 1.05 * np.max(vectors)
+    lowest = min(1.05 * np.min(vectors), 0)
     for (left, right), photo, vector, text in zip(grid, photos, vectors, titles, strict=True):
         show_photo(left, photo)
         frame(left, NEUTRAL, 0.8)
@@ -257,7 +259,8 @@ def show_map(
     values = catalog[by].fillna("no label").astype(str)
     names = values.value_counts().index[: len(PALETTE)]
     colours = values.map(dict(zip(names, PALETTE, strict=False))).fillna(NEUTRAL)
-    low, high = points.min(axis=0), points.max(axis=0)
+    low = points.min(axis=0)
+    high = points.max(axis=0)
     places = (points - low) / np.where(high > low, high - low, 1)
     figure, axes = plt.subplots(figsize=(9.5, 7.5), layout="constrained")
     for name in names:

@@ -129,14 +129,18 @@ def rank(
         bad = rows[~np.isfinite(as_float32(source[rows])).all(axis=1)]
         if len(bad):
             raise ValueError(f"The vector in row {bad[0]} holds NaN or infinity; compute it again.")
-    values, products = pd.factorize(catalog[by])[0], pd.factorize(catalog["product_id"])[0]
+    values = pd.factorize(catalog[by])[0]
+    products = pd.factorize(catalog["product_id"])[0]
     groups = np.zeros(len(catalog), int) if within is None else pd.factorize(catalog[within])[0]
     own = {"product": products, "image": np.arange(len(catalog)), "nothing": None}[leave_out]
     shape = len(queries), checked_k(k, len(queries), len(gallery))
-    results, scores = np.full(shape, -1), np.empty(shape, np.float32)
-    n_relevant, n_gallery = np.empty(len(queries), int), np.empty(len(queries), int)
+    results = np.full(shape, -1)
+    scores = np.empty(shape, np.float32)
+    n_relevant = np.empty(len(queries), int)
+    n_gallery = np.empty(len(queries), int)
     for group in np.unique(groups[queries]):
-        rows, among = np.flatnonzero(groups[queries] == group), gallery[groups[gallery] == group]
+        rows = np.flatnonzero(groups[queries] == group)
+        among = gallery[groups[gallery] == group]
         of_group = queries[rows]
         left_out = _places(among, of_group, own)
         wrong = None if not pessimistic else (values, of_group, among)

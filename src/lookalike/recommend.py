@@ -227,7 +227,8 @@ def _taste(vectors: np.ndarray, n_liked: int, metric: str, dislike_weight: float
     if len(vectors) == 1:
         return vectors[0]
     vectors = _directions(vectors, metric)
-    liked, disliked = vectors[:n_liked].mean(axis=0), vectors[n_liked:]
+    liked = vectors[:n_liked].mean(axis=0)
+    disliked = vectors[n_liked:]
     if not len(disliked):
         return liked
     away = disliked.mean(axis=0) if metric == "cosine" else disliked.mean(axis=0) - liked

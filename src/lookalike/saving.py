@@ -92,7 +92,8 @@ def open_encoder(
     -------
     The encoder, and why it is this one. What is raised is that of `load_model` and `build_encoder`.
     """
-    file, reason = Path(folder, "model_recommendation.keras"), "no model is trained yet"
+    file = Path(folder, "model_recommendation.keras")
+    reason = "no model is trained yet"
     if file.is_file():
         model, card = load_model(file, after="03_fine_tuning.ipynb")
         asked, width = split_width(backbone)

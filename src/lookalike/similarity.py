@@ -14,12 +14,17 @@ from lookalike.gallery_vectors import SMALLEST, Gallery, as_float32, vector_leng
 
 WORST = {"cosine": -np.inf, "euclidean": np.inf}
 # Rows at a time, and numbers in them, at most.
-QUERY_BLOCK, GALLERY_BLOCK, NUMBERS = (256, 1 << 16, 1 << 24)
+QUERY_BLOCK = 256
+GALLERY_BLOCK = 1 << 16
+NUMBERS = 1 << 24
 # Scores in a block; pairs that wait before they are scored exactly.
-SCORES, PAIRS = (1 << 18, 1 << 18)
+SCORES = 1 << 18
+PAIRS = 1 << 18
 WIDTH = 32  # gallery rows that share one maximum
 MANY = 32  # queries from which on TensorFlow multiplies
-ROUNDING, LARGEST, MOST = np.finfo(np.float32).eps, 1e37, np.finfo(np.float32).max
+ROUNDING = np.finfo(np.float32).eps
+LARGEST = 1e37
+MOST = np.finfo(np.float32).max
 FILLED = 1 << 27  # places of an answer that may be filled up with -1
 
 
@@ -118,7 +123,8 @@ class _Scorer:
     """
 
     def __init__(self, queries: np.ndarray, lengths: np.ndarray, gallery: Gallery):
-        self.gallery, self.cosine = gallery, gallery.metric == "cosine"
+        self.gallery = gallery
+        self.cosine = gallery.metric == "cosine"
         self.terms = queries.shape[1] + 16  # additions, and some room for the other roundings
         unit = np.where(lengths > 0, lengths, 1)[:, None] if self.cosine else 1
         moved = queries / unit - gallery.origin
@@ -144,7 +150,8 @@ class _Scorer:
         `width` rows.
         """
         product = multiply(block, self.queries, values)
-        weight, slack = self.gallery.lengths[rows], np.full(len(block), self.terms * SMALLEST)
+        weight = self.gallery.lengths[rows]
+        slack = np.full(len(block), self.terms * SMALLEST)
         if self.cosine:
             scale = np.divide(
                 1 / self.shrink, weight, out=np.zeros(len(block)), where=weight > 0
@@ -185,7 +192,9 @@ def _search(queries, lengths, gallery: Gallery, exclude, indices, scores) -> Non
     closeness is among the k largest of all parts, or so near that rounding may have brought it
     below them.
     """
-    k, n_queries, n_rows = indices.shape[1], len(queries), len(gallery.lengths)
+    k = indices.shape[1]
+    n_queries = len(queries)
+    n_rows = len(gallery.lengths)
     scorer = _Scorer(queries, lengths, gallery)
     banned = np.concatenate(
         [np.asarray(rows, np.int64).ravel() for rows in exclude] or [np.empty(0, np.int64)]
@@ -202,7 +211,8 @@ def _search(queries, lengths, gallery: Gallery, exclude, indices, scores) -> Non
     n_parts = max(size // width, 1)
     buffer = np.empty((n_parts, width, n_queries), np.float32)
     best = np.full((k, n_queries), -np.inf)  # the largest lower bounds, of as many different rows
-    found, n_found = [], 0
+    found = []
+    n_found = 0
     for rows, block in gallery.blocks(n_parts * width):
         parts = buffer[: -(-len(block) // width)]
         values = parts.reshape(-1, n_queries)
@@ -225,7 +235,8 @@ def _search(queries, lengths, gallery: Gallery, exclude, indices, scores) -> Non
         n_found += len(pair)
         if n_found > PAIRS:
             _settle(queries, gallery, found, best[0], indices, scores)
-            found, n_found = [], 0
+            found = []
+            n_found = 0
     if found:
         _settle(queries, gallery, found, best[0], indices, scores)
 

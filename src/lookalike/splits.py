@@ -7,39 +7,38 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.cluster.hierarchy import DisjointSet
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 SPLITS = ("train", "validation", "test")
 
 
-def draw_order(product: str, seed: int) -> bytes:
+def draw_order(product: str, seed: int) -> str:
     """What decides the order in which products are drawn, whatever the order of the rows."""
-    return hashlib.sha256(f"{seed}:{product}".encode("utf-8", "surrogateescape")).digest()
+    return hashlib.sha256(f"{seed}:{product}".encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def split_catalog(
+def split_by_product(
     catalog: pd.DataFrame,
     *,
     fractions: Sequence[float] = (0.7, 0.15, 0.15),
     copies: pd.DataFrame | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Assign each product without a split to train, validation or test, stratified by label.
+    """Deal out the products that have no split yet to train, validation and test, label by label.
 
-    All views of a product go to one side, or a photo would be found by its own twin. Splits that
-    the source names are kept. The order of the rows does not matter: products are drawn in the
-    order of a hash of their id and the seed.
+    All views of a product go to one side, or a photo would be found by its own twin. A split that
+    is named is kept. Products are drawn in the order of a hash of their id and the seed, so the
+    order of the rows does not matter.
 
     Parameters
     ----------
     fractions
         Shares of train, validation and test; they add up to 1.
     copies : DataFrame of pairs, `image_id` and `other_id`
-        Photos that are copies of each other, as `copies.find_near_duplicates` finds them; pairs
-        with an image that is not in the catalogue do not count. Products that share one go to one
-        side together. Where the source itself has put copies on two sides, all go to the first of
-        train, validation and test that it names, so that what is left for testing is new to the
-        model.
+        Photos that are copies of each other, as `copies.find_near_duplicates` finds them. Products
+        that share one go to one side together: where their splits are named and differ, to the
+        first of train, validation and test, so that what is left for testing is new to the model.
 
     Returns
     -------
@@ -50,39 +49,25 @@ def split_catalog(
     ValueError
         If `fractions` are not three shares that add up to 1.
     """
-    if len(fractions) != len(SPLITS) or not (
-        min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6
-    ):
-        raise ValueError(
-            f"fractions must be three shares that add up to 1, not {tuple(fractions)}."
-        )
-    together = catalog["product_id"] if copies is None else _joined(catalog, copies)
-    named = catalog["split"]
+    if len(fractions) != 3 or min(fractions) < 0 or not np.isclose(sum(fractions), 1):
+        raise ValueError(f"fractions are three shares that add up to 1, not {tuple(fractions)}.")
     if copies is not None:
-        joined = together.isin(
-            together[catalog["image_id"].isin({*copies["image_id"], *copies["other_id"]})]
-        )
-        first = (
-            named.map({split: place for place, split in enumerate(SPLITS)})
-            .groupby(together)
-            .transform("min")
-        )
-        named = named.where(~joined | first.isna(), first.map(dict(enumerate(SPLITS))))
-    # Sorted, so that a product whose views disagree is what its first view is.
-    ordered = catalog.assign(product_id=together, split=named).sort_values("image_id")
-    known = (
-        ordered.dropna(subset="split")
-        .drop_duplicates("product_id")
-        .set_index("product_id")["split"]
-        .to_dict()
-    )
-    products = ordered[~ordered["product_id"].isin(known)].drop_duplicates("product_id")
-    for _, group in products.groupby("label", dropna=False):
-        drawn = sorted(group["product_id"], key=lambda product: draw_order(product, seed))
-        for split, count in zip(SPLITS, _shares(fractions, len(drawn)), strict=True):
-            known |= dict.fromkeys(drawn[:count], split)
-            drawn = drawn[count:]
-    return catalog.assign(split=named.where(named.notna(), together.map(known)))
+        joined = _joined(catalog, copies)
+        split = _first_named(catalog, joined, copies)
+        halves = catalog.assign(product_id=joined, split=split)
+        dealt = split_by_product(halves, fractions=fractions, seed=seed)
+        return catalog.assign(split=dealt["split"])
+
+    products = catalog.sort_values("image_id").groupby("product_id")[["label", "split"]].first()
+    new = products[products["split"].isna()]
+    new = new.loc[sorted(new.index, key=lambda product: draw_order(product, seed))]
+    kinds = new.groupby("label", dropna=False)["split"]
+    place = (kinds.cumcount() + 0.5) / kinds.transform("size")
+    train, validation, _ = np.cumsum(fractions)
+    sides = np.select([place < train, place < validation], SPLITS[:2], SPLITS[2])
+    known = {**products["split"], **dict(zip(new.index, sides, strict=True))}
+    named = catalog["split"]
+    return catalog.assign(split=named.where(named.notna(), catalog["product_id"].map(known)))
 
 
 def three_splits(catalog: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
@@ -94,36 +79,32 @@ def three_splits(catalog: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """
     named = set(catalog["split"].dropna())
     if len(named) == 1:
-        return split_catalog(catalog.assign(split=None), seed=seed)
+        return split_by_product(catalog.assign(split=None), seed=seed)
     if named != {"train", "validation"} and named != {"train", "test"}:
         return catalog
     train = catalog[catalog["split"] == "train"].assign(split=None)
     split = catalog["split"].replace("validation", "test")
-    split[train.index] = split_catalog(train, fractions=(0.9, 0.1, 0), seed=seed)["split"]
+    split[train.index] = split_by_product(train, fractions=(0.9, 0.1, 0), seed=seed)["split"]
     return catalog.assign(split=split)
 
 
-def _joined(catalog: pd.DataFrame, copies: pd.DataFrame) -> pd.Series:
+def _joined(catalog, copies):
     """For each row the first product of all that are joined to its own by copies."""
-    product = dict(zip(catalog["image_id"], catalog["product_id"], strict=True))
-    joined = DisjointSet(product.values())
-    for pair in copies[["image_id", "other_id"]].itertuples(index=False):
-        if product.keys() >= set(pair):
-            joined.merge(*map(product.get, pair))
-    first = {}
-    for group in joined.subsets():
-        first |= dict.fromkeys(group, min(group))
-    return catalog["product_id"].map(first)
+    numbers, products = pd.factorize(catalog["product_id"])
+    number = dict(zip(catalog["image_id"], numbers, strict=True))
+    pairs = copies[["image_id", "other_id"]].apply(lambda ids: ids.map(number))
+    pairs = pairs.dropna().to_numpy(int)
+    shape = (len(products), len(products))
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=shape)
+    _, groups = connected_components(links, directed=False)
+    first = pd.Series(products).groupby(groups).transform("min")
+    return pd.Series(first.to_numpy()[numbers], index=catalog.index)
 
 
-def _shares(fractions: Sequence[float], count: int) -> np.ndarray:
-    """Whole numbers that add up to `count`, each within one of its fraction; train gets at least
-    one if it can.
-    """
-    exact = np.asarray(fractions) * count
-    shares = np.floor(exact + 1e-9).astype(int)
-    shares[np.argsort(shares - exact, kind="stable")[: count - shares.sum()]] += 1
-    if shares[0] == 0 and fractions[0] > 0:
-        shares[np.argmax(np.where(shares > 0, shares - exact, -np.inf))] -= 1
-        shares[0] = 1
-    return shares
+def _first_named(catalog, joined, copies):
+    """The splits that are named; of products joined by copies the first one for all."""
+    ids = {*copies["image_id"], *copies["other_id"]}
+    has_copies = joined.isin(joined[catalog["image_id"].isin(ids)])
+    places = catalog["split"].map({split: place for place, split in enumerate(SPLITS)})
+    first = places.astype(float).groupby(joined).transform("min").map(dict(enumerate(SPLITS)))
+    return catalog["split"].where(~has_copies | first.isna(), first)

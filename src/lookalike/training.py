@@ -21,8 +21,9 @@ import tensorflow as tf
 
 from lookalike.backbones import frozen_and_trainable
 from lookalike.encoder_fingerprint import encoder_fingerprint
+from lookalike.machine import progress
 from lookalike.training_data import Batches, augmented_features, augmented_photos
-from lookalike.workspace import progress, written_aside
+from lookalike.workspace import written_aside
 
 # What proved itself.
 FINE_TUNING = {"unfreeze_after": "auto", "learning_rate": 1e-3, "epochs": 12, "views": 8}
@@ -196,7 +197,7 @@ def label_names(catalog: pd.DataFrame, *, splits: Sequence[str] = ("train",)) ->
         found = f"all are labelled {labels[0]!r}" if labels else "none has a label"
         raise TooFewLabelsError(
             f"There must be kinds to tell apart; of the train photos {found}. Put the photos of two kinds at "
-            "least into a folder each, and split them with split_catalog or 01_data.ipynb."
+            "least into a folder each, and split them with split_by_product or 01_data.ipynb."
         )
     if missing := set(splits) - set(catalog.loc[catalog["label"].isin(labels), "split"]):
         raise TooFewLabelsError(
@@ -258,8 +259,11 @@ class _State(keras.callbacks.Callback):
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(f"{SCRATCH}*"):  # by a run that was killed
             shutil.rmtree(left)
-        self.file, self.identity, self.patience = folder / "state.npz", identity, patience
-        self.history, self.best = [], []
+        self.file = folder / "state.npz"
+        self.identity = identity
+        self.patience = patience
+        self.history = []
+        self.best = []
 
     def restore(self, model: keras.Model) -> int:
         """Take up what an earlier run of the same training left; tell how many epochs it has done."""

@@ -16,8 +16,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from conftest import PROJECT, skip_without_engines, write_photo
-from test_workspace import write_colab
+from conftest import PROJECT, skip_without_engines, write_colab, write_photo
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 WHERE = "import sys, lookalike; print(lookalike.__file__); print(sys.executable)"

@@ -1,18 +1,50 @@
 """Shown, then imported: the core notebooks against the rule, and the rule against small ones."""
 
+import hashlib
 import importlib
 import inspect
+import io
+import tempfile
+from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import shown
+from PIL import Image
 
 from conftest import PROJECT
-from test_house import cells_of
+from test_house import MODULES, cells_of, defined_in
+from test_odd_images import rgb_profile
 
-# For each function that a notebook imports: arguments from random numbers, to compare the two.
-EXAMPLES = {}
+
+def any_photo(random):
+    """A file and a size: with or without transparency, turned by EXIF or not, in one of two spaces."""
+    kind = random.integers(4)
+    pixels = random.integers(0, 256, (40, 30, 4 if kind == 0 else 3), np.uint8)
+    options = {"icc_profile": rgb_profile("Display P3")} if kind % 2 else {}
+    if kind > 1:
+        options["exif"] = Image.Exif()
+        options["exif"][0x0112] = int(random.integers(1, 9))
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", **options)
+    path = Path(tempfile.gettempdir(), f"{hashlib.sha256(file.getvalue()).hexdigest()}.png")
+    path.write_bytes(file.getvalue())
+    return path, int(random.integers(8, 50))
+
+
+def any_catalog(random):
+    """Products of one to three photos, with labels or without."""
+    products = np.repeat(np.arange(40), random.integers(1, 4, 40)).astype(str)
+    kinds = random.choice(["shoe", "hat", None], 40, p=[0.6, 0.3, 0.1])
+    ids = [f"{number}.jpg" for number in random.permutation(len(products))]
+    label = kinds[products.astype(int)]
+    return (pd.DataFrame({"image_id": ids, "product_id": products, "label": label, "split": None}),)
+
+
+# For each function that a notebook writes or imports: arguments from random numbers, to compare.
+EXAMPLES = {"load_image": any_photo, "split_by_product": any_catalog}
 
 
 def obeying():
@@ -24,10 +56,13 @@ def test_what_obeys_imports_nothing_that_was_not_shown():
     assert shown.breaches(obeying()) == []
 
 
-def test_what_obeys_writes_what_the_lesson_says():
+def test_what_obeys_writes_what_the_lesson_says_as_the_package_does():
     for number, cells in obeying().items():
         for name in shown.LESSON[number]:
-            assert shown.written_function({number: cells}, name)
+            written = shown.written_function({number: cells}, name)
+            (module,) = [module for module, path in MODULES.items() if name in defined_in(path)]
+            imported = getattr(importlib.import_module(module), name)
+            assert shown.disagreement(written, imported, EXAMPLES[name], range(9)) == "", name
 
 
 @pytest.mark.parametrize(

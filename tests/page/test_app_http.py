@@ -22,9 +22,9 @@ import pytest
 from PIL import Image
 
 from conftest import PROJECT
-from lookalike import workspace
 from lookalike.embeddings import embed_images
 from lookalike.images import fitted
+from lookalike.page import server
 from lookalike.page.server import HEADERS, MAX_BODY, Guard, Page
 from lookalike.recommend import recommend
 
@@ -673,7 +673,7 @@ def test_what_the_caller_of_launch_asks_for_is_respected_and_stays_guarded(monke
         False,
     )
     # On Colab Gradio decides, as it says that share=False is not supported there.
-    monkeypatch.setattr(workspace, "on_colab", lambda: True)
+    monkeypatch.setattr(server, "on_colab", lambda: True)
     for share in (None, False, True):
         page.launch(share=share)
         assert given["share"] is share

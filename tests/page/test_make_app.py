@@ -55,7 +55,10 @@ def test_a_folder_becomes_a_page_for_this_machine_alone(tmp_path, labels):
 
 
 def test_what_is_not_there_is_told_in_a_line(monkeypatch):
-    assert refused(monkeypatch, "--path", "/nowhere/photos") == "No folder at /nowhere/photos."
+    assert (
+        refused(monkeypatch, "--path", "/nowhere/photos")
+        == "No folder and no archive at /nowhere/photos."
+    )
 
 
 def test_a_port_that_is_taken_is_told_in_a_line(tmp_path, monkeypatch):

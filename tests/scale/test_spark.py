@@ -301,7 +301,7 @@ def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(encoder, tmp_pa
 
 DRIVER = """
 import sys
-from lookalike.workspace import quiet_tensorflow
+from lookalike.machine import quiet_tensorflow
 
 quiet_tensorflow()
 from lookalike.backbones import build_encoder

@@ -3,7 +3,7 @@
 Copies made on purpose choose the thresholds; nothing is ever deleted.
 """
 
-from lookalike.workspace import lazy_exports
+from lookalike import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,

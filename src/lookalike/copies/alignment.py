@@ -12,17 +12,25 @@ from PIL import Image
 from lookalike.images import as_image, decode, read_bytes
 
 # Pixels of the longer side, at which details are looked for, and photos compared.
-FINE, COARSE = (256, 192)
+FINE = 256
+COARSE = 192
 # How many are kept, the strongest, and the contrast that each must have.
-KEYPOINTS, CONTRAST = (400, 0.015)
+KEYPOINTS = 400
+CONTRAST = 0.015
 ROOT = 512  # the length of a descriptor: its 128 numbers fit into bytes then
 NEAREST = 0.8  # times the distance to the second nearest: a match must be nearer (Lowe's ratio)
-AGREEING, PIXELS_OFF = 6, 1.5  # matches that a placement needs, and how far from it they may lie
+# matches that a placement needs, and how far from it they may lie
+AGREEING = 6
+PIXELS_OFF = 1.5
 LARGEST_SCALE = 5.0  # beyond, one photo would be a spot on the other
 OVERLAP = 0.4  # of the smaller of the two, as they lie, must lie on the other at least
 # Pixels; the last is the width of a neighbourhood, an eighth of the photo.
-BLUR, EDGE, WINDOW = (1.125, 5, 25)
-CONTRASTY, COLOURED = 8.0, 6.0  # grey levels of spread; distance from grey in CIELAB
+BLUR = 1.125
+EDGE = 5
+WINDOW = 25
+# grey levels of spread; distance from grey in CIELAB
+CONTRASTY = 8.0
+COLOURED = 6.0
 # what compression adds to a photo, about two grey levels, squared: it counts as agreement of
 # neither
 NOISE = 4.0
@@ -128,7 +136,8 @@ def align(photo: Keypoints, other: Keypoints) -> Alignment:
     if n_agreeing < AGREEING:
         height, width = photo.pixels.shape[:2]
         scale = np.array([other.pixels.shape[1] / width, other.pixels.shape[0] / height])
-        matrix, n_agreeing = np.column_stack([np.diag(scale), (scale - 1) / 2]), 0
+        matrix = np.column_stack([np.diag(scale), (scale - 1) / 2])
+        n_agreeing = 0
         mirrored = _alike_in_small(mirror.pixels, other.pixels) > _alike_in_small(
             photo.pixels, other.pixels
         )
@@ -170,13 +179,15 @@ def _fit(photo: Keypoints, other: Keypoints) -> tuple[np.ndarray, int]:
     product = (
         photo.descriptors.astype(np.float32) @ other.descriptors.astype(np.float32).T / ROOT**2
     )
-    everyone, nearest = np.arange(len(product)), product.argmax(axis=1)
+    everyone = np.arange(len(product))
+    nearest = product.argmax(axis=1)
     distances = 2 - 2 * product[everyone, nearest]
     product[everyone, nearest] = -1
     rows = np.flatnonzero(distances < NEAREST**2 * (2 - 2 * product.max(axis=1)))
     if len(rows) < AGREEING:
         return np.eye(2, 3), 0
-    source, target = photo.points[rows], other.points[nearest[rows]]
+    source = photo.points[rows]
+    target = other.points[nearest[rows]]
     matrix, agreeing = cv2.estimateAffinePartial2D(
         source,
         target,

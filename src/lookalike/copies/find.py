@@ -18,9 +18,9 @@ from lookalike.copies.hashing import SIDE, VARIANTS, hash_photo, thumbnail_corre
 from lookalike.copies.pairs import best_of_rows, pairs_above
 from lookalike.embedding_store import EmbeddingStore, check_encoder
 from lookalike.embeddings import embed_images
+from lookalike.machine import parallel_map, progress
 from lookalike.recommend import store_gallery
 from lookalike.similarity import exact_scores, top_k
-from lookalike.workspace import parallel_map, progress
 
 BLOCK = 2048  # rows compared at a time: 4 million pairs, 32 MB of them
 HELD = 4096  # photos whose details are kept, 130 kB each
@@ -104,12 +104,11 @@ class CopyIndex:
             raise ValueError(f"n_candidates must be at least 1, not {n_candidates}.")
         self.store = photos if isinstance(photos, EmbeddingStore) else None
         self.catalog = photos if self.store is None else self.store.catalog
-        self.max_distance, self.min_correlation = max_distance, min_correlation
-        self.n_candidates, self.min_similarity, self.min_agreement = (
-            n_candidates,
-            min_similarity,
-            min_agreement,
-        )
+        self.max_distance = max_distance
+        self.min_correlation = min_correlation
+        self.n_candidates = n_candidates
+        self.min_similarity = min_similarity
+        self.min_agreement = min_agreement
         self.ids, self.paths = self.catalog["image_id"].to_numpy(), self.catalog["path"].to_numpy()
         self.hashes = np.empty((len(self.ids), VARIANTS), np.uint64)
         self.thumbnails = np.empty((len(self.ids), SIDE**2, 3), np.uint8)
@@ -120,7 +119,8 @@ class CopyIndex:
             description="Comparing photos",
         )
         for row, look in enumerate(bar):
-            self.hashes[row], self.thumbnails[row] = look.hashes, look.thumbnail
+            self.hashes[row] = look.hashes
+            self.thumbnails[row] = look.thumbnail
             self.contents.setdefault(look.content, []).append(row)
         self.details = functools.lru_cache(HELD)(lambda row: detect_keypoints(self.paths[row]))
 
@@ -229,7 +229,9 @@ class CopyIndex:
         """Block by block over the upper triangle: (step, -score, row, other row) of each pair, and
         candidates.
         """
-        found, likely, starts = [], np.empty((0, 3), np.int64), range(0, len(unlike), BLOCK)
+        found = []
+        likely = np.empty((0, 3), np.int64)
+        starts = range(0, len(unlike), BLOCK)
         for rows, columns in [
             (unlike[a : a + BLOCK], unlike[b : b + BLOCK]) for a in starts for b in starts if a <= b
         ]:
@@ -283,7 +285,9 @@ class CopyIndex:
         pairs, similarities = pairs[new], similarities[new]
         pairs = pairs[best_of_rows(pairs, similarities, self.n_candidates)[0]]
         waiting = sorted({*map(tuple, pairs.tolist()), *map(tuple, likely.tolist())} - known)
-        seen, copies, found = set(known), set(known), []
+        seen = set(known)
+        copies = set(known)
+        found = []
         while waiting:
             bar = progress(
                 waiting, total=len(waiting), description="Laying photo on photo", unit="pairs"

@@ -14,7 +14,7 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from lookalike.copies.hashing import inner_box
 from lookalike.images import load_image
-from lookalike.workspace import parallel_map, progress
+from lookalike.machine import parallel_map, progress
 
 SHARP = 128  # pixels of the longer side, at which sharpness is measured
 ALIKE = 0.85  # times the area or the sharpness of another: too near to count
@@ -109,9 +109,11 @@ def _ranks(names: set[str], quality: dict[str, tuple[float, float]]) -> dict[str
     """
     ranks: dict[str, list[int]] = {name: [] for name in names}
     for what in (0, 1):
-        rank, before = 0, None
+        rank = 0
+        before = None
         for name in sorted(names, key=lambda name: (*ranks[name], -quality[name][what])):
-            group, value = tuple(ranks[name]), quality[name][what]
+            group = tuple(ranks[name])
+            value = quality[name][what]
             if before is None or group != before[0]:
                 rank, before = 0, (group, value)
             elif value < ALIKE * before[1]:

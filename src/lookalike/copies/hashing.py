@@ -16,7 +16,8 @@ from lookalike.images import File, as_image, decode, read_bytes
 # pixels; a thumbnail small enough that compression does not show, and large enough that things do
 SIDE = 16
 # How far a colour may be from the margin's, of 255; how much of a line must be near it.
-MARGIN, SHARE = (24, 0.95)
+MARGIN = 24
+SHARE = 0.95
 LINES = (
     0.75  # how many of a margin's lines must be so; others have the time of day, or a bar to swipe
 )

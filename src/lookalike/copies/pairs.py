@@ -7,8 +7,8 @@ from __future__ import annotations
 import numpy as np
 
 from lookalike.gallery_vectors import Gallery, as_float32
+from lookalike.machine import progress
 from lookalike.similarity import ROUNDING, exact_scores, multiply
-from lookalike.workspace import progress
 
 BLOCK = 2048  # rows at a time; 4 million scores
 FEW = 64  # blocks that take no time worth a progress bar
@@ -76,11 +76,14 @@ class _Best:
     """
 
     def __init__(self, gallery: Gallery, threshold: np.float32, per_row: int | None):
-        self.gallery, self.threshold, self.per_row = gallery, threshold, per_row
+        self.gallery = gallery
+        self.threshold = threshold
+        self.per_row = per_row
         n_rows, dim = gallery.vectors.shape
         self.margin = np.float32((dim + 16) * ROUNDING)  # how far rounding can have moved a product
         self.floors = np.full(n_rows, threshold - self.margin)
-        self.pairs, self.scores = np.empty((0, 2), np.int64), np.empty(0, np.float32)
+        self.pairs = np.empty((0, 2), np.int64)
+        self.scores = np.empty(0, np.float32)
         self.waiting: list[tuple[np.ndarray, np.ndarray]] = []
         self.n_waiting = 0
 
@@ -105,7 +108,8 @@ class _Best:
         """All pairs that are still wanted, and their scores."""
         pairs = np.concatenate([np.empty((0, 2), np.int64), *(pairs for pairs, _ in self.waiting)])
         scores = np.concatenate([np.empty(0, np.float32), *(scores for _, scores in self.waiting)])
-        self.waiting, self.n_waiting = [], 0
+        self.waiting = []
+        self.n_waiting = 0
         if self.per_row is not None:
             together = np.concatenate([self.pairs, pairs]), np.concatenate([self.scores, scores])
             _, full, lowest = best_of_rows(*together, self.per_row)
@@ -152,7 +156,8 @@ def best_of_rows(
     order = np.lexsort((other, -scores, row))
     row, scores = row[order], scores[order]
     place = np.arange(len(row)) - np.searchsorted(row, row)
-    wanted, last = np.zeros(len(order), bool), place == per_row - 1
+    wanted = np.zeros(len(order), bool)
+    last = place == per_row - 1
     wanted[order[place < per_row]] = True
     return wanted.reshape(2, -1).any(axis=0), row[last], scores[last]
 

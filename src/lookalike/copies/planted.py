@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from lookalike.catalog import PIXEL_COLUMNS
-from lookalike.images import load_image
+from lookalike.images import load_image, photo_facts
+from lookalike.machine import parallel_map, progress
 from lookalike.studies.photo_edits import EDITS
-from lookalike.workspace import parallel_map, progress, written_aside
+from lookalike.workspace import written_aside
 
 STAMP = "SAMPLE"
 OPACITY = 110  # of 255, of a watermark
@@ -37,7 +37,8 @@ def _resized(percent: float) -> Change:
 def _watermarked(image: Image.Image, random: np.random.Generator) -> Image.Image:
     """Four lines of white, see-through writing over the whole photo."""
     mask = Image.new("L", image.size)
-    draw, font = ImageDraw.Draw(mask), ImageFont.load_default(max(8, image.width // 6))
+    draw = ImageDraw.Draw(mask)
+    font = ImageFont.load_default(max(8, image.width // 6))
     for line in range(4):
         left = int(random.integers(image.width // 3 + 1))
         draw.text((left, (line + 0.2) * image.height / 4), STAMP, font=font, fill=OPACITY)
@@ -56,7 +57,8 @@ def _screenshot(image: Image.Image, _: np.random.Generator) -> Image.Image:
     tall = round(max(16 / 9 * width, 1.3 * height))
     screen = Image.new("RGB", (width, tall), (16, 16, 16))
     screen.paste(image, (0, (tall - height) // 2))
-    draw, bar = ImageDraw.Draw(screen), max(8, tall // 60)
+    draw = ImageDraw.Draw(screen)
+    bar = max(8, tall // 60)
     draw.text((width // 20, bar // 2), "12:34", font=ImageFont.load_default(bar), fill="white")
     draw.rectangle((0.3 * width, tall - bar, 0.7 * width, tall - bar // 2), fill="white")
     return screen
@@ -116,7 +118,7 @@ def plant_copies(
     Returns
     -------
     DataFrame, a row a copy, photo by photo: the columns of the catalogue, `image_id`, `path` and
-    size in pixels its own, `product_id` new too as for an upload, and `copy_of` and `kind`.
+    what the file tells its own, `product_id` new too as for an upload, and `copy_of` and `kind`.
 
     Raises
     ------
@@ -133,7 +135,8 @@ def plant_copies(
 
     def plant(number: int) -> list[dict]:
         photo = catalog.iloc[number]
-        image, rows = Image.fromarray(load_image(photo["path"])), []
+        image = Image.fromarray(load_image(photo["path"]))
+        rows = []
         for place, kind in enumerate(kinds):
             change, (suffix, options) = COPIES[kind]
             file = folder / f"{number * len(kinds) + place:06}{suffix}"
@@ -141,8 +144,8 @@ def plant_copies(
             with written_aside(file) as aside:
                 changed.save(aside, Image.registered_extensions()[suffix], **options)
             own = {"image_id": file.name, "path": str(file.absolute()), "product_id": file.stem}
-            if set(PIXEL_COLUMNS) <= set(catalog):
-                own |= dict(zip(PIXEL_COLUMNS, changed.size, strict=True))
+            facts = photo_facts(file)
+            own |= {name: facts[name] for name in catalog if name in facts}
             rows.append(photo.to_dict() | own | {"copy_of": photo["image_id"], "kind": kind})
         return rows
 

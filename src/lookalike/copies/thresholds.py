@@ -11,7 +11,7 @@ import pandas as pd
 from lookalike.copies.find import STEPS, CopyIndex
 from lookalike.embedding_store import check_encoder
 from lookalike.embeddings import embed_images
-from lookalike.workspace import progress
+from lookalike.machine import progress
 
 SIMILARITY = "similarity alone"
 
@@ -87,7 +87,8 @@ def precision_recall(scores: pd.DataFrame, n_copies: int) -> pd.DataFrame:
     ):
         part = scores[scores["step"] == step].sort_values("score", ascending=False, kind="stable")
         last = (part["score"] != part["score"].shift(-1)).to_numpy()  # of equal scores
-        right, count = part["right"].cumsum().to_numpy()[last], np.arange(1, len(part) + 1)[last]
+        right = part["right"].cumsum().to_numpy()[last]
+        count = np.arange(1, len(part) + 1)[last]
         columns = {
             "threshold": part["score"].to_numpy()[last],
             "precision": right / count,
@@ -130,7 +131,8 @@ def choose_threshold(scores: pd.DataFrame, step: str, precision: float = 0.999) 
         raise ValueError(
             f"No threshold of {step!r} has a precision of {precision}; the best has {best:.4f}."
         )
-    lowest, usual = enough["threshold"].min(), part.loc[part["right"], "score"].median()
+    lowest = enough["threshold"].min()
+    usual = part.loc[part["right"], "score"].median()
     return float((lowest + max(lowest, usual)) / 2)
 
 

@@ -3,7 +3,7 @@
 It is written with its preprocessing inside, opened again, and compared with Keras.
 """
 
-from lookalike.workspace import lazy_exports
+from lookalike import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__, export_model="formats", open_export="formats", compare_exports="compare"

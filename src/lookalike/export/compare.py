@@ -15,10 +15,10 @@ import pandas as pd
 from lookalike.compiled_encoder import Forward, compile_encoder
 from lookalike.evaluation import compare
 from lookalike.export.formats import CARD, open_export
+from lookalike.machine import progress
 from lookalike.metrics import overlap_at_k
 from lookalike.rankings import rank
 from lookalike.similarity import exact_scores
-from lookalike.workspace import progress
 
 SINGLE = 24  # photos that are timed one by one
 
@@ -54,7 +54,9 @@ def compare_exports(
 
     What is raised is that of `open_export` and `rank`.
     """
-    rows, rankings, reference = {}, {}, None
+    rows = {}
+    rankings = {}
+    reference = None
     batches = np.split(pixels, range(batch_size, len(pixels), batch_size))
     for name in progress(
         ["keras", *exports], total=1 + len(exports), description="Comparing", unit="ways"
@@ -89,7 +91,8 @@ def compare_exports(
 def _timed(forward: Forward, batches: Sequence[np.ndarray]) -> tuple[np.ndarray, list[float]]:
     """All vectors, and the seconds that each batch took; what a first call prepares is not counted."""
     forward(batches[0])
-    vectors, times = [], []
+    vectors = []
+    times = []
     for batch in batches:
         start = time.perf_counter()
         vectors.append(forward(batch))

@@ -18,10 +18,12 @@ import numpy as np
 import tensorflow as tf
 
 from lookalike.compiled_encoder import Forward
+from lookalike.embedding_store import sole_writer
 from lookalike.encoder_fingerprint import encoder_fingerprint
-from lookalike.workspace import quiet_stderr, require, sole_writer
+from lookalike.machine import quiet_stderr, require
 
-CARD, STEM = "card.json", "model"
+CARD = "card.json"
+STEM = "model"
 SMALLER = {"optimizations": [tf.lite.Optimize.DEFAULT]}
 # The rest in float32.
 WHOLE = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]}
@@ -213,7 +215,8 @@ def open_export(folder: str | Path) -> Forward:
     ValueError
         If the format is unknown; and from the function, if the photos are of another size.
     """
-    card, lock = read_card(folder), threading.Lock()
+    card = read_card(folder)
+    lock = threading.Lock()
     kind, ending, _ = _known(card["format"])
     require(*ENGINES.get(kind, ()))
     with quiet_stderr():
@@ -247,10 +250,8 @@ def _litert(file: str) -> Forward:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(file, num_threads=os.cpu_count())
-    source, target = (
-        interpreter.get_input_details()[0]["index"],
-        interpreter.get_output_details()[0]["index"],
-    )
+    source = interpreter.get_input_details()[0]["index"]
+    target = interpreter.get_output_details()[0]["index"]
 
     def forward(pixels: np.ndarray) -> np.ndarray:
         if tuple(interpreter.get_input_details()[0]["shape"]) != pixels.shape:

@@ -3,6 +3,6 @@
 `Service` answers the same questions without a page.
 """
 
-from lookalike.workspace import lazy_exports
+from lookalike import lazy_exports
 
 __getattr__, __all__ = lazy_exports(__name__, build_app="app", Service="service")

@@ -1,6 +1,6 @@
 """`make app` and `python -m lookalike.page`: the page, opened without TensorFlow's noise."""
 
-from lookalike.workspace import quiet_tensorflow
+from lookalike.machine import quiet_tensorflow
 
 if __name__ == "__main__":
     quiet_tensorflow()

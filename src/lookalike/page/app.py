@@ -8,6 +8,7 @@ import sys
 import keras
 
 from lookalike import workspace
+from lookalike.catalog import catalog_name
 from lookalike.embedding_store import EmbeddingStore
 from lookalike.embeddings import embed_catalog
 from lookalike.gallery_vectors import METRICS
@@ -26,7 +27,8 @@ import gradio as gr  # isort: skip - after the server, which says which Gradio i
 IN_RANGE = f"(photo, k, ...others) => [photo, Math.min(Math.max(Math.round(k) || 12, 1), {MOST}), ...others]"
 # What was clicked, as panel.js keeps it: Gradio tells an event that had to wait of the click before
 # it.
-WHICH, VOTES = "(panel, photo) => [lookalike.why, photo]", "() => [lookalike.votes]"
+WHICH = "(panel, photo) => [lookalike.why, photo]"
+VOTES = "() => [lookalike.votes]"
 # On a phone what was found lies below what was asked with.
 TO_RESULTS = "() => { if (innerWidth < 700) document.querySelector('.lk-results .lk-gallery')?.scrollIntoView(); }"
 # Where a map is shown, which may be out of sight, the view and the keyboard's focus go.
@@ -218,7 +220,7 @@ def _open(asked: argparse.Namespace) -> tuple[EmbeddingStore, keras.Model]:
     """The store and its encoder, as 04_embeddings.ipynb makes them."""
     work = workspace.open_workspace(asked.root)
     source = workspace.choose_source(asked.source, asked.path)
-    name = workspace.source_name(source.value, asked.path)
+    name = catalog_name(source.value, asked.path, workspace=work)
     try:
         catalog = open_catalog(source.value, asked.path, workspace=work)
     except FileNotFoundError:  # 01_data.ipynb has not run

@@ -13,7 +13,9 @@ from lookalike.page.html_parts import HtmlParts
 from lookalike.page.service import Photo, Service
 from lookalike.page.uploads import UploadError, refuse_large, upload_bytes
 
-MOST, MANY = 24, 50  # results; products that can be liked, and disliked
+# results; products that can be liked, and disliked
+MOST = 24
+MANY = 50
 BROKEN = "Something went wrong here, not on your side. Try again; if it stays, what the server printed tells more."
 NO_CAMERA = (
     "The camera cannot be used: there is none, or the page may not use it. Choose a photo instead."
@@ -58,7 +60,8 @@ class Handlers:
     """
 
     def __init__(self, service: Service):
-        self.service, self.pages = service, HtmlParts(service)
+        self.service = service
+        self.pages = HtmlParts(service)
 
     def _photo(self, value: object) -> Photo | None:
         """The photo in a field; None if there is none."""
@@ -159,11 +162,10 @@ class Handlers:
             for how in ("like", "dislike")
         )
         try:
-            table, sentence = (
-                self.service.taste(liked, disliked),
-                "You have chosen them all: no other product is left.",
-            )
+            table = self.service.taste(liked, disliked)
+            sentence = "You have chosen them all: no other product is left."
         except UploadError as error:
-            table, sentence = None, str(error)
+            table = None
+            sentence = str(error)
         html = self.pages.taste(table, liked, disliked, sentence)
         return self.pages.choices(page, liked, disliked), {"html": html, "count": len(votes)}

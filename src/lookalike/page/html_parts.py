@@ -24,7 +24,10 @@ from lookalike.plots import PALETTE, SCORES
 ASSETS = Path(__file__).parent
 SIDE = 200  # pixels of a thumbnail
 HELD = 2000  # thumbnails that are kept, 10 kB each
-HILL, WIDTH, HEIGHT = 50, 400, 38  # bars of a hill, and what they are drawn in
+# bars of a hill, and what they are drawn in
+HILL = 50
+WIDTH = 400
+HEIGHT = 38
 GONE = np.full((SIDE, SIDE, 3), 221, np.uint8)
 TOLD = {
     "same product": "two photos of one product",
@@ -51,7 +54,8 @@ def heat_map(pixels: np.ndarray, places: np.ndarray) -> np.ndarray:
     """A map [h, w] laid over a grey photo uint8 [height, width, 3], dark to bright; uint8 of the
     photo's shape.
     """
-    low, high = min(places.min(), 0), places.max()
+    low = min(places.min(), 0)
+    high = places.max()
     scaled = Image.fromarray(((places - low) / ((high - low) or 1)).astype(np.float32))
     heat = np.asarray(scaled.resize(pixels.shape[1::-1], Image.Resampling.BICUBIC)).clip(0, 1)
     grey = pixels.mean(axis=2, keepdims=True) / 2 + 64
@@ -69,7 +73,8 @@ class HtmlParts:
     """What the page shows for what the service answers; every text in it is escaped."""
 
     def __init__(self, service: Service):
-        self.service, self.catalog = service, service.catalog
+        self.service = service
+        self.catalog = service.catalog
         environment = Environment(
             loader=FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
@@ -153,7 +158,8 @@ class HtmlParts:
         strips = []
         for number, kind in enumerate(KINDS):
             if kind in self.hills:
-                counts, step = self.hills[kind], WIDTH / HILL
+                counts = self.hills[kind]
+                step = WIDTH / HILL
                 heights = (HEIGHT * counts / counts.max()).round(1)
                 bars = [
                     {"x": round(step * at, 2), "width": round(step, 2), "height": height}

@@ -37,7 +37,7 @@ from gradio.state_holder import SessionState
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 
-from lookalike import workspace
+from lookalike.machine import on_colab
 from lookalike.page.html_parts import ASSETS
 from lookalike.page.uploads import MAX_BYTES
 
@@ -80,7 +80,8 @@ class Guard:
     """
 
     def __init__(self, app, *, local: bool = False):
-        self.app, self.local = app, local
+        self.app = app
+        self.local = local
 
     async def __call__(self, scope, receive, send):
         # There is none, and `receive` and `send` are not what is counted below.
@@ -92,10 +93,8 @@ class Guard:
         def refuse(status: int, sentence: str):
             return JSONResponse({"detail": sentence}, status, HEADERS)(scope, receive, send)
 
-        path, headers = (
-            scope["path"].removeprefix(scope.get("root_path", "").rstrip("/")),
-            dict(scope["headers"]),
-        )
+        path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
+        headers = dict(scope["headers"])
         if not ALLOWED.fullmatch(path) or ".." in path:
             return await refuse(404, "There is nothing here.")
         if _foreign(scope["method"], headers) or (self.local and _renamed(headers)):
@@ -103,7 +102,8 @@ class Guard:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or len(length) > 18 or int(length) > MAX_BODY:
             return await refuse(413, f"At most {MAX_BODY:,} bytes are read.")
-        received, started = 0, False
+        received = 0
+        started = False
 
         async def counted():
             nonlocal received
@@ -216,15 +216,15 @@ class Page(gr.Blocks):
         """As `gradio.Blocks.launch`, but for this machine alone, unless another `server_name` is
         given, or `share` is true. On Colab `share=None` is left to Gradio, which makes a link.
         """
-        on_colab = workspace.on_colab()  # whose proxy asks under a name of its own
-        local = options.get("server_name", "127.0.0.1") in LOOPBACK and not (share or on_colab)
+        colab = on_colab()  # whose proxy asks under a name of its own
+        local = options.get("server_name", "127.0.0.1") in LOOPBACK and not (share or colab)
         asked = {**options.pop("app_kwargs", {})}
         guarded = {
             "middleware": [Middleware(Guard, local=local), *asked.pop("middleware", ())],
             **asked,
         }
         own = {
-            "share": share if on_colab else bool(share),
+            "share": share if colab else bool(share),
             "server_name": "127.0.0.1",
             "ssr_mode": False,
             "footer_links": [],

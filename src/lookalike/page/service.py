@@ -60,10 +60,13 @@ class Service:
 
     def __init__(self, store: EmbeddingStore, encoder: keras.Model):
         check_encoder(store, encoder)
-        self.store, self.encoder, self.catalog = store, encoder, store.catalog
+        self.store = store
+        self.encoder = encoder
+        self.catalog = store.catalog
         self.rows = {image_id: row for row, image_id in enumerate(self.catalog["image_id"])}
         self.labels = sorted(self.catalog["label"].dropna().unique())
-        self.copies, self.explains = CopyIndex(store), can_explain(encoder)
+        self.copies = CopyIndex(store)
+        self.explains = can_explain(encoder)
         self.pair_scores = pair_scores(store)
         self.find(next(iter(self.rows)), k=1)  # measures the vectors and
         # Compiles the encoder, before anyone waits for it.
@@ -169,7 +172,8 @@ def pair_scores(
     another pair. A pair of one label is of two products; where there are no labels, so is "other",
     and there is none of one label.
     """
-    random, everyone = np.random.default_rng(seed), np.arange(len(store.catalog))
+    random = np.random.default_rng(seed)
+    everyone = np.arange(len(store.catalog))
     products = pd.factorize(store.catalog["product_id"])[0]
     labels = pd.factorize(store.catalog["label"])[0]  # -1 where there is none
     # A product without label is like none else.
@@ -210,5 +214,6 @@ def _draw(
 
 def _ends(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each row the first of its group, and the first after it; `new` says where a group begins."""
-    starts, group = np.flatnonzero(new), np.cumsum(new) - 1
+    starts = np.flatnonzero(new)
+    group = np.cumsum(new) - 1
     return starts[group], np.append(starts[1:], len(new))[group]

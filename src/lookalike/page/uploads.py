@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from lookalike.images import FORMATS, ImageError, endless
+from lookalike.images import FORMATS, ImageError
 
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 40_000_000
@@ -61,30 +61,22 @@ def refuse_large(n_bytes: float) -> None:
 
 def check_upload(data: bytes) -> None:
     """Refuse, before a pixel is decoded, a file that is no photo, is animated, or would take too
-    much memory or time.
+    much memory.
 
     Raises
     ------
     UploadError
-        If it is none, an animation, larger than `MAX_BYTES` or `MAX_PIXELS`, or made to take long.
+        If it is none, an animation, or larger than `MAX_BYTES` or `MAX_PIXELS`.
     """
     refuse_large(len(data))
     if not data:
         raise UploadError("This file is empty. Choose another.")
-    if data.startswith(b"\xff\xd8") and endless(data):
-        raise UploadError(DAMAGED)
     if data.startswith(b"GIF8") and len(data) > MAX_GIF:
         sentence = f"This GIF has {len(data):,} bytes; at most {MAX_GIF:,} are read, since large ones are animations."
         raise UploadError(f"{sentence} Save one of its pictures as a JPEG or PNG, and send that.")
     try:
         image = Image.open(io.BytesIO(data), formats=ALLOWED)
         width, height = image.size
-        # Its tiles may be larger than the picture, and are decoded whole.
-        if image.format == "TIFF":
-            width, height = (
-                max(width, image.tag_v2.get(322, 0)),
-                max(height, image.tag_v2.get(323, 0)),
-            )
         animated = image.format in ANIMATED and getattr(image, "is_animated", False)
     except Image.UnidentifiedImageError:
         raise UploadError(

@@ -3,7 +3,7 @@
 Importing this imports none of them.
 """
 
-from lookalike.workspace import lazy_exports
+from lookalike import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,

@@ -28,13 +28,15 @@ def show_tradeoff(
     """
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     size = table[area] / table[area].max()
-    low, high = table[y].min(), table[y].max()
+    low = table[y].min()
+    high = table[y].max()
     axes.set_ylim(low - 0.25 * (high - low or 0.1), high + 0.25 * (high - low or 0.1))
     axes.set_xlim(0, 1.25 * table[x].max())
     heights = _apart(table[y].to_numpy(), table[x].to_numpy(), 0.075 * np.ptp(axes.get_ylim()))
     edge = axes.get_xlim()[1]
     for number, (name, row) in enumerate(table.iterrows()):
-        known, colour = np.isfinite(row[area]), RIGHT if filled[name] else WRONG
+        known = np.isfinite(row[area])
+        colour = RIGHT if filled[name] else WRONG
         look = {"facecolor": colour if filled[name] else "white", "edgecolor": colour, "alpha": 0.8}
         axes.scatter(row[x], row[y], 30 + 500 * (size[name] if known else 0), **look, zorder=2)
         text = f"{name}, {row[area]:.1f} {area}" if known else name

@@ -15,7 +15,8 @@ from lookalike.gallery_vectors import METRICS, Gallery, as_float32, vector_lengt
 from lookalike.similarity import checked_k, exact_scores, top_k
 from lookalike.workspace import written_aside
 
-SCHEMA, FORMAT = 1, "lookalike index"
+SCHEMA = 1
+FORMAT = "lookalike index"
 ROWS = 1 << 16  # rows at a time
 AGREE = 1e-5  # scores that differ by less are equal: engines round differently
 
@@ -83,7 +84,8 @@ def checked_rows(
     order = np.argsort(ids, kind="stable")
     twice = np.flatnonzero(ids[order][1:] == ids[order][:-1])
     if len(twice):
-        first, second = order[twice[0]], order[twice[0] + 1]
+        first = order[twice[0]]
+        second = order[twice[0] + 1]
         raise ValueError(f"The id {ids[first]} is given twice, in rows {first} and {second}.")
     labels = [
         None if gone else label
@@ -142,7 +144,10 @@ class InMemory:
 
     def __init__(self, dim: int, *, metric: str = "cosine"):
         checked_space(dim, metric)
-        self.dim, self.metric, self.names, self.removed = dim, metric, {}, 0
+        self.dim = dim
+        self.metric = metric
+        self.names = {}
+        self.removed = 0
         self.ids = np.empty(0, np.int64)
         self.codes = np.empty(0, np.int32)  # they number the names of labels; -1: none
 
@@ -219,7 +224,8 @@ class ExactIndex(InMemory):
 
     def __init__(self, dim: int, *, metric: str = "cosine"):
         super().__init__(dim, metric=metric)
-        self.vectors, self._gallery = np.empty((0, dim), np.float32), None
+        self.vectors = np.empty((0, dim), np.float32)
+        self._gallery = None
 
     @property
     def nbytes(self) -> int:
@@ -232,7 +238,8 @@ class ExactIndex(InMemory):
             np.concatenate([self.vectors, as_float32(vectors)]) if len(self.vectors) else vectors
         )
         self._append(ids, labels)
-        self.vectors, self._gallery = vectors, None
+        self.vectors = vectors
+        self._gallery = None
 
     def search(self, queries, k, *, label=None):
         queries, _ = checked_queries(queries, k, label, self.dim)

@@ -10,24 +10,31 @@ from collections.abc import Callable
 import numpy as np
 
 from lookalike.gallery_vectors import as_float32
+from lookalike.machine import progress, require
 from lookalike.scale.exact import ROWS, InMemory, checked_queries, checked_rows
 from lookalike.similarity import WORST
-from lookalike.workspace import progress, require
 
 KINDS = ("flat", "hnsw", "ivfpq")
 # HNSW: neighbours of a vector in the graph, and candidates among which they are chosen.
-LINKS, EF_BUILD = (32, 200)
+LINKS = 32
+EF_BUILD = 200
 # Candidates of a search: this times the root of how many there are, 600 of a million.
-EF, LEAST_EF = (0.6, 64)
+EF = 0.6
+LEAST_EF = 64
 NUMBERS_A_BYTE = 4  # PQ: numbers of a vector that share a byte
 # what IVF-PQ ranks anew by: 8 bits (SQ8) cannot tell the near apart, float32 takes twice the room
 REFINE = "SQfp16"
 # Candidates that are ranked anew: at least 32 for each of the k, 1.5.
-K_FACTOR, RANKED, LEAST_RANKED = (32, 1.5, 320)
+K_FACTOR = 32
+RANKED = 1.5
+LEAST_RANKED = 320
 # times the root of how many there are (codes tell less apart among more), and 320
-PROBED, LEAST_PROBED = 1 / 48, 32  # share of the lists that a query reads, and how many at least
+# share of the lists that a query reads, and how many at least
+PROBED = 1 / 48
+LEAST_PROBED = 32
 # Vectors that a centre is learned from: FAISS's own least, and what we take.
-PER_CENTRE, SAMPLED = (39, 64)
+PER_CENTRE = 39
+SAMPLED = 64
 FEWEST = 2 * PER_CENTRE  # vectors that IVF-PQ can be trained on
 ROUNDS = 10  # of learning the codes; FAISS's 25 take longer and find no more
 REBUILD = 4  # IVF-PQ that grew so many times over since it was trained is due
@@ -68,7 +75,9 @@ class FaissIndex(InMemory):
         require("faiss-cpu")
         import faiss
 
-        self.kind, self.faiss, self.trained_on = kind, faiss, 0
+        self.kind = kind
+        self.faiss = faiss
+        self.trained_on = 0
         self.engine = (
             None
             if kind == "ivfpq"
@@ -183,11 +192,13 @@ class FaissIndex(InMemory):
         # training
         engine = self._factory(f"IVF{lists},PQ{parts}x{bits}np,Refine({REFINE})")
         learning = self.faiss.downcast_index(engine.base_index).pq.cp
-        learning.max_points_per_centroid, learning.niter = SAMPLED, ROUNDS
+        learning.max_points_per_centroid = SAMPLED
+        learning.niter = ROUNDS
         size = min(count, SAMPLED * max(lists, 1 << bits))
         rows = np.sort(np.random.default_rng(0).choice(count, size, replace=False))
         engine.train(self._scaled(vectors[rows], lengths[rows]))
-        self.engine, self.trained_on = engine, count
+        self.engine = engine
+        self.trained_on = count
 
     def _find(
         self, queries: np.ndarray, k: int, chosen: np.ndarray | None, whole: bool
@@ -195,7 +206,8 @@ class FaissIndex(InMemory):
         """FAISS's scores [q, k] and rows [q, k] of those that are chosen; if `whole`, among all of
         them.
         """
-        faiss, engine = self.faiss, self.engine
+        faiss = self.faiss
+        engine = self.engine
         options = {}
         if chosen is not None:
             options["sel"] = faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))

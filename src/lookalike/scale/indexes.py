@@ -25,8 +25,11 @@ from lookalike.similarity import top_k
 
 KINDS = ("exact", *faiss_indexes.KINDS, "milvus")
 # Resampling: with these, the nearest neighbours are as far as those of real photos.
-NEIGHBOURS, NOISE = (10, 0.5)
-TIMED, SECONDS = 100, 20  # queries timed one at a time, and for how long at most
+NEIGHBOURS = 10
+NOISE = 0.5
+# queries timed one at a time, and for how long at most
+TIMED = 100
+SECONDS = 20
 
 
 def make_index(
@@ -139,7 +142,8 @@ def _read(archive: zipfile.ZipFile, header: dict) -> Index:
         return values
 
     index = make_index(header["kind"], header["dim"], metric=header["metric"])
-    index.ids, index.codes = array("ids"), array("codes")
+    index.ids = array("ids")
+    index.codes = array("codes")
     index.removed = int((index.ids < 0).sum())
     index.names = {label: code for code, label in enumerate(header["labels"])}
     if header["kind"] == "exact":
@@ -176,7 +180,8 @@ def resampled(vectors: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
     near, _ = top_k(
         vectors, vectors, min(NEIGHBOURS, len(vectors) - 1), metric="euclidean", exclude=itself
     )
-    random, made = np.random.default_rng(seed), np.empty((n, vectors.shape[1]), np.float32)
+    random = np.random.default_rng(seed)
+    made = np.empty((n, vectors.shape[1]), np.float32)
     for start in range(0, n, ROWS):
         block = made[start : start + ROWS]
         source = random.integers(len(vectors), size=len(block))
@@ -218,7 +223,8 @@ def measure(
     """
     k = min(k, len(vectors))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        begin, made = time.perf_counter(), isinstance(index, str)
+        begin = time.perf_counter()
+        made = isinstance(index, str)
         if made:
             index = make_index(
                 index, vectors.shape[1], metric=metric, path=Path(folder) / "measured.db"
@@ -229,7 +235,8 @@ def measure(
         try:
             index.search(queries[:1], k)  # the first prepares: it is part of building
             built = time.perf_counter() - begin if made else np.nan
-            times, start = [], time.perf_counter()
+            times = []
+            start = time.perf_counter()
             for row in range(min(TIMED, len(queries))):
                 begin = time.perf_counter()
                 index.search(queries[row : row + 1], k)

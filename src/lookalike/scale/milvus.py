@@ -11,15 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from lookalike.gallery_vectors import as_float32
+from lookalike.machine import progress, require
 from lookalike.scale.exact import checked_ids, checked_queries, checked_rows, checked_space
 from lookalike.scale.faiss_indexes import EF_BUILD, LINKS
 from lookalike.similarity import WORST
-from lookalike.workspace import progress, require
 
 METRICS = {"cosine": "COSINE", "euclidean": "L2"}
 EF_SEARCH = 400  # candidates of a search in the graph, as FAISS takes among a million
-BATCH, BATCH_BYTES = 5000, 1 << 24  # rows in a message, and bytes: Milvus takes 64 MB
-QUERIES, MOST = 1000, 16384  # queries in a message; neighbours that Milvus returns at most
+# rows in a message, and bytes: Milvus takes 64 MB
+BATCH = 5000
+BATCH_BYTES = 1 << 24
+# queries in a message; neighbours that Milvus returns at most
+QUERIES = 1000
+MOST = 16384
 LABEL = 65535  # the longest text that Milvus takes
 FIELDS = ("id", "label", "vector")  # of a collection; another schema would name them otherwise
 
@@ -58,7 +62,8 @@ class MilvusIndex:
         installs it.
     """
 
-    kind, rebuild_due = "milvus", ""
+    kind = "milvus"
+    rebuild_due = ""
 
     def __init__(
         self,
@@ -77,7 +82,9 @@ class MilvusIndex:
         require("pymilvus", *([] if "://" in str(uri) else ["milvus-lite"]))
         import pymilvus
 
-        self.uri, self.name, self.client = str(uri), name, None
+        self.uri = str(uri)
+        self.name = name
+        self.client = None
         if not is_milvus(self.uri):
             raise ValueError(
                 f"{uri} is neither an address like http://host:19530 nor a file that ends in .db."
@@ -96,7 +103,8 @@ class MilvusIndex:
             raise
 
     def _open(self, pymilvus, dim: int | None, metric: str | None, fresh: bool) -> None:
-        client, name = self.client, self.name
+        client = self.client
+        name = self.name
         there = client.has_collection(name)
         if there:
             fields = {field["name"]: field for field in client.describe_collection(name)["fields"]}
@@ -113,7 +121,8 @@ class MilvusIndex:
                 raise FileNotFoundError(
                     f"No collection {name} at {self.uri}. Give dim to make one."
                 )
-            self.dim, self.metric = dim, metric or "cosine"
+            self.dim = dim
+            self.metric = metric or "cosine"
             schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
             schema.add_field("id", pymilvus.DataType.INT64, is_primary=True)
             schema.add_field("label", pymilvus.DataType.VARCHAR, max_length=LABEL, nullable=True)

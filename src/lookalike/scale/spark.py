@@ -27,12 +27,13 @@ from lookalike.embedding_store import (
     EmbeddingStore,
     beside,
     read_parts,
+    sole_writer,
     store_folder,
     write_part,
 )
 from lookalike.embeddings import known_vectors, prepare_store, publish_store
 from lookalike.images import ImageError, content_hash, fitted
-from lookalike.workspace import parallel_map, progress, quiet_stderr, require, sole_writer
+from lookalike.machine import parallel_map, progress, quiet_stderr, require
 
 UNREADABLE = "Lookalike cannot read "
 # Of a pandas newer than it knows.
@@ -147,7 +148,8 @@ def embed_with_spark(
         )
         divide = functools.partial(_divided, spark, partitions=partitions, batch_size=batch_size)
         hashes = _hash(spark, *divide(list(enumerate(catalog["path"])), "row: long, path: string"))
-        known, places = known_vectors(folder, recipe), {}
+        known = known_vectors(folder, recipe)
+        places = {}
         for row, (key, image_id) in enumerate(zip(hashes, catalog["image_id"], strict=True)):
             places.setdefault(key, []).append((row, image_id))
         paths = dict(zip(hashes, catalog["path"], strict=True))
@@ -249,7 +251,8 @@ def _watched(spark, description: str, tasks: int) -> Iterator[None]:
     """A bar of the tasks of a job that is run inside; for a photo that cannot be read, an
     `ImageError`.
     """
-    tracker, ended = spark.sparkContext.statusTracker(), threading.Event()
+    tracker = spark.sparkContext.statusTracker()
+    ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.3):

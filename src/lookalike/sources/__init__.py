@@ -3,6 +3,6 @@
 Each becomes a catalogue, one row a photo, whatever it looked like before.
 """
 
-from lookalike.workspace import lazy_exports
+from lookalike import lazy_exports
 
 __getattr__, __all__ = lazy_exports(__name__, load_catalog="load", open_catalog="load")

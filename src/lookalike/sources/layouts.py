@@ -1,239 +1,239 @@
-"""A folder or zip of photos on disk to rows: which files there are, and what their folders or a CSV
-say of them.
+"""A folder of photos to rows: which files are photos, and what the folders they lie in say of them.
+
+A folder's name is a side of the split (`train`), a word for photos (`images`), a companion of
+theirs (`masks`), the number of a product, or a label. Which one also depends on the folders beside
+it: a `train` beside a `bus` and a `car` is a label.
 """
 
-from __future__ import annotations
-
-import glob
+import itertools
 import os
-import shutil
-import stat
-import struct
-import zipfile
-import zlib
+import re
+from collections import defaultdict
 from contextlib import suppress
-from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 import pandas as pd
-import psutil
+from PIL import Image
 
-from lookalike.catalog import PIXEL_COLUMNS, read_csv
-from lookalike.images import PHOTO_SUFFIXES
+from lookalike.images import FORMATS, PHOTO_SUFFIXES
 from lookalike.splits import SPLITS
-from lookalike.workspace import file_hash, progress
 
-CATALOG_FILE = "catalog.csv"
-SPLIT_FOLDERS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
-SPLIT_FOLDERS |= dict.fromkeys(("validation", "valid", "val"), "validation")
-# Notes that lie beside photos, not photos.
-SIDECAR_SUFFIXES = {".csv", ".json", ".jsonl", ".txt", ".md", ".xml", ".yaml", ".yml"}
-MAX_UNZIPPED_BYTES = 50_000_000_000
-MAX_ZIP_RATIO = 200  # photos hardly shrink when zipped; what grows two hundredfold is an attack,
-MAX_PLAIN_BYTES = 100_000_000  # unless it is small: a white bitmap is no bomb
-MAX_FILES, MAX_DEPTH = 1_000_000, 50  # in a zip
-YOURSELF = "unpack it yourself and use source='folder'."
+# What systems put beside photos, and no person; of Kaggle's fashion photos the second copy.
+SYSTEM = re.compile(
+    r"__macosx|\._.*|\.ds_store|thumbs\.db|ehthumbs.*|desktop\.ini|\$recycle\.bin|#recycle|~\$.*"
+    r"|lost\+found|system volume information|myntradataset"
+    r"|\.(git|svn|venv|idea|vscode|config|trash.*|spotlight.*|fseventsd"
+    r"|temporaryitems|appledouble|dropbox.*|.*_cache|ipynb_checkpoints)",
+    re.IGNORECASE,
+)
+# The names that shops, phones and disks give to smaller copies of a photo.
+SMALL_FOLDER = re.compile(r"(.*/)?(@eadir|\.?@__thumb|\.?thumbs?|\.?thumbnails?|\.?cache)/.*", re.I)
+SIZED = re.compile(
+    r"([-_.](\d{2,}x\d*|\d*x\d{2,})|@\dx"
+    r"|[-_.](thumbs?|thumbnails?|tn|small|medium|large|grande|compact"
+    r"|icon|preview|scaled)|[-_](small|medium|large|home|cart|thickbox|category|stores?)_default)$"
+)
+# A word for a split, alone or with a word for photos: train_set, TrainSet, train2017, seg_train.
+SIDE = re.compile(
+    r"(?<![a-z])(?:(?P<train>train(?:val|ing|ings)?|trn|训练|entra[iî]nement|entrenamiento)"
+    r"|(?P<validation>val(?:id(?:ation|ate)?)?|dev|验证|validierung|validación)"
+    r"|(?P<test>tests?|testing|测试|tst|eval(?:uation)?|holdout|query|gallery|prueba)"
+    r"|(?P<unknown>pred(?:iction)?s?|unlabell?ed))(?=sets?|dat|db|im|[^a-z]|$)"
+)
+FILLERS = (
+    "集|images?|imgs?|photos?|pictures?|pics?|jpe?gs?|pngs?|jpegimages|data|daten|db|datasets?"
+    "|products?|catalog|catalogue|uploads?|dcim|sets?|split|folders?|all|raw"
+    "|originals?|compressed|resized"
+    "|small|medium|large|cropped|processed|full|new|final|seg|parts?|folds?|batch"
+)
+FILLER = re.compile(rf"({FILLERS})|[\W\d_]+")
+IMAGES = re.compile(rf"[-_ \d()]*(({FILLERS})[-_ \d()]*)+|.*images_part_\d+", re.IGNORECASE)
+COMPANION = re.compile(
+    r"annotations?|(seg)?masks?|labels?|trimaps?|seg(mentation)?(s|class|object|im)?"
+    r"|ground_?truth|gt|bbox(es)?|depth",
+    re.IGNORECASE,
+)
+# The folders of telephones and calendars: 2024/05, 100APPLE, Photos from 2021.
+DATE = re.compile(
+    r"(.*/)?((19|20)\d\d([-_.]?\d\d){0,2}(/\d\d)?|\d{3}[A-Z_]{5}|(photos|fotos) (from|von) \d+)",
+    re.IGNORECASE,
+)
+# Folders that only share files out, by the letters that their names begin with: s/h/shoe.jpg.
+SHARDS = re.compile(
+    r"(?<![^/])(?:(\w)/(\w)/(\w)/(?=\1\2\3)|(\w{1,3})/(\w{1,3})/(?=\4\5))", re.IGNORECASE
+)
+PRODUCT = re.compile(
+    r"(id|item|product|prod|sku|style|article)?[-_ #]*([a-z]{0,3}[-_ ]?\d)[\da-z]*", re.I
+)
+# A photo's name that ends in a number, after what may be its label.
+NUMBERED = re.compile(r"(?:^|/)([^\W\d][^\d/]*?)[-_. ]*\(?\d+\)?\.\w+$")
+CAMERA = rf"(?i:{IMAGES.pattern}|dsc[nf]?|pxl|mvimg|screenshot|frame|front|back|side|detail|view)"
 
 
-def inner_folder(root: Path) -> Path:
-    """Step into a folder that merely wraps the catalogue, as zips often do:
-    `Photos/Photos/<label>/*`.
+def list_files(root):
+    """The photos below `root`, other files and empty folders, and what could not be listed.
+
+    Links to folders are followed, but no folder is entered twice. Of photos by image_id the path.
     """
-    while not (root / CATALOG_FILE).is_file():
-        inside = _photos_and_folders(root)
-        if len(inside) != 1 or not inside[0].is_dir() or inside[0].name.lower() in SPLIT_FOLDERS:
-            return root
-        if (
-            not any(map(Path.is_dir, _photos_and_folders(inside[0])))
-            and not (inside[0] / CATALOG_FILE).is_file()
-        ):
-            return root  # one folder of photos is a catalogue of one label
-        root = inside[0]
-    return root
+    photos = {}
+    others = []
+    errors = []
+    entered = set()
+    for folder, subfolders, files in os.walk(root, onerror=errors.append, followlinks=True):
+        here = os.path.realpath(folder)
+        subfolders[:] = sorted(itertools.filterfalse(SYSTEM.fullmatch, subfolders))
+        if here in entered:
+            subfolders[:] = files = []
+        elif not files and not subfolders:
+            others.append(_name_in(root, folder))
+        entered.add(here)
+        for name in sorted(itertools.filterfalse(SYSTEM.fullmatch, files)):
+            path = os.path.join(folder, name)
+            image_id = _name_in(root, path)
+            if not _is_photo(path):
+                others.append(image_id)
+            else:
+                # Two spellings of a mark make two files of one name.
+                photos[f"{image_id} (2)" if image_id in photos else image_id] = path
+    rejected = [(_name_in(root, e.filename), f"cannot be listed: {e.strerror}") for e in errors]
+    return pd.Series(photos, pd.Index(photos, dtype=object), object, "path"), others, rejected
 
 
-def _is_wanted(name: str) -> bool:
-    hidden = name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
-    return not hidden and Path(name).suffix.lower() not in SIDECAR_SUFFIXES
+def _name_in(root, path):
+    """A path inside the source, as text that can be saved, letters with marks composed."""
+    name = path.removeprefix(root).replace(os.sep, "/").strip("/")
+    return normalize("NFC", name).encode("utf-8", "backslashreplace").decode()
 
 
-def _photos_and_folders(folder: Path) -> list[Path]:
-    """What counts in a folder; links to folders do not, as they could lead anywhere, or round in
-    circles.
+def _is_photo(path):
+    """By the ending of its name; where that says nothing, by its first bytes."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix or not os.path.isfile(path):
+        return suffix in PHOTO_SUFFIXES
+    with suppress(Exception), Image.open(path, formats=FORMATS):
+        return True
+    return False
+
+
+def find_thumbnails(image_ids):
+    """Photos that are others in a smaller size, and which, by their names and folders."""
+    stems = image_ids.str.casefold().str.replace(r"\.\w+$", "", regex=True)
+    plain = stems.str.replace(SIZED, "", regex=True)
+    small = ((plain != stems) & plain.isin(stems)) | image_ids.str.fullmatch(SMALL_FOLDER)
+    return {} if small.all() else dict(zip(image_ids[small], plain[small], strict=True))
+
+
+def read_folders(image_ids, label="parent"):
+    """Label, split and product of each photo by the folders in its name, and how they were found.
+
+    Parameters
+    ----------
+    image_ids
+        Names of photos in their folders, such as `train/shoe/1.jpg`.
+    label
+        "parent": the folder that a photo lies in; "top": the one furthest above it.
+
+    Returns
+    -------
+    rows : DataFrame
+        By image_id `label`, `split`, `product_id`, None where no folder tells. A split may be
+        "companion": of masks and the like, which are no photos of products.
+    told : str
+        What the labels are; empty where there are none.
     """
-    return [
-        entry
-        for entry in folder.iterdir()
-        if _is_wanted(entry.name) and not (entry.is_symlink() and entry.is_dir())
-    ]
-
-
-def rows_from_names(root: Path) -> pd.DataFrame:
-    """Label and split from the folders a file lies in; symbolic links to folders are not followed."""
-    names = []
-    for folder, subfolders, files in os.walk(root):
-        # A link to a folder, or a folder that poses as an image, is not entered but reported with
-        # the files.
-        odd = [
-            name
-            for name in subfolders
-            if os.path.islink(os.path.join(folder, name))
-            or Path(name).suffix.lower() in PHOTO_SUFFIXES
-        ]
-        subfolders[:] = sorted(name for name in subfolders if _is_wanted(name) and name not in odd)
-        inside = Path(folder).relative_to(root)
-        names += [(inside / name).as_posix() for name in sorted(files + odd) if _is_wanted(name)]
-    tops = {PurePosixPath(name).parts[0].lower() for name in names if "/" in name}
-    has_splits = bool(tops) and tops <= SPLIT_FOLDERS.keys()
-    # One alone may be a kind, unless it holds folders of kinds itself.
-    splits = tops & SPLIT_FOLDERS.keys()
-    nested = any(
-        len(parts) > 2 and parts[0].lower() in splits
-        for parts in (PurePosixPath(name).parts for name in names)
-    )
-    if not has_splits and (len(splits) > 1 or nested):
-        odd = ", ".join(sorted(tops - SPLIT_FOLDERS.keys()))
-        raise ValueError(
-            f"{root} holds folders for splits and others ({odd}); move the others away, or into a split."
-        )
+    folders = [f"/{SHARDS.sub('', name)}".rpartition("/")[0] for name in image_ids]
+    roles = _roles({*folders})
+    read = []
+    for folder in folders:
+        names, split, path = (), None, ""
+        for name in folder.split("/")[1:]:
+            path += f"/{name}"
+            if roles[path] == "label":
+                names += (name,)
+            elif roles[path] != "images":
+                split = roles[path]
+        read.append((names, split))
+    ends = {names for names, split in read if split != "companion"} or {()}
+    ends -= {names[:length] for names in ends for length in range(len(names))}
+    # What wraps all of them says nothing.
+    wrapper = os.path.commonprefix([*ends])[: min(map(len, ends)) - 1]  # noqa: RUF071
+    no_products = {names[:-1] for names in ends if names and not PRODUCT.fullmatch(names[-1])}
     rows = []
+    for names, split in read:
+        below = names[len(wrapper) :]
+        product = None
+        if len(below) > 1 and names in ends and names[:-1] not in no_products:
+            product, below = "/".join(below), below[:-1]
+        kind = below[0 if label == "top" else -1] if below else None
+        rows.append((kind, split, product))
+    rows = pd.DataFrame(rows, image_ids, ["label", "split", "product_id"], dtype=object)
+    told = f"the folders in {'/'.join(wrapper) or 'the source'}"
+    if ends == {()}:
+        rows["label"] = _labels_in_names(image_ids)
+        told = "what the file names begin with"
+    rows["split"] = rows["split"].replace("unknown", None)
+    return rows, told if rows["label"].any() else ""
+
+
+def _roles(folders):
+    """What the name of each folder is: a split, "images", "companion" or "label"."""
+    beside = defaultdict(set)
+    for folder in folders:
+        while folder:
+            folder, _, name = folder.rpartition("/")
+            beside[folder].add(name)
+    known = {name for names in beside.values() for name in _sides(names)}
+    roles = {}
+    for above, names in [*beside.items()]:
+        sides = _sides(names)
+        general = {
+            name: "images"
+            for name in names
+            if IMAGES.fullmatch(name) or DATE.fullmatch(f"{above}/{name}")
+        }
+        if sides or general:
+            general |= {name: "companion" for name in names if COMPANION.fullmatch(name)}
+        others = names - general.keys()
+        # A side beside classes, with the same classes in it.
+        sides |= {
+            name: split_in(name)
+            for name in names
+            if split_in(name) and beside[f"{above}/{name}"] & others
+        }
+        if len(others) == 1 and (others <= known or all(map(split_in, others))):
+            sides = {name: _side(name)[0] for name in others}
+        if others and not sides:
+            general = {}
+        roles |= {f"{above}/{name}": {**general, **sides}.get(name, "label") for name in names}
+    return roles
+
+
+def _sides(names):
+    """Of folders side by side those that differ in a word for a split alone, and which it is."""
+    groups = defaultdict(dict)
     for name in names:
-        *folders, _ = PurePosixPath(name).parts
-        split = SPLIT_FOLDERS[folders.pop(0).lower()] if has_splits and folders else None
-        rows.append((name, None, folders[0] if folders else None, split))
-    return pd.DataFrame(rows, columns=["image_id", "product_id", "label", "split"], dtype=object)
+        side, rest = _side(name)
+        groups[rest, bool(side)][name] = side
+    groups = [group for group in groups.values() if len({*group.values()}) > 1]
+    return {name: side for group in groups for name, side in group.items()}
 
 
-def rows_from_csv(file: Path) -> pd.DataFrame:
-    """What a catalogue's own CSV says of each image."""
-    rows = read_csv(file)
-    for name in ("product_id", "label", "split"):
-        rows[name] = (
-            rows[name].astype(object).where(rows[name].notna(), None) if name in rows else None
-        )
-    unknown = set(rows["split"].dropna()) - set(SPLITS)
-    if unknown:
-        raise ValueError(f"{file}: a split is one of {', '.join(SPLITS)}, not {min(unknown)!r}.")
-    return rows.drop(columns=[name for name in ("path", *PIXEL_COLUMNS) if name in rows])
+def _side(name):
+    """The split that a name tells, or None, and what else it says."""
+    found = SIDE.search(name.casefold())
+    return found and found.lastgroup, FILLER.sub("", SIDE.sub("", name.casefold()))
 
 
-def unzip(file: str | Path, folder: str | Path) -> Path:
-    """Unpack a zip of photos below `folder`, once, and tell where; the name carries the archive's
-    own hash.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there is no zip there, or it is damaged, encrypted, a bomb, or holds links, or names that
-        clash or climb.
-    OSError
-        If the folder is full, or must not be written to.
-    """
-    file = Path(file)
-    if not zipfile.is_zipfile(file):
-        raise (ValueError if file.exists() else FileNotFoundError)(f"No zip file at {file}.")
-    target = Path(folder) / f"{file.stem}-{file_hash(file)[:12]}"
-    if target.is_dir():
-        return target
-    for left in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
-        if not psutil.pid_exists(int(left.name.split(".")[-2])):  # its process was killed
-            shutil.rmtree(left, ignore_errors=True)
-    aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        with _opened(file) as archive:
-            members = _safe_members(file, archive)
-            for member in progress(
-                members, total=len(members), description="Unpacking", unit="files"
-            ):
-                _extract(file, archive, member, aside)
-        try:
-            os.replace(aside, target)
-        except OSError:
-            if not target.is_dir():  # else another process was faster
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return target
+def split_in(name):
+    """The split that a name tells and nothing else, such as `Train`, `test_set` or `val2017`."""
+    side, rest = _side(name)
+    return side if side in SPLITS and not rest else None
 
 
-def _opened(file: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, struct.error, ValueError, RuntimeError) as error:
-        raise ValueError(f"{file} cannot be read as a zip ({error}); copy it again.") from None
-
-
-def _extract(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
-    name = member.filename
-    try:
-        if os.path.lexists(folder / name):
-            raise FileExistsError
-        archive.extract(member, folder)
-    except (FileExistsError, NotADirectoryError):  # as this disk compares names
-        raise ValueError(
-            f"{file} holds {name!r} twice, or as a file and a folder; {YOURSELF}"
-        ) from None
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        struct.error,
-        EOFError,
-        RuntimeError,
-        ValueError,
-    ) as error:
-        raise ValueError(f"{file}: {name!r} is damaged ({error}); copy the zip again.") from None
-    except OSError as error:
-        said = f"{name!r} of {file} cannot be written ({error.strerror}). Make room, or {YOURSELF}"
-        raise OSError(error.errno, said, str(folder.parent)) from None
-
-
-def _safe_members(file: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """The files of an archive, their names as they will be written; it is refused if one of them
-    may do harm.
-    """
-    for member in archive.infolist():
-        written = member.filename
-        if not written.isascii() and not member.flag_bits & 0x800:
-            with suppress(UnicodeError):  # macOS writes UTF-8 and does not say so
-                member.filename = written.encode("cp437").decode("utf-8")
-            if "\\" in member.filename:  # it may as well be half of a Chinese or Japanese letter
-                raise ValueError(
-                    f"{file}: {written!r} is in an alphabet that the zip does not tell; {YOURSELF}"
-                )
-        member.filename = member.filename.replace("\\", "/")  # as old Windows programs wrote it
-        if not member.filename.endswith("/") and (harm := _harm(member)):
-            raise ValueError(f"{file}: {written!r} {harm}")
-    for member, after in pairwise(
-        sorted(archive.infolist(), key=lambda member: member.header_offset)
-    ):
-        if member.header_offset + 30 + member.compress_size > after.header_offset:
-            raise ValueError(
-                f"{file}: {member.filename!r} overlaps another; the archive is refused as a bomb."
-            )
-    members = [member for member in archive.infolist() if not member.is_dir()]
-    if len(members) > MAX_FILES or sum(member.file_size for member in members) > MAX_UNZIPPED_BYTES:
-        raise ValueError(
-            f"{file} unpacks to more than {MAX_FILES:,} files or {MAX_UNZIPPED_BYTES:,} bytes; {YOURSELF}"
-        )
-    return members
-
-
-def _harm(member: zipfile.ZipInfo) -> str:
-    """Why a member must not be unpacked, or ""."""
-    name = PurePosixPath(member.filename)
-    if not name.parts or name.is_absolute() or ".." in name.parts or name.parts[0][1:2] == ":":
-        return "would be written outside its folder; the archive is refused."
-    if len(name.parts) > MAX_DEPTH:
-        return f"lies more than {MAX_DEPTH} folders deep; the archive is refused."
-    if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
-        return "is a link or another special file; the archive is refused."
-    if member.flag_bits & 0x1:
-        return f"is encrypted; {YOURSELF}"
-    # Others unpack beyond what was asked.
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return f"is packed by method {member.compress_type}, which is not read; {YOURSELF}"
-    if member.file_size > max(MAX_PLAIN_BYTES, MAX_ZIP_RATIO * member.compress_size):
-        return f"unpacks to {member.file_size:,} bytes; the archive is refused as a bomb."
-    return ""
+def _labels_in_names(image_ids):
+    """What comes before the number in names such as `cat.0.jpg`, where it sorts the photos."""
+    names = pd.Series(image_ids.str.extract(NUMBERED, expand=False), image_ids, dtype=object)
+    names = names.mask(names.str.fullmatch(CAMERA).astype(bool), None)
+    counts = names.value_counts()
+    sorts = len(counts) > 1 and counts.min() > 1 and 2 * counts.sum() >= len(names)
+    return names if sorts else None

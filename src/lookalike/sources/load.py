@@ -3,73 +3,89 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from unicodedata import normalize
 
 import pandas as pd
 
-from lookalike.catalog import catalog_folder, check_photos, read_catalog
-from lookalike.sources.amazon import LIMIT, amazon_photos
-from lookalike.sources.kaggle_sets import KAGGLE, caltech_rows, fashion_rows, kaggle_folder
-from lookalike.sources.layouts import (
-    CATALOG_FILE,
-    inner_folder,
-    rows_from_csv,
-    rows_from_names,
-    unzip,
+from lookalike.catalog import (
+    attribute_columns,
+    catalog_folder,
+    catalog_name,
+    check_photos,
+    read_catalog,
 )
-from lookalike.workspace import Workspace, open_workspace, plain_path, project_root, source_name
+from lookalike.sources.amazon import amazon_photos
+from lookalike.sources.archives import refuse_address, unpack
+from lookalike.sources.kaggle_sets import FASHION_COLUMNS, KAGGLE, caltech_rows, kaggle_folder
+from lookalike.sources.layouts import (
+    COMPANION,
+    IMAGES,
+    PRODUCT,
+    find_thumbnails,
+    list_files,
+    read_folders,
+    split_in,
+)
+from lookalike.sources.lists import read_lists
+from lookalike.workspace import Workspace, open_workspace, plain_path, project_root
 
-SOURCES = ("sample", "folder", "zip", "caltech256", "fashion-small", "amazon")
+SOURCES = ("sample", "folder", "zip", *KAGGLE, "amazon")
 LESSON_LABELS, MORE_LABELS = ("watch", "t-shirt", "bicycle", "shoe"), ("bag", "glasses", "hat")
 # What is taken when nothing else is asked for: the kinds of the lesson, and of Caltech's no more
 # than it takes.
 DEFAULT_LABELS = {"sample": LESSON_LABELS, "caltech256": LESSON_LABELS}
-DEFAULT_MAX_PER_CLASS = {"caltech256": 200}
+DEFAULT_AT_MOST = {"caltech256": 200}
+COLUMNS = {"fashion-small": FASHION_COLUMNS}
+LISTS = (".csv", ".tsv", ".xlsx", ".xlsm")
 
 
 def load_catalog(
     source: str,
     path: str | Path = "",
     *,
-    labels: Sequence[str] = (),
-    max_per_class: int | None = None,
-    limit: int | None = None,
+    labels: str | Sequence[str] = (),
+    at_most: int | None = None,
+    label: str = "parent",
+    columns: dict[str, str] | None = None,
     seed: int = 0,
     workspace: Workspace | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read a source of product photos.
+    """Read a source of product photos, and say in one line how their labels were found.
 
     Parameters
     ----------
     source
-        "folder": `root/<label>/*`, `root/<split>/<label>/*` or flat, or any folder with a
-        `catalog.csv` that lists its images; "zip": the same, zipped; "sample": the catalogue
-        bundled with the project; "caltech256" and "fashion-small": from Kaggle; "amazon": the
-        products of a metadata file.
+        "folder" or "zip": photos in folders by label or split, beside a list, or in one folder;
+        "sample": the catalogue bundled with the project; "caltech256" and "fashion-small": from
+        Kaggle; "amazon": the products of a metadata file.
     path
-        The folder, zip or metadata file; of Kaggle's, a copy downloaded before, if there is one;
-        none for "sample".
+        The folder, archive or metadata file; of Kaggle's, a copy downloaded before, if there is
+        one; none for "sample".
     labels
-        Take only these; none named means all, of the sample and Caltech-256 the lesson's four
-        (`MORE_LABELS` extend them).
-    max_per_class
-        Take at most so many images of a label, the same ones for the same `seed`; None or 0: all,
-        of Caltech-256 200.
-    limit
-        How many products to fetch from Amazon; None or 0: 1,000.
+        Take only these: a list, or a text with commas; none named means all, of the sample and
+        Caltech-256 the lesson's four (`MORE_LABELS` extend them).
+    at_most
+        Take at most so many images of a label, the same ones for the same `seed`, of Amazon so many
+        products; None or 0: all, of Caltech-256 200, of Amazon 1,000.
+    label
+        "parent": a label is the folder that a photo lies in; "top": the topmost, below wrappers and
+        splits; or the name of a list's column.
+    columns
+        What a list's columns are, where they are not found: `{"file": "Bild", "label": "Art"}`.
     workspace
         Where photos are downloaded and unpacked (below `data`); None is the project's own.
 
     Returns
     -------
     catalog : DataFrame
-        One row an image: `image_id` (unique, relative to the source's root), `path`, `product_id`,
-        `label`, `split` (both missing where the source does not say), the attributes of its
-        `catalog.csv` as text, and `pixel_width` and `pixel_height`.
+        One row an image: `image_id` (its path inside the source), `path`, `product_id`, `label`,
+        `split` (both missing where the source does not say), `sha256`, `bytes`, `mtime`,
+        `pixel_width`, `pixel_height`, and a list's other columns as text.
     rejected : DataFrame
-        `image_id` and `reason` of each file that cannot be read as an image.
+        `image_id` and `reason` of what was set aside.
 
     Raises
     ------
@@ -78,31 +94,33 @@ def load_catalog(
         images are missing.
     SourceUnavailableError
         If Kaggle cannot be reached or wants a token.
+
+    Warns
+    -----
+    UserWarning
+        Where the labels may be others than were meant.
     """
-    labels = [labels] if isinstance(labels, str) else labels
-    photos = find_photos(source, path, labels=labels, limit=limit, workspace=workspace)
-    root, rows = photos.root, photos.rows
-    if rows.empty:
-        hint = f"; {photos.rejected['reason'].iloc[0]}" if len(photos.rejected) else ""
-        raise ValueError(
-            f"No files in {root}; expected photos, or one folder a label: {root.name}/<label>/*.jpg{hint}"
+    path = plain_path(path)
+    folder = _folder(source, path, workspace)
+    if source == "amazon":
+        texts = [labels, *labels.split(",")] if isinstance(labels, str) else labels
+        asked = [text.strip() for text in texts if text.strip()]
+        rows, rejected = amazon_photos(path, folder, labels=asked, at_most=at_most or 1000)
+        print(
+            f"{len(rows):,} photos; a label is the deepest category of those asked for, or of all"
         )
-    labels = labels or DEFAULT_LABELS.get(source, ())
-    unknown = set(labels) - set(rows["label"])
-    if unknown and source != "amazon":  # there a later line may have it, beyond the limit
-        raise ValueError(
-            f"No label {min(unknown)!r} in {root}; there are {sorted(set(rows['label'].dropna()))}."
-        )
-    rows = rows[rows["label"].isin(labels)].reset_index(drop=True) if labels else rows
-    most = max_per_class or DEFAULT_MAX_PER_CLASS.get(source)
-    return check_photos(root, rows, rejected=photos.rejected, max_per_class=most, seed=seed)
+        return check_photos(rows, rejected=rejected)
+    columns = COLUMNS.get(source, {}) | (columns or {})
+    rows, rejected = read_photos(source, folder, labels, label, columns)
+    most = at_most or DEFAULT_AT_MOST.get(source)
+    return check_photos(rows, rejected=rejected, at_most=most, seed=seed)
 
 
 def open_catalog(source: str, path: str | Path = "", *, workspace: Workspace) -> pd.DataFrame:
     """Read the catalogue that 01_data.ipynb wrote for a source.
 
-    Where its photos are gone, because the machine is a new one, they are unpacked or downloaded
-    again.
+    Where its photos are gone, since they or the project have moved, they are found again by their
+    names, and unpacked or downloaded if need be.
 
     Raises
     ------
@@ -111,88 +129,155 @@ def open_catalog(source: str, path: str | Path = "", *, workspace: Workspace) ->
     """
     catalog = read_catalog(catalog_folder(source, path, workspace=workspace) / "catalog.csv")
     if not all(map(os.path.exists, catalog["path"])):
-        find_photos(source, path, workspace=workspace)
-    gone = [
-        image_id
-        for image_id, file in catalog[["image_id", "path"]].to_numpy()
-        if not os.path.exists(file)
-    ]
-    if gone:
-        raise FileNotFoundError(
-            f"{len(gone)} photos of the catalogue are gone, such as {gone[0]}. Run 01_data.ipynb again."
-        )
+        paths, _, _ = list_files(str(_folder(source, plain_path(path), workspace)))
+        catalog["path"] = catalog["image_id"].map(paths).fillna(catalog["path"])
+    gone = catalog["image_id"][~catalog["path"].map(os.path.exists)]
+    if len(gone):
+        said = f"{len(gone)} photos are gone, such as {gone.iloc[0]}. Run 01_data.ipynb again."
+        raise FileNotFoundError(said)
     return catalog
 
 
-@dataclass(frozen=True)
-class Photos:
-    """A folder, a row for each file in it (`image_id`, `product_id`, `label`, `split`, more), and
-    what was left out.
-    """
-
-    root: Path
-    rows: pd.DataFrame
-    rejected: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame(columns=["image_id", "reason"], dtype=object)
-    )
-
-
-def find_photos(
-    source: str,
-    path: str | Path = "",
-    *,
-    labels: Sequence[str] = (),
-    limit: int | None = None,
-    workspace: Workspace | None = None,
-) -> Photos:
-    """Find the photos of a source, downloaded and unpacked if need be; no file is opened yet.
-
-    Parameters
-    ----------
-    labels, limit
-        Categories, and how many products, to fetch from Amazon; the other sources list all they
-        have.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the source is unknown, needs a path and has none, or there is nothing usable at `path`.
-    SourceUnavailableError
-        If Kaggle cannot be reached or wants a token.
-    """
-    path = plain_path(path)
+def _folder(source, path, workspace):
+    """Where the photos of a source lie, downloaded and unpacked if need be."""
+    work = workspace or open_workspace()
     if source not in SOURCES:
         raise ValueError(f"Unknown source {source!r}; choose one of {', '.join(SOURCES)}.")
-    if source in ("folder", "zip", "amazon") and not path:
-        what = "metadata file" if source == "amazon" else f"{source} that holds your photos"
-        raise ValueError(f"The source {source!r} needs a path: the {what}.")
+    if source == "sample" and path:
+        raise ValueError(f"The sample takes no path; for {path} use source='folder' or 'zip'.")
     if source == "sample":
-        if path:
-            raise ValueError(
-                f"The bundled sample takes no path; for the photos at {path} use source='folder' or 'zip'."
-            )
-        return Photos(*_listed(project_root() / "data" / "sample"))
-    location = Path(path).absolute()
-    if source == "amazon":
-        folder = (
-            workspace or open_workspace()
-        ).downloads / f"amazon-{source_name(source, str(location))}"
-        return Photos(folder, *amazon_photos(location, folder, labels=labels, limit=limit or LIMIT))
+        return project_root() / "data" / "sample"
     if source in KAGGLE and not path:
-        folder = kaggle_folder(source)
-    elif source == "zip" or (source in KAGGLE and location.is_file()):
-        folder = unzip(location, (workspace or open_workspace()).downloads)
-    elif not location.is_dir():
-        hint = " For a zip file use source='zip'." if location.is_file() else ""
-        raise FileNotFoundError(f"No folder at {location}.{hint}")
-    else:
-        folder = location
-    return Photos(
-        *{"caltech256": caltech_rows, "fashion-small": fashion_rows}.get(source, _listed)(folder)
+        return kaggle_folder(source)
+    if not path:
+        raise ValueError(f"The source {source!r} needs a path, to your photos or their metadata.")
+    refuse_address(path)
+    place = Path(os.path.abspath(path))
+    if source == "amazon":
+        return work.downloads / f"amazon-{catalog_name(source, path, workspace=work)}"
+    return place if place.is_dir() else unpack(place, work.downloads)
+
+
+def read_photos(source, folder, labels, label, columns):
+    """A row for each photo in a folder, with what a list beside them, or their folders, say.
+
+    Says in one line what that is, and warns where it is doubtful. No photo is opened.
+
+    Returns
+    -------
+    rows : DataFrame
+        `image_id`, `path`, `label`, `split`, `product_id`, a list's other columns.
+    rejected : list of (name, reason)
+    """
+    paths, others, rejected = list_files(str(folder))
+    copies = find_thumbnails(paths.index)
+    said = "a thumbnail or another size, by its name or folder, of"
+    rejected += [(name, f"{said} {of}") for name, of in copies.items()]
+    paths = paths.drop(index=copies)
+    if paths.empty:
+        said = f"expected one folder a label, such as shoe/1.jpg; there is {_some(others)}"
+        raise ValueError(f"No photos in {folder}; {said}. Set aside: {rejected[:1]}")
+    by_folder, how = read_folders(paths.index, label)
+    if label not in ("parent", "top"):
+        columns = {**columns, "label": label}
+    lists = [folder / name for name in others if name.lower().endswith(LISTS)]
+    # What somebody has guessed is no list of labels.
+    lists = [file for file in lists if "submission" not in file.stem.lower()]
+    listed, unlisted, used = read_lists(lists, paths.index, columns)
+    if not used and (columns or any(file.stem.lower() == "catalog" for file in lists)):
+        raise ValueError(
+            f"No list names the photos in {folder}: neither {_some(map(str, lists))}, "
+            f'by {columns}. Say which column does: columns={{"file": ...}}.'
+        )
+    if label == "top":
+        listed = listed.drop(columns="label", errors="ignore")
+    how = used if "label" in listed else how
+    rows = listed.reindex(paths.index)
+    for name in by_folder:
+        rows[name] = rows.get(name, by_folder[name]).fillna(by_folder[name])
+    masks = rows.index[rows["split"] == "companion"]
+    unlisted += [(name, f"no photo, in {name.rpartition('/')[0]}") for name in masks]
+    if used:
+        # What no list names is taken where its folder names a label.
+        left = rows.index[rows["label"].isna()].difference(listed.index).difference(masks)
+        unlisted += [(name, f"not in {used.partition(' ')[0]}") for name in left]
+    rows = rows.drop(index=[name for name, _ in unlisted if name in rows.index]).join(paths)
+    sorting = [name for name in attribute_columns(rows) if 2 * rows[name].nunique() <= len(rows)]
+    if how == used or rows["label"].nunique() > 1:
+        sorting = []
+    if len(sorting) == 1:
+        rows["label"], how = rows[sorting[0]], f"the column {sorting[0]}, which alone sorts them"
+    rows = rows.assign(label=_one_spelling(rows["label"])).reset_index(names="image_id")
+    if source == "caltech256":
+        rows = caltech_rows(rows)
+    _doubt(rows, how, sorting)
+    if wanted := labels or DEFAULT_LABELS.get(source):
+        rows = rows[rows["label"].isin(_chosen(wanted, rows["label"]))]
+    unused = [name for name in others if os.path.basename(name) not in used]
+    print(
+        f"{len(rows):,} photos. Labels, from {how or 'no folder or list'}: {_some(rows['label'])}. "
+        f"Splits: {_some(rows['split'])}. Set aside: {len(rejected) + len(unlisted):,}. "
+        f"Not used: {_some(unused, 3)}." + f" List: {used}." * (used not in ("", how))
     )
+    return rows, rejected + unlisted
 
 
-def _listed(folder: Path) -> tuple[Path, pd.DataFrame]:
-    root = inner_folder(folder)
-    listed = root / CATALOG_FILE
-    return root, rows_from_csv(listed) if listed.is_file() else rows_from_names(root)
+def _one_spelling(labels):
+    """Labels that differ in case or blanks alone as one, in the spelling that most photos have."""
+    plain = labels.map(lambda name: " ".join(name.casefold().split()), na_action="ignore")
+    chosen = labels.groupby(plain).transform(lambda same: same.value_counts().index[0])
+    for name, other in {*zip(labels.dropna(), chosen.dropna(), strict=True)}:
+        if name != other:
+            warnings.warn(f"The label {name!r} is taken for {other!r}.")
+    return chosen
+
+
+def _doubt(rows, how, columns):
+    """Warn where the labels may be others than were meant."""
+    counts = rows["label"].value_counts()
+    labels = _some(counts.index)
+    odd = [
+        name
+        for name in counts.index
+        if split_in(name)
+        or IMAGES.fullmatch(name)
+        or COMPANION.fullmatch(name)
+        or (PRODUCT.fullmatch(name) and len(name) > 3 > counts[name])
+    ]
+    places = rows["image_id"].str.rpartition("/")
+    same = rows[["label", "split", "product_id"]].assign(name=places[2]).duplicated(keep=False)
+    unnamed = rows["image_id"][rows["label"].isna()]
+    doubts = {
+        f"no folder ({_some(places[0])}) and no list names a label": counts.empty,
+        f"{_some(unnamed, 1)}, beside {labels}, have no label": len(unnamed) and len(counts),
+        f"there is one label, or one photo of each: {labels}": 1 in (len(counts), counts.max()),
+        f"a label is called {_some(odd)}": odd,
+        f"the labels are {how}, {labels}": "file names" in how or "alone" in how,
+        f"{_some(places[0][same])} hold files of the same names": 2 * same.sum() >= len(rows),
+        f'{_some(columns)} are columns, none of them the label (columns={{"label": ...}})': columns[
+            1:
+        ],
+    }
+    for doubt in filter(doubts.get, doubts):
+        warnings.warn(
+            f"Is it right that {doubt}? If not, put photos into folders of their labels, or a "
+            'catalog.csv beside them; label="top" takes the topmost folders.'
+        )
+
+
+def _some(names, most=8):
+    """The first of the different names, and how many more there are."""
+    names = [name for name in dict.fromkeys(names) if isinstance(name, str)]
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more or "none"
+
+
+def _chosen(wanted, labels):
+    """The labels that were asked for; ValueError where one is not there."""
+    there = {*labels.dropna()}
+    if isinstance(wanted, str):
+        wanted = [wanted] if normalize("NFC", wanted) in there else wanted.split(",")
+    asked = [normalize("NFC", str(name).strip()) for name in wanted if str(name).strip()]
+    if missing := {*asked} - there:
+        raise ValueError(f"No label {min(missing)!r}; there are {_some(sorted(there), 30)}.")
+    return asked

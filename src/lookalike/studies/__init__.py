@@ -3,7 +3,7 @@
 No other stage needs it; a reader who wants to know why a choice was made finds the experiment here.
 """
 
-from lookalike.workspace import lazy_exports
+from lookalike import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,

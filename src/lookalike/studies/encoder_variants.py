@@ -60,7 +60,8 @@ def expanded(vectors: np.ndarray, ranking: Ranking, count: int) -> np.ndarray:
     -------
     array [n, dim], `rank` takes it as `asked`; rows that are no query are as they were.
     """
-    unit, asked = normalize(vectors), np.array(vectors)
+    unit = normalize(vectors)
+    asked = np.array(vectors)
     results = ranking.results[:, :count]
     near = np.where((results >= 0)[..., None], unit[results], 0).sum(axis=1)
     asked[ranking.queries] = (unit[ranking.queries] + near) / (

@@ -14,13 +14,13 @@ from sklearn.preprocessing import normalize
 
 from lookalike.compiled_encoder import compile_encoder
 from lookalike.evaluation import compare
-from lookalike.images import fit_pixels, load_image, pixel_batches
+from lookalike.images import fitted, load_image, pixel_batches
 from lookalike.intervals import confidence_interval
+from lookalike.machine import parallel_map, progress
 from lookalike.metrics import chance_at_k, overlap_at_k, precision_at_k
 from lookalike.rankings import Ranking, rank
 from lookalike.studies.encoder_variants import expanded, mirrored, project
 from lookalike.studies.photo_edits import EDITS, edit_photo, shrunk
-from lookalike.workspace import parallel_map, progress
 
 EXPANDED = 3  # results that join the query in query expansion
 
@@ -66,7 +66,8 @@ def measure_robustness(
     unknown = [edit for edit in edits if edit not in EDITS]
     if unknown:
         raise ValueError(f"Unknown edit {unknown[0]!r}; choose among {', '.join(EDITS)}.")
-    forward, size = compile_encoder(encoder, batch_size=batch_size), encoder.input_shape[1:3]
+    forward = compile_encoder(encoder, batch_size=batch_size)
+    size = encoder.input_shape[1:3]
     rows = rank(vectors, catalog, k, **options).queries
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:max_queries])
     photos = list(parallel_map(lambda path: shrunk(load_image(path)), catalog["path"].iloc[rows]))
@@ -78,7 +79,7 @@ def measure_robustness(
         return rank(vectors, catalog, k, asking=rows, asked=asked, **options)
 
     # Read and made smaller as the edited ones are, or that would pass for an effect of the edits.
-    unedited = searched(fit_pixels(photo, size, fit=fit) for photo in photos)
+    unedited = searched(fitted(photo, size, fit=fit) for photo in photos)
     table = []
     steps = [
         (edit, strength)
@@ -127,7 +128,7 @@ def _edited(
     """The photos one after another, each with chances of its own, but the same at every strength."""
 
     def prepare(number: int) -> np.ndarray:
-        return fit_pixels(
+        return fitted(
             edit_photo(photos[number], edit, strength, seed=(seed, number)), size, fit=fit
         )
 

@@ -32,7 +32,8 @@ def stage_encoder(encoder: keras.Model) -> tuple[keras.Model, dict[str, slice]]:
     ValueError
         If the encoder has none of the table's backbones inside.
     """
-    backbone, row = inner_backbone(encoder), backbone_row(encoder)
+    backbone = inner_backbone(encoder)
+    row = backbone_row(encoder)
     last: dict[int, keras.layers.Layer] = {}
     for layer in backbone.layers:
         # Not what is still pixels, nor "squeeze and excitation", which looks at the whole map as at
@@ -54,7 +55,8 @@ def stage_encoder(encoder: keras.Model) -> tuple[keras.Model, dict[str, slice]]:
     parts = dict(zip((layer.name for layer in last.values()), parts, strict=True)) | {
         "vector": vector
     }
-    columns, start = {}, 0
+    columns = {}
+    start = 0
     for name, part in parts.items():
         columns[name] = slice(start, start + part.shape[-1])
         start += part.shape[-1]

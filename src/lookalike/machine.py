@@ -1,0 +1,158 @@
+"""What runs and where: this machine, its notebook, loops over many photos and their bars."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+import shlex
+import sys
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib.metadata import version
+
+import psutil
+from tqdm import tqdm
+
+
+def on_colab() -> bool:
+    """Whether this Python runs in a Google Colab notebook."""
+    return "google.colab" in sys.modules
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Keep what native code writes to standard error off the page: TensorFlow's import prints what
+    nobody needs.
+    """
+    saved = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def quiet_tensorflow() -> None:
+    """Import TensorFlow without what it says of the machine; to be called before Keras is."""
+    with quiet_stderr():
+        import tensorflow  # noqa: F401
+
+
+def set_up_notebook() -> None:
+    """What every notebook calls first: TensorFlow is quiet, every figure gets an alt text, and a
+    warning of ours is one sentence, without the line of code that it comes from.
+    """
+    quiet_tensorflow()
+    from IPython import get_ipython
+
+    formatter = get_ipython().display_formatter.mimebundle_formatter
+    formatter.for_type_by_name("matplotlib.figure", "Figure", _with_alt_text)
+    show = warnings.showwarning
+
+    def show_briefly(message, category, *place):
+        if category is UserWarning:
+            print("Warning:", message)
+        else:
+            show(message, category, *place)
+
+    warnings.showwarning = show_briefly
+
+
+def _with_alt_text(figure, **_) -> tuple[dict, dict]:
+    """What IPython keeps beside a figure's picture: its titles, for who cannot see it."""
+    titles = [figure.get_suptitle()]
+    if not any(titles):
+        titles = [axes.get_title() for axes in figure.axes]
+    alt = ". ".join(" ".join(title.split()) for title in titles if title)
+    return {}, {"image/png": {"alt": alt or "A figure without a title"}}
+
+
+def describe_machine() -> str:
+    """The machine in one line: processor cores, memory, GPU, and the versions that matter."""
+    import tensorflow as tf  # takes seconds, which only this one needs
+
+    with quiet_stderr():
+        gpus = [
+            tf.config.experimental.get_device_details(gpu)
+            for gpu in tf.config.list_physical_devices("GPU")
+        ]
+    names = [gpu.get("device_name", "GPU") for gpu in gpus]
+    memory = psutil.virtual_memory().total / 2**30
+    place = "Colab, " if on_colab() else ""
+    return (
+        f"{place}{os.cpu_count()} CPU cores, {memory:.0f} GB memory, "
+        f"{', '.join(names) or 'no GPU'}; Python {platform.python_version()}, "
+        f"TensorFlow {version('tensorflow')}, Keras {version('keras')}"
+    )
+
+
+def require(*packages: str) -> None:
+    """If packages, named as for pip, are missing, raise an `ImportError` that has the line which
+    installs them.
+    """
+    modules = {"faiss-cpu": "faiss"}  # else the package's name tells
+    names = {package: re.match(r"[\w-]+", package)[0] for package in packages}
+    find = importlib.util.find_spec
+    missing = [
+        package
+        for package, name in names.items()
+        if find(modules.get(name, name.replace("-", "_"))) is None
+    ]
+    if missing:
+        line = f"pip install {' '.join(map(shlex.quote, missing))}"
+        raise ImportError(
+            f"{' and '.join(names[package] for package in missing)} not installed; run: {line}"
+        )
+
+
+def progress(
+    items: Iterable | None = None,
+    *,
+    total: int | None,
+    description: str,
+    unit: str = "images",
+    initial: int = 0,
+) -> tqdm:
+    """A progress bar over `items`, or one to be updated, on standard output, where a notebook keeps
+    it as text.
+    """
+    return tqdm(
+        items,
+        total=total,
+        initial=initial,
+        desc=description,
+        unit=f" {unit}",
+        file=sys.stdout,
+        mininterval=0.5,
+    )
+
+
+def parallel_map(
+    function: Callable, items: Iterable, *, workers: int = 0, ahead: int = 0
+) -> Iterator:
+    """Apply `function` to `items` in threads; results come in order, with a bounded number under
+    way.
+
+    Unlike `Executor.map`, it never holds more than `ahead` items, or four a worker, so a million
+    files cost no memory.
+    """
+    workers = workers or min(32, 2 * (os.cpu_count() or 1))
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= (ahead or 4 * workers):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,135 @@
+"""Who trains and who is asked: shares, named sides, copies, and the one other side of a source."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pandas.testing import assert_frame_equal
+from scipy.cluster.hierarchy import DisjointSet
+
+from lookalike.splits import SPLITS, split_by_product, three_splits
+
+few_examples = settings(max_examples=40, deadline=None)
+seeds, numbers = st.integers(0, 5), st.integers(0, 99)
+labels = st.sampled_from(["shoe", "watch", "None", None])
+# A photo: its product, label and split. Sources contradict themselves in all ways.
+photo = st.tuples(st.integers(0, 9), labels, st.sampled_from([None, None, *SPLITS]))
+photos = st.lists(photo, min_size=1, max_size=40)
+pairs = st.lists(st.tuples(numbers, numbers), max_size=15)
+fractions = st.lists(st.integers(0, 20), min_size=3, max_size=3).filter(any)
+fractions = fractions.map(lambda parts: tuple(part / sum(parts) for part in parts))
+
+
+def make(rows):
+    """A catalogue without files, of (product, label, split)."""
+    named = [(f"{place:03}.png", f"p{row[0]}", *row[1:]) for place, row in enumerate(rows)]
+    return pd.DataFrame(named, columns=["image_id", "product_id", "label", "split"], dtype=object)
+
+
+SHOES = make([(product, "shoe", None) for product in range(60)])
+
+
+def copies_of(catalog, pairs):
+    found = [[catalog["image_id"].iloc[place % len(catalog)] for place in pair] for pair in pairs]
+    return pd.DataFrame(found, columns=["image_id", "other_id"], dtype=object)
+
+
+def counts(split):
+    found = split.drop_duplicates("product_id")["split"].value_counts()
+    return [int(found.get(side, 0)) for side in SPLITS]
+
+
+# Of n products, in the order of a hash, number k is at (k + 0.5) / n: up to 0.7 for training, up
+# to 0.85 for validation. So of 4 they are at 0.125, 0.375 and 0.625, for training, and at 0.875.
+def test_a_worked_example():
+    handmade = {1: [1, 0, 0], 2: [1, 1, 0], 3: [2, 1, 0], 4: [3, 0, 1], 20: [14, 3, 3]}
+    for n, expected in handmade.items():
+        shoes = [(place % n, "shoe", None) for place in range(2 * n)]
+        split = split_by_product(make([*shoes, (99, "watch", None)]), seed=7)[:-1]
+        assert counts(split) == expected
+        hashes = [hashlib.sha256(f"7:{name}".encode()).hexdigest() for name in split["product_id"]]
+        drawn = split["split"].iloc[np.argsort(hashes)]
+        assert drawn.map(SPLITS.index).is_monotonic_increasing
+
+
+@few_examples
+@given(st.lists(labels, min_size=1, max_size=60), fractions, seeds)
+def test_the_shares_of_each_label_are_within_one_product(labels, fractions, seed):
+    catalog = make([(number, label, None) for number, label in enumerate(labels)] * 2)
+    split = split_by_product(catalog, fractions=fractions, seed=seed)
+    for _, group in split.groupby("label", dropna=False):
+        wanted, found = np.array(fractions) * len(group) / 2, np.array(counts(group))
+        assert ((abs(found - wanted) < 1 + 1e-9) & ((wanted > 0) | (found == 0))).all()
+
+
+@few_examples
+@given(photos, pairs, seeds)
+@example([(0, "shoe", "train"), (0, "shoe", "test"), (0, "shoe", None)], [], 0)
+def test_the_order_does_not_matter_and_a_second_call_changes_nothing(rows, pairs, seed):
+    catalog = make(rows)
+    mixed = catalog.where(catalog.notna(), np.nan)[::-1]
+    turned = copies_of(catalog, [(other, one) for one, other in reversed(pairs)])
+    for copies, others in ((None, None), (copies_of(catalog, pairs), turned)):
+        split = split_by_product(catalog, copies=copies, seed=seed)
+        other = split_by_product(mixed, copies=others, seed=seed)["split"]
+        assert other.sort_index().equals(split["split"])
+        assert_frame_equal(split_by_product(split, copies=others, seed=seed + 1), split)
+
+
+@few_examples
+@given(photos, pairs, fractions, seeds)
+def test_views_and_copies_go_together_and_named_splits_are_kept(rows, pairs, fractions, seed):
+    catalog = make(rows)
+    copies = copies_of(catalog, pairs)
+    split = split_by_product(catalog, fractions=fractions, copies=copies, seed=seed)
+    assert_frame_equal(split.assign(split=catalog["split"]), make(rows))
+    product = catalog.set_index("image_id")["product_id"]
+    groups = DisjointSet(product)
+    for pair in copies.to_numpy():
+        groups.merge(*product[pair])
+    for group in groups.subsets():
+        views = split["split"][catalog["product_id"].isin(group)]
+        named = catalog["split"][views.index].dropna()
+        if group & {*product[copies.to_numpy().ravel()]}:
+            named = named.iloc[named.map(SPLITS.index).argsort(kind="stable")]
+        else:
+            assert views[named.index].equals(named)
+            views = views.drop(named.index)
+        assert len({*views}) < 2
+        assert {*views} <= ({*named.head(1)} or {*SPLITS})
+
+
+def test_the_seed_decides_and_later_products_are_shared_out_among_themselves():
+    first, *others = (split_by_product(SHOES[:40], seed=seed) for seed in (0, 1, 2))
+    assert len({tuple(split["split"]) for split in (first, *others)}) == 3
+    both = split_by_product(pd.concat([first, SHOES[40:]]), seed=9)
+    assert_frame_equal(both[:40], first)
+    assert counts(both[40:]) == [14, 3, 3]
+
+
+def test_bad_fractions_are_refused():
+    for shares in ((), (0.7, 0.3), (0.7, 0.2, 0.2), (1.2, -0.1, -0.1), (np.nan, 0.5, 0.5)):
+        with pytest.raises(ValueError, match="three shares that add up to 1"):
+            split_by_product(SHOES, fractions=shares)
+
+
+@pytest.mark.parametrize("other", ["validation", "test"])
+def test_the_one_other_side_becomes_the_test_and_a_tenth_of_train_the_validation(other):
+    train = [(number, "cup" if number % 2 else "hat", "train") for number in range(40)] * 2
+    catalog = make([*train, (40, "hat", other), (41, "hat", other), (42, "hat", None)])
+    split = three_splits(catalog, seed=3)
+    assert counts(split[:80:2]) == counts(split[1:80:2]) == [18, 2, 0]
+    assert split["split"][80:].tolist() == ["test", "test", None]
+    assert_frame_equal(three_splits(catalog[::-1], seed=3)[::-1], split)
+    assert not three_splits(catalog, seed=4).equals(split)
+    assert_frame_equal(three_splits(split, seed=4), split)
+
+
+def test_one_side_alone_is_split_anew_and_all_else_stays():
+    assert counts(three_splits(SHOES[:20].assign(split="train"))) == [14, 3, 3]
+    three = make([(place, "hat", side) for place, side in enumerate(SPLITS)])
+    for catalog in (three, SHOES, three[1:]):
+        assert_frame_equal(three_splits(catalog), catalog)
