@@ -362,6 +362,7 @@ LAYOUTS = {
         {bag,hat}/p#2.jpg = $1
         {.git/objects,bag/.ipynb_checkpoints,.Trash-1000/files,$RECYCLE.BIN/S-1-5}/p#2.jpg ~
         {__MACOSX/bag/._p1.jpg,bag/._p1.jpg,System Volume Information/tracking.log}""",
+    "shards": "{s/h/sh,h/a/ha,ab/cd/abcd}{1..2}x.jpg = - // doubt: label",
     "no photos": "{README,bag/list.txt} // error: shop",
 }
 TRAIN_AND_TEST = ["Train_Set Test_Set", "TRAIN TEST", "train2017 test2017", "1_Training 2_Testing"]

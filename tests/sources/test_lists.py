@@ -77,6 +77,13 @@ LISTS = {
         photos/9.jpg - catalog.csv
         list: catalog.csv // row: file,label // row: {1:bag,2:bag,3:hat,4:hat,5:hat}.jpg,$1
         missing: 5.jpg // perhaps:""",
+    "a guess that is handed in": """
+        train/{a1:bag,a2:bag,a3:hat,a4:hat}.jpg = $1; train // test/{a5,a6}.jpg ? -; test
+        list: train.csv // row: id,label // row: {a1:bag,a2:bag,a3:hat,a4:hat},$1
+        list: sample_submission.csv // row: id,label // row: {a5,a6},bag // perhaps:""",
+    "a list that names two of many": """
+        bag/x{1..4}.jpg = bag // hat/y{1..4}.jpg = hat // ~$catalog.xlsx
+        list: reviews.csv // row: file,stars // row: x{1,2}.jpg,5 // holds: bag/x1.jpg: stars=5""",
     "names composed and decomposed": """
         photos/Ku\u0308che{1:bag,2:bag,3:hat,4:hat}.jpg = $1
         list: catalog.csv // row: file,label // row: K\u00fcche{1:bag,2:bag,3:hat,4:hat}.jpg,$1""",
@@ -215,9 +222,7 @@ def test_excel_without_openpyxl_is_told_how_to_have_it(tmp_path):
     build(
         tmp_path, "photos/p#2.jpg = bag // list: catalog.xlsx // row: file,label // row: p{1,2},bag"
     )
-    code = (
-        "import sys; sys.modules['openpyxl'] = None; from lookalike.sources import load_catalog; "
-    )
-    code += "load_catalog('folder', sys.argv[1])"
+    code = "import sys; sys.modules['openpyxl'] = None; "
+    code += "from lookalike.sources import load_catalog; load_catalog('folder', sys.argv[1])"
     ended = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
     assert "pip install openpyxl" in ended.stdout + ended.stderr
