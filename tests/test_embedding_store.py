@@ -508,7 +508,7 @@ ROWS = "a,a,a,a,\nb,b,b,b,\n"
         (f"{HEADER}\n{ROWS}c,c,c,c,\nd,d,d,d,\n", "4 rows for 3 vectors"),
         (f"{HEADER}\n{ROWS}a,c,c,c,\n", "'a' is there twice"),
         (f"{HEADER}\n{ROWS}c,c,c,c,,more\n", "is no catalogue"),
-        (f"{HEADER.removesuffix(',split')}\n{ROWS}c,c,c,c,\n", "split"),
+        (f"{HEADER.removesuffix(',split')}\n{ROWS}c,c,c,c,\n", "header"),
         (f"{HEADER},pixel_width\n{ROWS}c,c,c,c,,wide\n", "pixel_width"),
     ],
     ids=lambda value: value[-30:],

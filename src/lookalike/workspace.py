@@ -61,8 +61,9 @@ def plain_path(path: str | Path) -> str:
 
     What exists under the very name is left as it is.
     """
-    spellings = (str(path), str(path).strip(), str(path).strip(" \t\n'\""))
-    paths = list(map(os.path.expanduser, spellings))
+    stripped = str(path).strip()
+    unquoted = re.sub(r"""^(['"])(.*)\1$""", r"\2", stripped).strip()
+    paths = list(map(os.path.expanduser, (str(path), stripped, unquoted)))
     found = next(filter(os.path.lexists, paths), paths[-1].rstrip("/"))
     on_drive = DRIVE.fullmatch(found)
     if not on_drive or os.path.lexists(found):
