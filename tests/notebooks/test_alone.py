@@ -23,9 +23,9 @@ def run_alone(name, root):
     went through.
     """
     skip_without_engines(name)
-    settings = ["source=sample", "backbone=VGG16Slim", f"root={root}"] + ["largest=2000"] * (
-        name == NAMES[10]
-    )
+    settings = ["source=sample", f"root={root}"]
+    settings += ["backbone=VGG16Slim"] * (name != NAMES[1])
+    settings += ["largest=2000"] * (name == NAMES[10])
     process = run(
         name,
         *(word for one in settings for word in ("--set", one)),

@@ -171,8 +171,9 @@ def read_photos(source, folder, labels, label, columns):
     """
     paths, others, rejected = list_files(str(folder))
     copies = find_thumbnails(paths.index)
-    said = "a thumbnail or another size, by its name or folder, of"
-    rejected += [(name, f"{said} {of}") for name, of in copies.items()]
+    rejected += [
+        (name, f"by its name or folder another size of {of}") for name, of in copies.items()
+    ]
     paths = paths.drop(index=copies)
     if paths.empty:
         said = f"expected one folder a label, such as shoe/1.jpg; there is {_some(others)}"
@@ -229,7 +230,7 @@ def _one_spelling(labels):
     for name, other in {*zip(labels.dropna(), chosen.dropna(), strict=True)}:
         if name != other:
             warnings.warn(f"The label {name!r} is taken for {other!r}.")
-    return chosen
+    return chosen.astype(object)
 
 
 def _doubt(rows, how, columns):
