@@ -72,8 +72,10 @@ def read_lists(files, image_ids, columns):
         names = table[column]
         same_name = _key(rows.index.to_series()).duplicated()
         if unclear := [*names[names.duplicated()], *rows.index[rows.duplicated() & same_name]]:
-            said = f"{file.name} has two rows, or there are two photos, for {unclear[0]!r}"
-            warnings.warn(f"{said} and {len(unclear) - 1} others.")
+            warnings.warn(
+                f"{file.name} has two rows, or there are two photos, for {unclear[0]!r} and "
+                f"{len(unclear) - 1} others."
+            )
         left_out = [(row[0], f"its row in {file.name} has {len(row)} fields") for row in broken]
         gone = names[~names.isin(names[rows])]
         left_out += [(name, f"there is no such file, though {file.name} names it") for name in gone]
@@ -141,8 +143,7 @@ def _with_our_names(table, columns, file):
         if kind in rows:
             meant = rows[kind].map(meaning)
             if nothing := sorted({*rows[kind][meant.isna()]}):
-                said = f"{file.name}: as {kind}, {nothing} mean nothing and are left out."
-                warnings.warn(said)
+                warnings.warn(f"{file.name}: as {kind}, {nothing} mean nothing; left out.")
             rows[kind] = meant
     if "split" not in rows and split_in(file.stem):
         rows["split"] = split_in(file.stem)

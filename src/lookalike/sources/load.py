@@ -133,8 +133,9 @@ def open_catalog(source: str, path: str | Path = "", *, workspace: Workspace) ->
         catalog["path"] = catalog["image_id"].map(paths).fillna(catalog["path"])
     gone = catalog["image_id"][~catalog["path"].map(os.path.exists)]
     if len(gone):
-        said = f"{len(gone)} photos are gone, such as {gone.iloc[0]}. Run 01_data.ipynb again."
-        raise FileNotFoundError(said)
+        raise FileNotFoundError(
+            f"{len(gone)} photos are gone, such as {gone.iloc[0]}. Run 01_data.ipynb again."
+        )
     return catalog
 
 
@@ -176,14 +177,20 @@ def read_photos(source, folder, labels, label, columns):
     ]
     paths = paths.drop(index=copies)
     if paths.empty:
-        said = f"expected one folder a label, such as shoe/1.jpg; there is {_some(others)}"
-        raise ValueError(f"No photos in {folder}; {said}. Set aside: {rejected[:1]}")
+        raise ValueError(
+            f"No photos in {folder}; expected one folder a label, such as shoe/1.jpg; "
+            f"there is {_some(others)}. Set aside: {rejected[:1]}"
+        )
     by_folder, how = read_folders(paths.index, label)
     if label not in ("parent", "top"):
         columns = {**columns, "label": label}
     lists = [folder / name for name in others if name.lower().endswith(LISTS)]
-    # What somebody has guessed is no list of labels.
-    lists = [file for file in lists if "submission" not in file.stem.lower()]
+    # What somebody has guessed is no list of labels, and a log of sales would fill memory.
+    lists = [
+        file
+        for file in lists
+        if "submission" not in file.stem.lower() and file.stat().st_size < 100_000_000
+    ]
     listed, unlisted, used = read_lists(lists, paths.index, columns)
     if not used and (columns or any(file.stem.lower() == "catalog" for file in lists)):
         raise ValueError(
@@ -198,11 +205,12 @@ def read_photos(source, folder, labels, label, columns):
         rows[name] = rows.get(name, by_folder[name]).fillna(by_folder[name])
     masks = rows.index[rows["split"] == "companion"]
     unlisted += [(name, f"no photo, in {name.rpartition('/')[0]}") for name in masks]
+    left = masks[:0]
     if used:
         # What no list names is taken where its folder names a label.
         left = rows.index[rows["label"].isna()].difference(listed.index).difference(masks)
         unlisted += [(name, f"not in {used.partition(' ')[0]}") for name in left]
-    rows = rows.drop(index=[name for name, _ in unlisted if name in rows.index]).join(paths)
+    rows = rows.drop(index=[*masks, *left]).join(paths)
     sorting = [name for name in attribute_columns(rows) if 2 * rows[name].nunique() <= len(rows)]
     if how == used or rows["label"].nunique() > 1:
         sorting = []
