@@ -19,14 +19,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from results import record
-from search import status
+from search import forget_peak, memory
 
 from lookalike.backbones import build_encoder, choose_backbone
 from lookalike.copies import CopyIndex, choose_threshold, plant_copies
 from lookalike.copies.pairs import BLOCK, pairs_above
 from lookalike.copies.thresholds import SIMILARITY, precision_recall, recall_by_kind, score_copies
 from lookalike.embeddings import embed_catalog
-from lookalike.similarity import multiply
 from lookalike.sources import load_catalog
 from lookalike.splits import split_by_product
 
@@ -69,7 +68,8 @@ def measure_copies(options: argparse.Namespace) -> None:
         "--alpha": options.alpha,
         "--weights": options.weights != "auto" and "FILE",
     }
-    command = f"python benchmarks/copies.py --data DIR {' '.join(f'{a} {b}' for a, b in given.items() if b)}"
+    given = " ".join(f"{option} {value}" for option, value in given.items() if value)
+    command = f"python benchmarks/copies.py --data DIR {given}"
     title = f"{name} {options.alpha}" if options.alpha else name
     with tempfile.TemporaryDirectory() as folder:
         train = catalog[catalog["split"] == "train"]
@@ -87,12 +87,10 @@ def measure_copies(options: argparse.Namespace) -> None:
             copies[part] = plant_copies(photos, Path(folder, part), seed=options.seed)
             scores[part] = score_copies(index, copies[part], encoder)
     found = scores["train"]
-    thresholds = {
-        "content": 1.0,
-        "perceptual hash": choose_threshold(found, "perceptual hash", PRECISION),
-    }
-    thresholds["alignment"] = choose_threshold(found, "alignment", PRECISION)
-    plain = {SIMILARITY: choose_threshold(found, SIMILARITY, PRECISION)}
+    thresholds = {"content": 1.0}
+    for step in ("perceptual hash", "alignment"):
+        thresholds[step] = choose_threshold(found, step, PRECISION)
+    halfway = choose_threshold(found, SIMILARITY, PRECISION)
     low = precision_recall(found[found["step"] == SIMILARITY], len(copies["train"]))
     lowest = low.loc[low["precision"] >= PRECISION, "threshold"].min()
     default = {
@@ -118,19 +116,20 @@ def measure_copies(options: argparse.Namespace) -> None:
     precision = {
         what: f"{one['right'].mean():.4f} of {len(one):,} pairs" for what, one in right.items()
     }
-    note = f"{told['copy_of'].nunique()} validation photos, {len(told):,} copies, looked up among {len(catalog):,}. "
-    note += f"Thresholds, chosen on {copies['train']['copy_of'].nunique()} train photos for a precision of {PRECISION}: "
-    note += f"correlation {thresholds['perceptual hash']:.3f}, agreement {thresholds['alignment']:.3f}; precision with "
-    note += f"them {precision['chosen']}. Defaults: {measuring.min_correlation} and {measuring.min_agreement}; precision "
-    note += f"{precision['default']}. Similarity alone: the lowest threshold with that precision on the train photos, "
-    note += f"{lowest:.3f} (halfway to the median {plain[SIMILARITY]:.3f}); precision {precision['alone']}. Columns of "
-    note += f"steps: what each finds by itself. The catalogue's own photos have {len(own)} pairs of copies: "
-    note += (
-        "; ".join(
-            f"{row.image_id} and {row.other_id} ({row.step}, {row.score:.3f})"
-            for row in own.itertuples()
-        )
-        + "."
+    pairs = "; ".join(
+        f"{row.image_id} and {row.other_id} ({row.step}, {row.score:.3f})"
+        for row in own.itertuples()
+    )
+    note = (
+        f"{told['copy_of'].nunique()} validation photos, {len(told):,} copies, looked up among "
+        f"{len(catalog):,}. Thresholds, chosen on {copies['train']['copy_of'].nunique()} train "
+        f"photos for a precision of {PRECISION}: correlation {thresholds['perceptual hash']:.3f}, "
+        f"agreement {thresholds['alignment']:.3f}; precision with them {precision['chosen']}. "
+        f"Defaults: {measuring.min_correlation} and {measuring.min_agreement}; precision "
+        f"{precision['default']}. Similarity alone: the lowest threshold with that precision on "
+        f"the train photos, {lowest:.3f} (halfway to the median {halfway:.3f}); precision "
+        f"{precision['alone']}. Columns of steps: what each finds by itself. The catalogue's own "
+        f"photos have {len(own)} pairs of copies: {pairs}."
     )
     shown = table.reset_index().map(lambda one: f"{one:.3f}" if isinstance(one, float) else one)
     record(f"Copies found: {title}", command, shown, note)
@@ -153,29 +152,34 @@ def measure_scale() -> None:
             rows = vectors[first : first + BLOCK]
             for second in range(first, ROWS, BLOCK):
                 others = vectors[second : second + BLOCK]
-                multiply(rows, others.T, buffer[: len(rows), : len(others)])
+                np.matmul(rows, others.T, out=buffer[: len(rows), : len(others)])
 
     ways = {
         "the products alone": bare,
         f"all pairs above {ABOVE}": lambda: pairs_above(vectors, ABOVE),
         "5 best of each above 0.5": lambda: pairs_above(vectors, 0.5, per_row=5),
     }
-    times, memory, counts = {way: [] for way in ways}, {}, {}
+    times = {way: [] for way in ways}
+    peaks = {}
+    counts = {}
     for _ in range(ROUNDS):
         for way, work in ways.items():
-            Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+            forget_peak()
             start = time.perf_counter()
             result = work()
             times[way].append(time.perf_counter() - start)
-            memory[way] = float(status("VmHWM")) / 1000
+            peaks[way] = memory("VmHWM")
             counts[way] = f"{len(result[0]):,}" if result else ""
     base = min(times["the products alone"])
     rows = [
-        (way, f"{min(each):.1f}", f"{min(each) / base:.2f}", f"{memory[way]:.0f}", counts[way])
+        (way, f"{min(each):.1f}", f"{min(each) / base:.2f}", f"{peaks[way]:.0f}", counts[way])
         for way, each in times.items()
     ]
     table = pd.DataFrame(rows, columns=["", "seconds", "ratio", "MB resident at most", "pairs"])
-    note = f"{ROWS:,} x {DIM} in groups of ten; the best of {ROUNDS} rounds. Memory is that of the whole process."
+    note = (
+        f"{ROWS:,} x {DIM} in groups of ten; the best of {ROUNDS} rounds. Memory is that of the "
+        "whole process."
+    )
     record("All pairs of 100,000 vectors", "python benchmarks/copies.py --scale", table, note)
 
 

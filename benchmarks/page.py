@@ -27,8 +27,7 @@ import requests
 from results import record
 
 from lookalike.backbones import build_encoder, choose_backbone
-from lookalike.embedding_store import EmbeddingStore, open_store
-from lookalike.embeddings import embed_catalog
+from lookalike.embeddings import EmbeddingStore, embed_catalog, open_store
 from lookalike.images import load_image
 from lookalike.page import Service, build_app
 from lookalike.page.handlers import Handlers

@@ -25,11 +25,11 @@ from lookalike.backbones import build_classifier, build_encoder, choose_backbone
 from lookalike.embeddings import embed_catalog, embed_images
 from lookalike.encoder_fingerprint import describe_encoder
 from lookalike.evaluation import evaluate
-from lookalike.gallery_vectors import METRICS
 from lookalike.images import FITS
 from lookalike.machine import describe_machine
 from lookalike.pooling import POOLINGS
 from lookalike.rankings import rank
+from lookalike.similarity import METRICS
 from lookalike.sources import load_catalog
 from lookalike.splits import split_by_product
 from lookalike.training import FINE_TUNING, label_names, train

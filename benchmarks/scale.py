@@ -68,11 +68,12 @@ def main() -> None:
         }
     )
     note = (
-        f"Vectors of {real.shape[1]} numbers by VGG16Slim, resampled from {len(kept)} photos; {QUERIES} queries, "
-        f"from {len(held_out)} others. As many resampled as there are real ones lie at a median cosine distance of "
-        f"{near:.3f} from their nearest, the real ones at {nearest(kept, min(1000, len(kept))):.3f}. "
-        "`ms_per_query`: median of queries one at a time; `queries_per_s`: all at once; `recall`: at 10, by cosine, "
-        "against exact search; `MB`: of the index, on disk for Milvus Lite."
+        f"Vectors of {real.shape[1]} numbers by VGG16Slim, resampled from {len(kept)} photos; "
+        f"{QUERIES} queries, from {len(held_out)} others. As many resampled as there are real ones "
+        f"lie at a median cosine distance of {near:.3f} from their nearest, the real ones at "
+        f"{nearest(kept, min(1000, len(kept))):.3f}. "
+        "`ms_per_query`: median of queries one at a time; `queries_per_s`: all at once; `recall`: "
+        "at 10, by cosine, against exact search; `MB`: of the index, on disk for Milvus Lite."
     )
     command = f"python benchmarks/scale.py{' --data PHOTOS' if options.data else ''}"
     command += f" --kinds {' '.join(options.kinds)}" if tuple(options.kinds) != KINDS else ""

@@ -1,10 +1,9 @@
-"""Exact search: ours, faiss's flat index, scikit-learn's, and the matrix product alone; same
-vectors, one run.
+"""Exact search: ours, faiss's flat index, scikit-learn's, and the matrix product alone.
 
 python benchmarks/search.py
 
-Every way has its vectors ready, normalised, and searches for the 10 nearest by cosine. Ends with
-one JSON object.
+All have the same normalised vectors ready, search for the 10 nearest by cosine, and take turns in
+one run. Ends with one JSON object.
 """
 
 from __future__ import annotations
@@ -23,37 +22,58 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 from results import record
 from sklearn.neighbors import NearestNeighbors
 
-from lookalike.gallery_vectors import Gallery
-from lookalike.similarity import top_k
+from lookalike.similarity import normalise, top_k, vector_lengths
 
 K = 10
+# Run by a Python that has imported nothing else.
 MAPPED = """
-import sys, time
+import sys
+import time
+
 import numpy as np
+
 from lookalike.similarity import top_k
-from lookalike.gallery_vectors import Gallery
-memory = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1000
-before = memory()
-gallery = Gallery(np.load(sys.argv[1], mmap_mode="r"))
-found = top_k(gallery.vectors[123], gallery, 10)[0]
+
+
+def memory(name):
+    kib = open("/proc/self/status").read().split(f"{name}:")[1].split()[0]
+    return int(kib) * 1024 / 1e6
+
+
+before = memory("VmRSS")
+file_before = memory("RssFile")
+mapped = np.load(sys.argv[1], mmap_mode="r")
+found, _ = top_k(mapped[123], mapped, 10)
+assert found[0, 0] == 123
 begin = time.perf_counter()
-top_k(gallery.vectors[456], gallery, 10)
-print(before, memory(), time.perf_counter() - begin, found[0, 0])
+top_k(mapped[456], mapped, 10)
+seconds = time.perf_counter() - begin
+print(before, memory("VmHWM") - before, memory("RssFile") - file_before, seconds)
 """
 
 
+def memory(name: str) -> float:
+    """MB that this process holds: "VmRSS" now, "VmHWM" at its peak since `forget_peak`."""
+    kib = Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0]
+    return int(kib) * 1024 / 1e6
+
+
+def forget_peak() -> None:
+    """Let the peak memory of this process begin anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory(run: Callable) -> float:
-    """MB that a call takes at its peak beyond what was held before it: as the system (Linux) or as
-    NumPy counts.
+    """MB that a call takes at its peak: as the system counts or as NumPy does, which also sees what
+    was held and free before.
     """
-    held = float(status("VmRSS"))
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    held = memory("VmRSS")
+    forget_peak()
     run()
-    grown = (float(status("VmHWM")) - held) / 1000
+    grown = memory("VmHWM") - held
     tracemalloc.start()
     run()
     counted = tracemalloc.get_traced_memory()[1] / 1e6
@@ -61,56 +81,47 @@ def peak_memory(run: Callable) -> float:
     return max(grown, counted)
 
 
-def status(name: str) -> str:
-    """A line of what the system knows of this process, in kB."""
-    return Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0]
-
-
 def compare(
-    n: int, dim: int, n_queries: int, repeats: int, random: np.random.Generator
-) -> list[dict]:
-    """Each way's median time over rounds in which all take turns, and its memory."""
-    vectors, queries = (
-        random.normal(size=(rows, dim)).astype(np.float32) for rows in (n, n_queries)
-    )
-    for rows in (vectors, queries):
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    gallery = Gallery(vectors)
+    n: int, dim: int, n_queries: int, rounds: int, random: np.random.Generator
+) -> tuple[list[dict], dict[str, float]]:
+    """Of each way a row for the table, and the median time over rounds in which all take turns."""
+    vectors = normalise(random.standard_normal((n, dim), np.float32))
+    queries = normalise(random.standard_normal((n_queries, dim), np.float32))
+    lengths = vector_lengths(vectors)
     flat = faiss.IndexFlatIP(dim)
     flat.add(vectors)
     witness = NearestNeighbors(n_neighbors=K, metric="cosine", algorithm="brute").fit(vectors)
     ways = {
-        "Lookalike": lambda: top_k(queries, gallery, K)[0],
+        "Lookalike": lambda: top_k(queries, vectors, K, lengths=lengths)[0],
+        "Lookalike, lengths measured anew": lambda: top_k(queries, vectors, K)[0],
         "faiss flat": lambda: flat.search(queries, K)[1],
         "scikit-learn": lambda: witness.kneighbors(queries)[1],
-        "matrix product alone, NumPy": lambda: queries @ vectors.T,
-        "matrix product alone, TensorFlow": lambda: tf.linalg.matmul(
-            queries, vectors, transpose_b=True
-        ).numpy(),
+        "matrix product alone": lambda: queries @ vectors.T,
     }
-    same = np.mean(ways["Lookalike"]() == ways["faiss flat"]())
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, run in ways.items():
-            time.sleep(0.1)  # so that no way finds the threads of the one before still busy,
-            run()  # and each its own awake
-            for _ in range(3):
-                begin = time.perf_counter()
-                run()
-                times[name].append(time.perf_counter() - begin)
-    seconds = {name: statistics.median(values) for name, values in times.items()}
-    return [
+    times = {way: [] for way in ways}
+    for way in [*ways] * rounds:
+        # No way finds the threads of the one before still busy, and each its own awake.
+        time.sleep(0.1)
+        ways[way]()
+        for _ in range(3):
+            begin = time.perf_counter()
+            ways[way]()
+            times[way].append(time.perf_counter() - begin)
+    seconds = {way: statistics.median(each) for way, each in times.items()}
+    theirs = ways["faiss flat"]()
+    rows = [
         {
             "vectors": f"{n:,} x {dim}",
             "queries": n_queries,
-            "way": name,
-            "ms": seconds[name] * 1000,
-            "ratio to faiss": seconds[name] / seconds["faiss flat"],
-            "peak memory, MB": peak_memory(run),
-            "same as faiss": same if name == "Lookalike" else np.nan,
+            "way": way,
+            "ms": f"{seconds[way] * 1000:.1f}",
+            "ratio to faiss": f"{seconds[way] / seconds['faiss flat']:.2f}",
+            "peak memory, MB": f"{peak_memory(run):.1f}",
+            "same as faiss": f"{np.mean(run() == theirs):.2%}" if "Lookalike" in way else "",
         }
-        for name, run in ways.items()
+        for way, run in ways.items()
     ]
+    return rows, seconds
 
 
 def from_disk(n: int, dim: int, random: np.random.Generator) -> str:
@@ -119,20 +130,17 @@ def from_disk(n: int, dim: int, random: np.random.Generator) -> str:
         file = Path(folder, "vectors.npy")
         mapped = np.lib.format.open_memmap(file, "w+", np.float32, (n, dim))
         for start in range(0, n, 50_000):
-            mapped[start : start + 50_000] = random.normal(
-                size=(len(mapped[start : start + 50_000]), dim)
-            )
+            rows = mapped[start : start + 50_000]
+            rows[:] = random.standard_normal(rows.shape, np.float32)
         mapped.flush()
-        told = subprocess.run(
-            [sys.executable, "-c", MAPPED, str(file)], capture_output=True, text=True, check=True
-        )
-    before, peak, seconds, first = map(float, told.stdout.split())
-    assert first == 123
-    told = f"{n:,} x {dim} ({n * dim * 4 / 1e6:.0f} MB) mapped from disk, in the system's cache: one query in "
-    told += f"{seconds * 1000:.0f} ms. "
+        command = [sys.executable, "-c", MAPPED, str(file)]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    python, grown, pages, seconds = map(float, printed.split())
     return (
-        told
-        + f"The process takes {peak:.0f} MB at its peak, of them {before:.0f} MB for Python and TensorFlow."
+        f"{n:,} x {dim} ({n * dim * 4 / 1e6:.0f} MB) mapped from disk, in the system's cache: one "
+        f"query in {seconds * 1000:.0f} ms, lengths measured anew. Beyond the {python:.0f} MB of "
+        f"Python and NumPy it takes {grown:.0f} MB at its peak, of them {pages:.0f} MB pages of "
+        "the file, which the system takes back when it needs them."
     )
 
 
@@ -150,33 +158,24 @@ def main() -> None:
     )
     options = parser.parse_args()
     random = np.random.default_rng(0)
-    rows = [
-        row
-        for n in options.sizes
-        for n_queries in options.queries
-        for row in compare(n, options.dim, n_queries, options.repeats, random)
-    ]
-    table = pd.DataFrame(rows)
-    formats = {
-        "ms": "{:.1f}",
-        "ratio to faiss": "{:.2f}",
-        "peak memory, MB": "{:.1f}",
-        "same as faiss": "{:.2%}",
-    }
-    shown = table.assign(
-        **{name: table[name].map(text.format) for name, text in formats.items()}
-    ).replace("nan%", "")
-    note = "Lookalike searches in a `Gallery` made before. `matrix product alone` keeps every score, and chooses nothing."
+    rows = []
+    told = {"faiss flat": {}, "scikit-learn": {}}
+    for n in options.sizes:
+        for n_queries in options.queries:
+            found, seconds = compare(n, options.dim, n_queries, options.repeats, random)
+            rows += found
+            for other, ratios in told.items():
+                ratio = seconds["Lookalike"] / seconds[other]
+                ratios[f"{n:,} x {options.dim}, {n_queries}"] = round(ratio, 3)
+    note = (
+        "`Lookalike` has measured the vectors' lengths before, as an open store does. `matrix "
+        "product alone` keeps every score, and chooses nothing."
+    )
     if options.mapped:
         note += "\n\n" + from_disk(options.mapped, 128, random)
-    record("Exact search for the 10 nearest", "python benchmarks/search.py", shown, note)
-    ours = table[table["way"] == "Lookalike"]
-    names = ours["vectors"] + ", " + ours["queries"].astype(str)
-    told = {}
-    for way in ("faiss flat", "scikit-learn"):
-        ratios = ours["ms"].to_numpy() / table.loc[table["way"] == way, "ms"].to_numpy()
-        told[f"time relative to {way}"] = dict(zip(names, ratios.round(3).tolist(), strict=True))
-    print(json.dumps(told))
+    title = "Exact search for the 10 nearest"
+    record(title, "python benchmarks/search.py", pd.DataFrame(rows), note)
+    print(json.dumps({f"time relative to {other}": ratios for other, ratios in told.items()}))
 
 
 if __name__ == "__main__":

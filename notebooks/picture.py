@@ -17,8 +17,7 @@ from PIL import Image, ImageEnhance
 from playwright.sync_api import sync_playwright
 
 from lookalike.backbones import build_encoder
-from lookalike.embedding_store import EmbeddingStore
-from lookalike.embeddings import embed_catalog
+from lookalike.embeddings import EmbeddingStore, embed_catalog
 from lookalike.page import build_app
 from lookalike.plots import show_gallery
 from lookalike.recommend import recommend

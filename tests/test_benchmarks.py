@@ -3,7 +3,9 @@
 import json
 import runpy
 import sys
+from importlib.util import find_spec
 
+import keras
 import pandas as pd
 import pytest
 
@@ -47,6 +49,15 @@ def run_benchmark(name, arguments, tmp_path, monkeypatch, capsys):
     ).read_text()
 
 
+def write_photos(folder, count):
+    """Cups and plates, three quarters of them to train with; their folder."""
+    for number in range(count):
+        split = "train" if number < count * 3 // 4 else "validation"
+        kind = "cup" if number % 2 else "plate"
+        write_photo(folder / split / kind / f"{number}.png", number)
+    return folder
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 def test_search_is_compared_with_others_that_find_the_same(tmp_path, monkeypatch, capsys):
     pytest.importorskip("faiss")
@@ -55,38 +66,45 @@ def test_search_is_compared_with_others_that_find_the_same(tmp_path, monkeypatch
     ratios = told["time relative to faiss flat"]
     assert list(ratios) == ["2,000 x 16, 1", "2,000 x 16, 40"]
     assert all(ratio > 0 for ratio in ratios.values())
-    assert written.count("100.00%") == 2
+    # Two sets of queries, with and without lengths that were measured before.
+    assert written.count("100.00%") == 4
     assert "3,000 x 128 (2 MB) mapped from disk" in written
 
 
+@pytest.mark.soak
+def test_stores_are_compared_with_the_loop_and_the_forward_pass(tmp_path, monkeypatch, capsys):
+    photos = write_photos(tmp_path / "photos", 100)
+    arguments = ("--data", photos, "--backbones", "VGG16Slim", "--seconds", 0.2)
+    told, written = run_benchmark("embedding.py", arguments, tmp_path, monkeypatch, capsys)
+    ratios = told["VGG16Slim"]
+    ways = ["ours", "ours, OpenVINO"] if find_spec("openvino") else ["ours"]
+    expected = [f"{way} / {what}" for way in ways for what in ("the same forward", "loop")]
+    assert list(ratios) == expected
+    assert "| images/s, then ratios | VGG16Slim |" in written
+    assert all(f"| {row} | " in written for row in ("loop", "forward, TensorFlow", *ways, *ratios))
+
+
 def test_precisions_are_compared_on_photos_that_search_among_others(tmp_path, monkeypatch, capsys):
-    for number in range(40):
-        split = "train" if number < 30 else "validation"
-        write_photo(
-            tmp_path / "photos" / split / ("cup" if number % 2 else "plate") / f"{number}.png",
-            number,
-        )
-    arguments = ("--data", tmp_path / "photos", "--backbones", "--overlap", "VGG16Slim")
+    photos = write_photos(tmp_path / "photos", 40)
+    policy = keras.config.dtype_policy().name
+    arguments = ("--data", photos, "--backbones", "--overlap", "VGG16Slim", "--seconds", 0.2)
     told, written = run_benchmark("embedding.py", arguments, tmp_path, monkeypatch, capsys)
     assert told == {}
-    assert "| float32 | tensorflow | 1.00000 | 100.00% |" in written
-    assert "| bfloat16 | tensorflow | 0.99" in written
+    rows = [line.strip("| ").split(" | ") for line in written.splitlines() if line[:1] == "|"]
+    cosines = {row[0]: row[2:4] for row in rows[2:]}
+    assert cosines["float32, TensorFlow"] == ["1.00000", "100.00%"]
+    assert cosines["bfloat16, TensorFlow"][0].startswith("0.99")
+    if find_spec("openvino"):
+        assert cosines["float32, OpenVINO"][0] == "1.00000"
+    assert keras.config.dtype_policy().name == policy
 
 
 @pytest.mark.soak
 def test_encoders_edits_and_cheap_ways_are_compared_and_recorded(tmp_path, monkeypatch):
-    for number in range(40):
-        split = "train" if number < 30 else "validation"
-        write_photo(
-            tmp_path / "photos" / split / ("cup" if number % 2 else "plate") / f"{number}.png",
-            number,
-        )
+    photos = str(write_photos(tmp_path / "photos", 40))
     monkeypatch.setattr(results, "FILE", tmp_path / "RESULTS.md")
-    monkeypatch.setattr(
-        sys,
-        "argv",
-        ["x", "--data", str(tmp_path / "photos"), "--backbone", "VGG16Slim", "--epochs", "1"],
-    )
+    arguments = ["x", "--data", photos, "--backbone", "VGG16Slim", "--epochs", "1"]
+    monkeypatch.setattr(sys, "argv", arguments)
     runpy.run_path(str(PROJECT / "benchmarks" / "evaluation.py"), run_name="__main__")
     text = (tmp_path / "RESULTS.md").read_text()
     assert text.count("\n## ") == 4

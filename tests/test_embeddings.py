@@ -1,8 +1,17 @@
+"""The embedding store and what writes it; kills and full disks are in test_interruptions.py."""
+
+import hashlib
+import io
 import json
 import os
 import pickle
+import re
 import shutil
+import subprocess
+import sys
 import tempfile
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import keras
@@ -11,162 +20,535 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from conftest import make_catalog, write_photo
-from lookalike import compiled_encoder, embeddings
-from lookalike.backbones import build_classifier, build_encoder, embedding_encoder
-from lookalike.embedding_store import check_encoder, export_pickle, open_store
-from lookalike.embeddings import embed_catalog, embed_images
+from conftest import PROJECT, make_catalog, quick, write_photo
+from lookalike import embeddings
+from lookalike.backbones import BACKBONES, build_classifier, build_encoder, embedding_encoder
+from lookalike.catalog import check_photos, save_catalog
+from lookalike.embeddings import compile_encoder, embed_catalog, embed_images, open_store
 from lookalike.encoder_fingerprint import encoder_fingerprint
-from lookalike.images import ImageError, load_image
+from lookalike.images import ImageError, content_hash, load_image
+from lookalike.recommend import recommend
+from test_saving import Payload
+
+LAYERS = keras.layers
+PIXELS = keras.Input((8, 8, 3))
+FILES = {"vectors.npy", "catalog.csv", "manifest.json"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once():
-    """The same graph for all runs that would make the same: to compile it takes longer than the
-    run.
-    """
-    forwards, compile_encoder = {}, embeddings.compile_encoder
+def pooled(pooling, name):
+    """An encoder of 8 x 8 pixels to 12 numbers."""
+    return keras.Model(PIXELS, LAYERS.Flatten()(pooling(PIXELS)), name=name)
 
-    def kept(encoder, **options):
-        key = (encoder_fingerprint(encoder), *options.items())
-        if key not in forwards or options.get("engine") == "openvino":
-            forwards[key] = compile_encoder(encoder, **options)
-        return forwards[key]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embeddings, "compile_encoder", kept)
-        yield
+TINY = pooled(LAYERS.AveragePooling2D(4), "tiny")
+RENAMED = keras.Model(TINY.input, TINY.output, name="renamed")
+OTHER = pooled(LAYERS.MaxPooling2D(4), "other")
+
+
+def averages(pixels):
+    """What `TINY` makes of pixels, without Keras."""
+    blocks = np.float32(pixels).reshape(-1, 2, 4, 2, 4, 3)
+    return blocks.mean(axis=(2, 4)).reshape(-1, 12)
+
+
+SIDES = {"colours": lambda it: it.mean(axis=(1, 2)), "red": lambda it: it[:, :, :, 0]}
+
+
+class Counted:
+    """A function of pixels that counts its photos, and is stopped after so many calls."""
+
+    def __init__(self, function=averages, calls=1000):
+        self.function, self.calls, self.photos = function, calls, 0
+
+    def __call__(self, pixels):
+        if self.calls == 0:
+            raise KeyboardInterrupt
+        self.calls -= 1
+        self.photos += len(pixels)
+        return self.function(pixels)
+
+
+def computed(catalog, folder, encoder=TINY, **options):
+    """Embed a catalogue, and tell of how many photos the vectors were computed."""
+    forward = Counted()
+    embed_catalog(encoder, catalog, folder, forward=forward, **options)
+    return forward.photos
+
+
+def expected(catalog):
+    return averages(np.stack([load_image(path, 8) for path in catalog["path"]]))
+
+
+def assert_close(vectors, others):
+    assert (vectors.dtype, vectors.shape) == (np.float32, others.shape)
+    np.testing.assert_allclose(vectors, others, rtol=0, atol=1e-5 * np.abs(others).max())
+
+
+# --- What is written, and what is computed
+
+
+def test_a_store_holds_a_vector_a_row_and_says_how_it_was_made(encoder, catalog, tmp_path):
+    store = embed_catalog(encoder, catalog, tmp_path / "store", batch_size=5)
+    pixels = np.stack([load_image(path, 32) for path in catalog["path"]])
+    assert_close(store.vectors, encoder(np.float32(pixels)).numpy())
+    assert isinstance(store.vectors, np.memmap)
+    np.testing.assert_allclose(store.lengths, np.linalg.norm(store.vectors, axis=1), rtol=1e-6)
+    told = catalog.assign(sha256=[content_hash(path) for path in catalog["path"]]).fillna("")
+    pd.testing.assert_frame_equal(store.catalog.fillna(""), told, check_dtype=False)
+    manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
+    assert manifest == store.manifest == open_store(tmp_path / "store").manifest
+    assert (manifest["schema"], manifest["encoder"]) == (1, encoder.name)
+    assert manifest["fingerprint"] == encoder_fingerprint(encoder)
+    assert (manifest["image_size"], manifest["fit"], manifest["dim"]) == ([32, 32], "resize", 128)
+    assert {*os.listdir(tmp_path / "store")} == FILES
+    assert {*os.listdir(tmp_path)} == {"photos", "store"}
+
+
+def test_a_second_run_computes_nothing_and_changes_no_byte(catalog, tmp_path, monkeypatch):
+    folder = embed_catalog(TINY, catalog, tmp_path / "store").folder
+    before = {name: (folder / name).read_bytes() for name in FILES}
+    monkeypatch.setattr(embeddings, "compile_encoder", None)
+    embed_catalog(TINY, catalog, tmp_path / "store")
+    assert {name: (folder / name).read_bytes() for name in FILES} == before
+
+
+def test_new_and_changed_contents_are_computed_renamed_and_repeated_ones_are_not(tmp_path):
+    photos = tmp_path / "photos"
+    catalog = make_catalog(photos, 6)
+    assert computed(catalog, tmp_path / "store", batch_size=4) == 6
+    write_photo(photos / "002.png", seed=99)
+    shutil.copy(photos / "000.png", photos / "copy.png")
+    os.rename(photos / "005.png", photos / "renamed.png")
+    for seed in (97, 98):
+        write_photo(photos / f"{seed}.png", seed)
+    names = ["98.png", "002.png", "000.png", "copy.png", "renamed.png", "97.png"]
+    changed = catalog.assign(image_id=names, path=[str(photos / name) for name in names])
+    assert computed(changed, tmp_path / "store", batch_size=4) == 3
+    store = open_store(tmp_path / "store")
+    assert store.catalog["image_id"].tolist() == names
+    np.testing.assert_array_equal(store.vectors, expected(changed))
+
+
+CHANGES = [(b"A", 0, 0), (b"A", 5, 0), (b"B", 5, 1), (b"AA", 0, 1), (b"B", 0, 0)]
+
+
+@pytest.mark.parametrize(("behind", "seconds", "count"), CHANGES)
+def test_a_file_of_the_size_and_time_of_the_catalogue_is_not_read(behind, seconds, count, tmp_path):
+    photos = make_catalog(tmp_path / "photos", 3)
+    file = Path(photos["path"][1])
+    content = file.read_bytes()
+    # What follows the end of a PNG is no part of its picture.
+    file.write_bytes(content + b"A")
+    catalog, _ = check_photos(photos)
+    assert computed(catalog, tmp_path / "store") == 3
+    time = file.stat().st_mtime_ns
+    file.write_bytes(content + behind)
+    os.utime(file, ns=(time, time + seconds * 10**9))
+    assert computed(catalog, tmp_path / "store") == count
+
+
+def test_what_else_lies_in_the_folder_stays_there(catalog, tmp_path):
+    folder = embed_catalog(TINY, catalog.iloc[:3], tmp_path / "store").folder
+    (folder / "notes.txt").write_text("mine")
+    os.symlink(tmp_path / "gone", folder / "link")
+    inner = embed_catalog(TINY, catalog.iloc[:4], folder / "inner").vectors.tolist()
+    embed_catalog(TINY, catalog, folder)
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert (folder / "link").is_symlink()
+    assert open_store(folder / "inner").vectors.tolist() == inner
+
+
+@pytest.mark.parametrize(
+    ("encoder", "fit", "count"),
+    [(TINY, "resize", 0), (RENAMED, "resize", 0), (TINY, "letterbox", 4), (OTHER, "resize", 4)],
+)
+def test_another_encoder_or_fit_starts_anew_and_says_so(encoder, fit, count, tmp_path, capsys):
+    catalog = make_catalog(tmp_path / "photos", 4)
+    computed(catalog, tmp_path / "store")
+    assert computed(catalog, tmp_path / "store", encoder, fit=fit) == count
+    told = "store is of another encoder or fit: all photos are embedded anew."
+    assert (told in capsys.readouterr().out) == bool(count)
+    store = open_store(tmp_path / "store")
+    assert (store.manifest["encoder"], store.manifest["fit"]) == (encoder.name, fit)
+    embeddings.check_encoder(store, encoder)
+    other = TINY if encoder is OTHER else OTHER
+    with pytest.raises(ValueError, match=rf"with {encoder.name} \(.* from {other.name} \("):
+        recommend(store, catalog["path"][0], encoder=other)
+
+
+def test_a_failed_update_leaves_the_old_store_and_keeps_what_was_computed(tmp_path):
+    catalog = make_catalog(tmp_path / "photos", 6)
+    computed(catalog.iloc[:2], tmp_path / "store")
+    photo = Path(catalog["path"][5])
+    content = photo.read_bytes()
+    photo.write_bytes(b"broken")
+    with pytest.raises(ImageError, match=r"005\.png"):
+        computed(catalog, tmp_path / "store", batch_size=1)
+    np.testing.assert_array_equal(open_store(tmp_path / "store").vectors, expected(catalog[:2]))
+    photo.write_bytes(content)
+    for file in (tmp_path / ".store.partial").iterdir():
+        shutil.copy(file, file.with_name("again.npz"))
+        os.truncate(file.with_name("again.npz"), 99)
+    assert computed(catalog, tmp_path / "store", batch_size=1) == 1
+    np.testing.assert_array_equal(open_store(tmp_path / "store").vectors, expected(catalog))
+
+
+def test_what_cannot_be_embedded_says_what_to_do(catalog, tmp_path):
+    with pytest.raises(FileExistsError, match="photos is not empty and is no store; choose"):
+        computed(catalog, tmp_path / "photos")
+    with pytest.raises(ValueError, match="catalogue is empty"):
+        computed(catalog.iloc[:0], tmp_path / "store")
+    with pytest.raises(ValueError, match="resize, letterbox, crop, not 'squeeze'"):
+        computed(catalog, tmp_path / "store", fit="squeeze")
+    with pytest.raises(FileNotFoundError, match=r"No embeddings at .*store.*04_.*00_"):
+        open_store(tmp_path / "store")
+    assert len(os.listdir(tmp_path / "photos")) == 12
+
+
+def test_a_store_moves_with_its_photos_and_a_link_to_one_is_followed(tmp_path):
+    catalog = make_catalog(tmp_path / "here" / "photos", 6)
+    computed(catalog.iloc[:3], tmp_path / "here" / "embeddings" / "store")
+    os.rename(tmp_path / "here", tmp_path / "there")
+    folder = tmp_path / "there" / "embeddings" / "store"
+    (tmp_path / "link").symlink_to(folder)
+    photos = tmp_path / "there" / "photos"
+    moved = catalog.assign(path=[str(photos / name) for name in catalog["image_id"]])
+    assert open_store(folder).catalog["path"].tolist() == moved["path"][:3].tolist()
+    assert computed(moved, tmp_path / "link") == 3
+    assert (tmp_path / "link").is_symlink()
+    for place in (folder, tmp_path / "link"):
+        np.testing.assert_array_equal(open_store(place).vectors, expected(moved))
+
+
+def test_splits_are_kept_where_a_catalogue_has_none(catalog, tmp_path):
+    splits = ["train", "test", None, "validation"]
+    embed_catalog(TINY, catalog.iloc[:4].assign(split=splits), tmp_path / "store")
+    for encoder in (TINY, OTHER):
+        store = embed_catalog(encoder, catalog.iloc[:0:-1], tmp_path / "store", forward=averages)
+        kept = dict(zip(store.catalog["image_id"], store.catalog["split"].fillna(""), strict=True))
+        assert {"001.png": "test", "003.png": "validation"}.items() <= kept.items()
+        assert [*kept.values()].count("") == 9
+    some = catalog.assign(split=["test"] + [None] * 11)
+    store = embed_catalog(TINY, some, tmp_path / "store")
+    assert store.catalog["split"].fillna("").tolist() == ["test"] + [""] * 11
+
+
+def test_a_pickle_is_written_for_others(catalog, tmp_path):
+    store = embed_catalog(TINY, catalog, tmp_path / "store", forward=averages)
+    embeddings.export_pickle(store, tmp_path / "image_embeddings.pkl")
+    content = pickle.loads((tmp_path / "image_embeddings.pkl").read_bytes())
+    assert list(content) == catalog["image_id"].tolist()
+    np.testing.assert_array_equal(np.stack([*content.values()]), store.vectors)
+
+
+# --- Another way to compute them, and what is kept beside them
+
+
+WRONG = [lambda pixels: averages(pixels)[1:], lambda pixels: averages(pixels).T, np.sum]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_forward_of_the_wrong_shape_is_refused_and_nothing_of_it_kept(wrong, catalog, tmp_path):
+    computed(catalog.iloc[:3], tmp_path / "store")
+    with pytest.raises(ValueError, match=r"vectors makes \(.*\) of \(5, 8, 8, 3\)"):
+        embed_catalog(TINY, catalog, tmp_path / "store", forward=wrong, batch_size=5)
+    with pytest.raises(ValueError, match="red makes"):
+        sides = {"red": wrong}
+        embed_catalog(TINY, catalog, tmp_path / "store", side_arrays=sides, batch_size=5)
+    assert len(open_store(tmp_path / "store").vectors) == 3
+    assert computed(catalog, tmp_path / "store") == 9
+
+
+def test_a_store_of_one_forward_is_grown_by_another(catalog, tmp_path):
+    twice = Counted(lambda pixels: np.float64(2 * averages(pixels)))
+    embed_catalog(TINY, catalog.iloc[:4], tmp_path / "store", forward=twice)
+    store = embed_catalog(TINY, catalog, tmp_path / "store")
+    assert_close(store.vectors, expected(catalog) * np.where(np.arange(12) < 4, 2, 1)[:, None])
+    assert (store.manifest["encoder"], len(store.manifest["checksums"])) == ("tiny", 2)
+
+
+def test_side_arrays_are_computed_for_the_photos_that_lack_them(catalog, tmp_path, capsys):
+    def grown(count, *names):
+        """Which arrays there are then, which are left out, and how often each was computed."""
+        rows, forward = catalog.iloc[:count], Counted()
+        sides = {name: Counted(SIDES[name]) for name in names}
+        embed_catalog(TINY, rows, tmp_path / "store", forward=forward, side_arrays=sides)
+        store = open_store(tmp_path / "store")
+        np.testing.assert_array_equal(store.vectors, expected(rows))
+        pixels = np.stack([load_image(path, 8) for path in rows["path"]])
+        for name, values in store.side_arrays.items():
+            np.testing.assert_array_equal(values, SIDES[name](pixels))
+        lost = re.findall(r"(\w+) is left out.*ask for it in side_arrays", capsys.readouterr().out)
+        return sorted(store.side_arrays), lost, forward.photos, *[sides[it].photos for it in names]
+
+    assert grown(6) == ([], [], 6)
+    assert grown(6, "colours") == (["colours"], [], 0, 6)
+    assert grown(6, "colours", "red") == (["colours", "red"], [], 0, 0, 6)
+    assert grown(5) == (["colours", "red"], [], 0)
+    assert grown(6, "red", "colours") == (["colours", "red"], [], 1, 1, 1)
+    assert grown(8, "red") == (["red"], ["colours"], 2, 2)
+    assert grown(8, "colours", "red") == (["colours", "red"], [], 0, 8, 0)
+
+
+def test_an_interrupted_run_is_resumed_but_not_with_another_encoder(catalog, tmp_path):
+    embed_catalog(TINY, catalog.iloc[:2], tmp_path / "store", forward=averages)
+    for encoder in (OTHER, TINY, TINY):
+        sides = {"colours": Counted(SIDES["colours"], calls=1)}
+        with pytest.raises(KeyboardInterrupt):
+            embed_catalog(encoder, catalog, tmp_path / "store", side_arrays=sides, batch_size=3)
+        assert len(open_store(tmp_path / "store").vectors) == 2
+    forward, sides = Counted(), {"colours": Counted(SIDES["colours"])}
+    store = embed_catalog(TINY, catalog, tmp_path / "store", forward=forward, side_arrays=sides)
+    assert (forward.photos, sides["colours"].photos) == (6, 6)
+    assert_close(store.vectors, expected(catalog))
+    assert store.side_arrays["colours"].shape == (12, 3)
+
+
+# --- Any history
+
+KINDS = ("add", "change", "rename", "remove", "repeat", "embed", "interrupt")
+STEPS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 9)), min_size=4, max_size=14)
+
+
+class History:
+    """A folder of photos that changes, its store, and by hand what of it is computed."""
+
+    def __init__(self, folder):
+        self.folder, self.contents, self.names = folder, {}, 0
+        self.kept, self.finished = set(), set()
+        for seed in range(100, 106):
+            self.put(seed)
+
+    def put(self, seed, name=None):
+        self.names += name is None
+        name = name or f"{self.names}.png"
+        write_photo(self.folder / "photos" / name, seed, 8)
+        self.contents[name] = seed
+
+    def step(self, kind, number):
+        name = list(self.contents)[number % len(self.contents)]
+        seed = self.contents[name]
+        if kind in ("rename", "remove") and len(self.contents) > 1:
+            del self.contents[name]
+        if kind == "change":
+            self.put(number, name)
+        elif kind in ("embed", "interrupt"):
+            self.embed(1 + number % 2 if kind == "interrupt" else 100)
+        elif kind != "remove":
+            self.put(200 + self.names if kind == "add" else seed)
+
+    def catalog(self):
+        rows = pd.DataFrame({"image_id": [*self.contents]})
+        paths = [str(self.folder / "photos" / name) for name in self.contents]
+        return rows.assign(path=paths, product_id="p", label="a", split=None)
+
+    def embed(self, batches=100):
+        """Embed in batches of two, and fail where it comes to more batches than that."""
+        there = self.kept | self.finished
+        todo = [seed for seed in dict.fromkeys(self.contents.values()) if seed not in there]
+        folder, forward = self.folder / "store", Counted(calls=batches)
+        with pytest.raises(KeyboardInterrupt) if len(todo) > 2 * batches else nullcontext():
+            embed_catalog(TINY, self.catalog(), folder, forward=forward, batch_size=2)
+            self.kept, self.finished = {*self.contents.values()}, set()
+        self.finished |= {*todo[: 2 * batches]} - self.kept
+        assert forward.photos == min(len(todo), 2 * batches)
+
+
+@example(steps=[("interrupt", 0), ("remove", 0), ("interrupt", 0), ("rename", 0), ("embed", 0)])
+def check_history(steps):
+    with tempfile.TemporaryDirectory() as name:
+        history = History(Path(name))
+        for step in steps:
+            history.step(*step)
+        history.embed()
+        store = open_store(Path(name, "store"))
+        fresh = embed_catalog(TINY, history.catalog(), Path(name, "fresh"), forward=averages)
+        np.testing.assert_array_equal(store.vectors, fresh.vectors)
+        pd.testing.assert_frame_equal(store.catalog, fresh.catalog)
+        assert store.catalog["image_id"].tolist() == [*history.contents]
+        assert {*os.listdir(name)} == {"fresh", "photos", "store"}
+
+
+@pytest.mark.parametrize("examples", [25, pytest.param(500, marks=pytest.mark.soak)])
+def test_after_any_history_a_store_is_as_one_made_anew(examples, monkeypatch):
+    monkeypatch.setattr(embeddings, "SHARD", 4)
+    settings(max_examples=examples, deadline=None)(given(steps=STEPS)(check_history))()
+
+
+# --- The first edition
+
+HALVES = pooled(LAYERS.AveragePooling2D((4, 8)), "halves")
+KEPT = [[255, 0, 0, 0, 0, 255], [255] * 6, [0, 255, 0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("unsaid", [(), ("engine",), ("engine", "pooling", "precision")])
+def test_a_store_of_the_first_edition_opens_and_is_grown(unsaid, tmp_path):
+    folder = shutil.copytree(PROJECT / "tests/stores/schema_1", tmp_path / "store")
+    for row, colour in zip(range(4), ("red", "white", "lime", "blue"), strict=True):
+        Image.new("RGB", (8, 8), colour).save(tmp_path / f"{row}.png")
+    # Its photos are not kept: others take their places.
+    hashes = [content_hash(tmp_path / f"{row}.png") for row in range(3)]
+    edit(folder, content_hashes=hashes, **dict.fromkeys(unsaid, ...))
+    with pytest.warns(UserWarning, match="3 of 3 photos of store are gone"):
+        store = open_store(folder)
+    embeddings.check_encoder(store, HALVES)
+    assert store.vectors.tolist() == KEPT
+    names = ["red-blue.png", "white.png", "shoe/green-black.png"]
+    assert store.catalog["image_id"].tolist() == names
+    assert store.catalog["split"].fillna("").tolist() == ["train", "", "test"]
+    catalog = pd.DataFrame({"image_id": [*names, "new"], "product_id": "p", "label": "a"})
+    catalog = catalog.assign(path=[str(tmp_path / f"{row}.png") for row in range(4)], split=None)
+    forward = Counted(lambda pixels: np.full((len(pixels), 6), 7, np.float32))
+    grown = embed_catalog(HALVES, catalog, folder, forward=forward)
+    assert forward.photos == 1
+    assert open_store(folder).vectors.tolist() == [*KEPT, [7] * 6]
+    assert grown.catalog["split"].fillna("").tolist() == ["train", "", "test", ""]
+    assert grown.catalog["sha256"].tolist()[:3] == hashes
+
+
+# --- Stores that were damaged, forged or are another program's
 
 
 @pytest.fixture
-def computed(monkeypatch):
-    """The number of images in each forward pass that a test causes, padding not counted."""
-    counts = []
-    compile_encoder = embeddings.compile_encoder
-
-    def counting(encoder, **options):
-        forward = compile_encoder(encoder, **options)
-
-        def count(pixels):
-            counts.append(int(np.any(pixels, axis=(1, 2, 3)).sum()))
-            return forward(pixels)
-
-        return count
-
-    monkeypatch.setattr(embeddings, "compile_encoder", counting)
-    return counts
+def folder(tmp_path):
+    """The folder of a store of three photos."""
+    catalog = make_catalog(tmp_path / "photos", 3)
+    return embed_catalog(TINY, catalog, tmp_path / "store", forward=averages).folder
 
 
-def test_store_holds_a_vector_a_row_and_says_how_it_was_made(encoder, catalog, tmp_path):
-    store = embed_catalog(encoder, catalog, tmp_path / "store", batch_size=5)
-    assert store.vectors.shape == (12, 128)
-    assert store.vectors.dtype == np.float32
-    assert isinstance(store.vectors, np.memmap)
-    pd.testing.assert_frame_equal(store.catalog.fillna(""), catalog.fillna(""), check_dtype=False)
-    for row, path in enumerate(catalog["path"]):
-        expected = encoder(load_image(path, 32)[None].astype(np.float32)).numpy()[0]
-        np.testing.assert_allclose(
-            store.vectors[row], expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max()
-        )
-    manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
-    assert manifest["encoder"] == encoder.name
-    assert (manifest["n"], manifest["dim"], manifest["schema"]) == (12, 128, 1)
-    assert (manifest["precision"], manifest["pooling"]) == ("float32", "GeneralizedMeanPooling2D")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "store"]
+def edit(folder, **changes):
+    """Change a manifest by hand; ... takes a key out."""
+    told = json.loads((folder / "manifest.json").read_text()) | changes
+    told = {key: value for key, value in told.items() if value is not ...}
+    (folder / "manifest.json").write_text(json.dumps(told))
 
 
-def test_second_run_computes_nothing_and_changes_no_byte(encoder, catalog, tmp_path, computed):
-    embed_catalog(encoder, catalog, tmp_path / "store")
-    before = {
-        name: (tmp_path / "store" / name).read_bytes()
-        for name in ("vectors.npy", "catalog.csv", "manifest.json")
-    }
-    computed.clear()
-    embed_catalog(encoder, catalog, tmp_path / "store")
-    assert computed == []
-    for name, content in before.items():
-        assert (tmp_path / "store" / name).read_bytes() == content
+def forge(folder, name, content):
+    """Put a file in a store, and its checksum in the manifest, as one would who means harm."""
+    checksums = json.loads((folder / "manifest.json").read_text())["checksums"]
+    edit(folder, checksums=checksums | {name: hashlib.sha256(content).hexdigest()})
+    (folder / name).write_bytes(content)
 
 
-def test_three_added_images_are_three_computed(encoder, tmp_path, computed):
-    catalog = make_catalog(tmp_path / "photos", 12)
-    embed_catalog(encoder, catalog.iloc[:9], tmp_path / "store", batch_size=4)
-    computed.clear()
-    store = embed_catalog(encoder, catalog, tmp_path / "store", batch_size=4)
-    assert sum(computed) == 3
-    fresh = embed_catalog(encoder, catalog, tmp_path / "fresh", batch_size=4)
-    np.testing.assert_array_equal(store.vectors, fresh.vectors)
+def assert_refused(folder, words=""):
+    """It does not open, nor is it written over; the message names the folder and what is wrong."""
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    catalog = make_catalog(folder.parent / "photos", 4)
+    told = rf"(?s){folder} cannot be opened: .*{words}.*delete it and embed again"
+    for use in (open_store, lambda folder: computed(catalog, folder)):
+        with pytest.raises(ValueError, match=told):
+            use(folder)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    shutil.rmtree(folder)
+    assert computed(catalog, folder) == 4
 
 
-def test_changed_content_is_computed_renamed_and_repeated_content_is_not(
-    encoder, tmp_path, computed
-):
-    catalog = make_catalog(tmp_path / "photos", 6)
-    embed_catalog(encoder, catalog, tmp_path / "store")
-    computed.clear()
-    paths = catalog["path"].tolist()
-    write_photo(tmp_path / "photos" / "002.png", seed=99)
-    shutil.copy(paths[0], tmp_path / "photos" / "copy.png")
-    os.rename(paths[5], tmp_path / "photos" / "renamed.png")
-    changed = (
-        make_catalog(tmp_path / "unused", 6)
-        .iloc[[2, 0, 5]]
-        .assign(image_id=["002.png", "copy.png", "renamed.png"])
-    )
-    changed["path"] = [str(tmp_path / "photos" / name) for name in changed["image_id"]]
-    store = embed_catalog(encoder, changed, tmp_path / "store")
-    assert sum(computed) == 1
-    assert store.catalog["image_id"].tolist() == ["002.png", "copy.png", "renamed.png"]
-    np.testing.assert_allclose(
-        store.vectors, embed_images(encoder, changed["path"].tolist()), rtol=1e-4, atol=1e-5
-    )
+DAMAGES = {
+    "changed": lambda file: file.write_bytes(file.read_bytes()[:-1] + b"?"),
+    "cut": lambda file: os.truncate(file, 99),
+    "empty": lambda file: os.truncate(file, 0),
+    "longer": lambda file: os.truncate(file, 9999),
+    "missing": os.unlink,
+}
 
 
-def test_what_else_lies_in_the_folder_stays_there(encoder, catalog, tmp_path):
-    store = embed_catalog(encoder, catalog.iloc[:3], tmp_path / "store")
-    (store.folder / "notes.txt").write_text("mine")
-    embed_catalog(encoder, catalog, tmp_path / "store")
-    assert (store.folder / "notes.txt").read_text() == "mine"
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["vectors.npy", "catalog.csv"])
+def test_a_damaged_file_is_refused_by_name(name, damage, folder):
+    DAMAGES[damage](folder / name)
+    assert_refused(folder, name)
 
 
-def test_another_encoder_or_fit_starts_anew(encoder, other_encoder, catalog, tmp_path, computed):
-    embed_catalog(encoder, catalog, tmp_path / "store")
-    computed.clear()
-    embed_catalog(encoder, catalog, tmp_path / "store", fit="letterbox")
-    assert sum(computed) == 12
-    store = embed_catalog(other_encoder, catalog, tmp_path / "store", fit="letterbox")
-    assert sum(computed) == 24
-    assert store.manifest["encoder"] == other_encoder.name
+EDITS = [{"schema": 2}, {"schema": 3}, {"schema": ...}, {"dim": 5}, {"dim": ...}]
+EDITS += [{"encoder": ...}, {"fingerprint": ...}]
+EDITS += [{"checksums": it} for it in (..., [], {}, {"catalog.csv": "0"}, {"\0": "0"}, {".": "0"})]
+WORDS = [r"lookalike\.scale"] + [""] * 12
 
 
-def test_a_failed_update_leaves_the_old_store(encoder, tmp_path):
-    catalog = make_catalog(tmp_path / "photos", 6)
-    embed_catalog(encoder, catalog.iloc[:5], tmp_path / "store")
-    (tmp_path / "photos" / "005.png").write_bytes(b"broken")
-    with pytest.raises(ImageError, match=r"005\.png"):
-        embed_catalog(encoder, catalog, tmp_path / "store")
-    assert len(open_store(tmp_path / "store").vectors) == 5
+@pytest.mark.parametrize(("changes", "words"), [*zip(EDITS, WORDS, strict=True)], ids=str)
+def test_a_manifest_that_does_not_go_with_its_files_is_refused(changes, words, folder):
+    edit(folder, **changes)
+    assert_refused(folder, words)
 
 
-def test_missing_store_and_foreign_folder_and_empty_catalogue_say_what_to_do(
-    encoder, catalog, tmp_path
-):
-    with pytest.raises(FileNotFoundError, match=r"No embeddings at .*nowhere"):
-        open_store(tmp_path / "nowhere")
-    with pytest.raises(FileExistsError, match="photos is not empty"):
-        embed_catalog(encoder, catalog, tmp_path / "photos")
-    with pytest.raises(ValueError, match="empty"):
-        embed_catalog(encoder, catalog.iloc[:0], tmp_path / "store")
-    with pytest.raises(ValueError, match="resize, letterbox, crop"):
-        embed_catalog(encoder, catalog, tmp_path / "store", fit="squeeze")
+def npy(rows):
+    stream = io.BytesIO()
+    np.save(stream, rows, allow_pickle=True)
+    return stream.getvalue()
 
 
-def test_another_encoder_is_refused_naming_both(encoder, other_encoder, catalog, tmp_path):
-    store = embed_catalog(encoder, catalog, tmp_path / "store")
-    check_encoder(store, encoder)
-    with pytest.raises(ValueError, match=f"{encoder.name}.*{other_encoder.name}"):
-        check_encoder(store, other_encoder)
+def headed(header):
+    length = len(header).to_bytes(2, "little")
+    return b"\x93NUMPY\1\0" + length + header.encode() + bytes(144)
+
+
+RIGHT = np.ones((3, 12), np.float32)
+SHAPED = "{'descr': '<f4', 'fortran_order': False, 'shape': %s}"
+SHAPES = ("(2, 12)", "(12, 3)", "(36,)", "()", "(3.0, 12)", f"({2**62}, 12)", "None")
+SHAPES += ("(-3, 12)", f"({10**40}, 12)")
+OF_OTHERS = [np.float64(RIGHT), RIGHT.astype(">f4"), np.int32(RIGHT), RIGHT[:2], RIGHT[:, :5]]
+ROWS = b"image_id,path,product_id,label,split\na,a,a,a,\nb,b,b,b,\n"
+FORGED = {
+    "vectors.npy": [b"", b"\x93NUMPY", b"PK\5\6" + bytes(18), *map(npy, OF_OTHERS)],
+    "colours.npy": [npy(RIGHT[:2])],
+    "catalog.csv": [b"", ROWS, ROWS + b"a,c,c,c,\n", ROWS + b"c,c,c,c,\nd,d,d,d,\n"],
+}
+FORGED["manifest.json"] = [b"", b"{", b"[]", b"null", b"3", b'"text"', b"\xff", b'{"name": "app"}']
+FORGED["manifest.json"] += [b"[" * 99_999]
+FORGED["vectors.npy"] += map(
+    headed, ["", "{}", "'''", "(" * 9000, "-" * 9000, *[SHAPED % it for it in SHAPES]]
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [(name, content) for name in FORGED for content in FORGED[name]]
+)
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_a_file_that_was_made_up_is_refused_even_with_its_checksum(name, content, folder):
+    forge(folder, name, content)
+    assert_refused(folder)
+
+
+@pytest.mark.parametrize("name", ["vectors.npy", "colours.npy"])
+@pytest.mark.parametrize("form", [pickle.dumps, lambda one: npy(np.full((3, 12), one, object))])
+def test_a_pickle_in_place_of_an_array_is_never_opened(form, name, folder, tmp_path):
+    forge(folder, name, form(Payload(tmp_path / "mark")))
+    assert_refused(folder)
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(
+    ("kept", "lost", "words"),
+    [
+        ([0, 1, 2, 3, 4, 5], [], None),
+        (None, [], None),
+        ([5, 0, 4, 1, 3, 2], [], None),
+        ([2, 3, 4, 5, 6], [], "shop-tiny lacks 1 photos .* has 2 .*04_embeddings"),
+        ([0, 1, 2, 3, 4, 7], [], "shop-tiny lacks 1 photos .* has 1 .*04_embeddings"),
+        ([0, 1, 2, 3, 4, 5], [1, 4], r"2 of 6 photos of shop-tiny are gone, such as .*001\.png"),
+    ],
+)
+def test_opening_a_store_warns_where_its_photos_are_not_those_of_today(kept, lost, words, tmp_path):
+    catalog, _ = check_photos(make_catalog(tmp_path / "photos", 8))
+    # The same name, and another photo.
+    catalog.loc[7, "image_id"] = "005.png"
+    folder = tmp_path / "embeddings" / "shop-tiny"
+    embed_catalog(TINY, catalog.iloc[:6], folder, forward=averages)
+    if kept is not None:
+        save_catalog(catalog.iloc[kept], tmp_path / "data" / "catalogs" / "shop" / "catalog.csv")
+    for row in lost:
+        os.unlink(catalog["path"][row])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        open_store(folder)
+    messages = [str(one.message) for one in caught if one.category is UserWarning]
+    assert len(messages) == (words is not None)
+    assert words is None or re.search(words, messages[0])
+
+
+# --- Encoders
 
 
 @pytest.mark.parametrize("size", [32, 96])
@@ -179,373 +561,91 @@ def test_a_batch_and_a_single_image_give_the_same_vector(size, tmp_path):
     assert (np.abs(batch - single) / scale).max() < 1e-5
     pixels = embed_images(encoder, [load_image(path) for path in paths])
     np.testing.assert_array_equal(pixels, batch)
+    files = embed_images(encoder, [Path(path).read_bytes() for path in paths])
+    np.testing.assert_array_equal(files, batch)
     assert embed_images(encoder, []).shape == (0, 1280)
 
 
-def test_pickle_is_written_for_others(encoder, catalog, tmp_path):
-    store = embed_catalog(encoder, catalog, tmp_path / "store")
-    export_pickle(store, tmp_path / "image_embeddings.pkl")
-    with open(tmp_path / "image_embeddings.pkl", "rb") as stream:
-        content = pickle.load(stream)
-    assert list(content) == catalog["image_id"].tolist()
-    np.testing.assert_array_equal(np.stack(list(content.values())), store.vectors)
-
-
-def test_store_moves_with_its_photos(encoder, tmp_path):
-    catalog = make_catalog(tmp_path / "here" / "photos", 4)
-    embed_catalog(encoder, catalog, tmp_path / "here" / "embeddings" / "store")
-    os.rename(tmp_path / "here", tmp_path / "there")
-    moved = open_store(tmp_path / "there" / "embeddings" / "store")
-    for path in moved.catalog["path"]:
-        load_image(path, 32)
-
-
-def test_another_store_inside_the_folder_is_left_whole(encoder, catalog, tmp_path):
-    embed_catalog(encoder, catalog, tmp_path / "store")
-    inner = embed_catalog(encoder, catalog.iloc[:3], tmp_path / "store" / "inner").vectors.tolist()
-    os.symlink(tmp_path / "gone", tmp_path / "store" / "link")
-    embed_catalog(encoder, catalog.iloc[:5], tmp_path / "store")
-    assert open_store(tmp_path / "store" / "inner").vectors.tolist() == inner
-    assert (tmp_path / "store" / "link").is_symlink()
-
-
-def test_an_encoder_of_another_name_is_the_same_encoder(encoder, catalog, tmp_path, computed):
-    embed_catalog(encoder, catalog, tmp_path / "store")
-    computed.clear()
-    renamed = keras.Model(encoder.input, encoder.output, name="renamed")
-    assert embed_catalog(renamed, catalog, tmp_path / "store").manifest["encoder"] == "renamed"
-    assert computed == []
-
-
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_sequence_of_layers_can_be_an_encoder_or_stand_in_one(catalog, tmp_path, nested):
+def test_a_sequence_of_layers_can_be_an_encoder_or_stand_in_one(nested, catalog, tmp_path):
     image = keras.Input((8, 8, 3))
-    encoder = keras.Sequential([image, keras.layers.AveragePooling2D(4), keras.layers.Flatten()])
-    encoder = keras.Model(image, keras.layers.Rescaling(2)(encoder(image))) if nested else encoder
+    encoder = keras.Sequential([image, LAYERS.AveragePooling2D(4), LAYERS.Flatten()])
+    if nested:
+        encoder = keras.Model(image, LAYERS.Rescaling(2)(encoder(image)))
     encoder.save(tmp_path / "encoder.keras")
     store = embed_catalog(encoder, catalog, tmp_path / "store")
-    blocks = [
-        load_image(path, 8).reshape(2, 4, 2, 4, 3).mean(axis=(1, 3)).ravel()
-        for path in catalog["path"]
-    ]
-    np.testing.assert_allclose(store.vectors, np.stack(blocks) * (1 + nested), rtol=1e-5)
-    check_encoder(store, keras.models.load_model(tmp_path / "encoder.keras", safe_mode=True))
+    assert_close(store.vectors, expected(catalog) * (1 + nested))
+    assert_close(embed_images(encoder, catalog["path"].tolist()), store.vectors)
+    loaded = keras.models.load_model(tmp_path / "encoder.keras", safe_mode=True)
+    embeddings.check_encoder(store, loaded)
 
 
-def test_an_encoder_that_learned_since_answers_anew(catalog):
+def vectors_of(encoder, pixels):
+    return encoder(np.float32(pixels), training=False).numpy()
+
+
+def test_an_encoder_that_learned_since_answers_anew_and_what_was_compiled_as_before(catalog):
     classifier = build_classifier(build_encoder("VGG16Slim", weights=None, image_size=32), 3, dim=8)
-    trained = embedding_encoder(classifier)
+    encoder = embedding_encoder(classifier)
     paths = catalog["path"].tolist()
-    pixels = np.stack([load_image(path, 32) for path in paths]).astype(np.float32)
-    before = embed_images(trained, paths)
-    np.testing.assert_allclose(before, trained(pixels), rtol=1e-5, atol=1e-5 * np.abs(before).max())
+    pixels = np.stack([load_image(path, 32) for path in paths])
+    config, fingerprint = encoder.get_config(), encoder_fingerprint(encoder)
+    before, forward = vectors_of(encoder, pixels), compile_encoder(encoder)
+    for vectors in (forward(pixels), embed_images(encoder, paths), vectors_of(encoder, pixels)):
+        assert_close(vectors, before)
+    assert (encoder.get_config(), encoder_fingerprint(encoder)) == (config, fingerprint)
     classifier.compile(keras.optimizers.Adam(0.1), "categorical_crossentropy", run_eagerly=True)
-    classifier.train_on_batch(pixels, np.eye(3)[[0, 1, 2] * 4])
-    after = embed_images(trained, paths)
-    assert np.abs(after - before).max() > 0.1 * np.abs(before).max()
-    np.testing.assert_allclose(after, trained(pixels), rtol=1e-5, atol=1e-5 * np.abs(after).max())
+    classifier.train_on_batch(np.float32(pixels), np.eye(3)[[0, 1, 2] * 4])
+    learned = vectors_of(encoder, pixels)
+    assert np.abs(learned - before).max() > 0.1 * np.abs(before).max()
+    assert_close(embed_images(encoder, paths), learned)
+    assert_close(compile_encoder(encoder)(pixels), learned)
+    assert_close(forward(pixels), before)
 
 
-# --- Precision and engine
-# ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", quick(BACKBONES, "VGG16Slim", "MobileNetV2"))
+def test_compiled_an_encoder_gives_the_same_vectors_whatever_the_batch(name):
+    encoder = build_encoder(name, weights=None, image_size=32)
+    random = np.random.default_rng(0)
+    # So that no two weights can be taken for each other.
+    encoder.set_weights([it + random.uniform(0, 0.01, it.shape) for it in encoder.get_weights()])
+    pixels = random.integers(0, 256, (5, 32, 32, 3), np.uint8)
+    forward, vectors = compile_encoder(encoder), vectors_of(encoder, pixels)
+    for count in (5, 1, 3):
+        assert_close(forward(pixels[:count]), vectors[:count])
 
 
-class Interruption(Exception):
-    pass
+# --- Without a network's library
+
+SERVER = """
+import json, sys
+
+class Blocked:
+    def find_spec(name, *_):
+        if name.split(".")[0] in sys.argv[4:]:
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Blocked)
+import numpy as np
+from lookalike import catalog, colour, embeddings, images, recommend, similarity
+
+store = embeddings.open_store(sys.argv[1])
+blocks = np.float32(images.load_image(sys.argv[2], 8)).reshape(2, 4, 2, 4, 3)
+vector = blocks.mean(axis=(1, 3)).ravel()
+found = [recommend.recommend(store, query) for query in (sys.argv[3], store.vectors[3], vector)]
+assert similarity.top_k(vector, store.vectors, 1)[0] == 3
+assert colour.colour_histograms(store.catalog["path"]).shape == (12, 512)
+print(json.dumps([table["image_id"].tolist() for table in found]))
+"""
+BLOCKED = ["tensorflow", "keras", "torch", "jax", "sklearn", "scipy", "matplotlib", "cv2"]
 
 
-def interrupt(encoder, catalog, folder, batches, **options):
-    """Embed in batches of four, and fail after so many."""
-    compile_encoder = embeddings.compile_encoder
-
-    def failing(encoder, **options):
-        forward, left = compile_encoder(encoder, **options), [None] * batches
-
-        def fail(pixels):
-            if not left:
-                raise Interruption
-            left.pop()
-            return forward(pixels)
-
-        return fail
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interruption):
-        patch.setattr(embeddings, "compile_encoder", failing)
-        embed_catalog(encoder, catalog, folder, batch_size=4, **options)
-
-
-def way_of(store):
-    return store.manifest["precision"], store.manifest["engine"]
-
-
-def said(capsys):
-    return [
-        line for line in capsys.readouterr().out.splitlines() if line.startswith("precision = ")
-    ]
-
-
-AUTO = {"precision": "auto", "engine": "auto"}
-
-
-def test_in_bfloat16_a_store_is_another_of_the_same_encoder(encoder, catalog, tmp_path, computed):
-    exact = np.array(embed_catalog(encoder, catalog, tmp_path / "store").vectors)
-    assert way_of(open_store(tmp_path / "store")) == ("float32", "tensorflow")
-    computed.clear()
-    store = embed_catalog(encoder, catalog, tmp_path / "store", precision="bfloat16")
-    assert sum(computed) == 12
-    assert way_of(store) == way_of(open_store(tmp_path / "store")) == ("bfloat16", "tensorflow")
-    assert store.manifest["fingerprint"] == encoder_fingerprint(encoder)
-    check_encoder(store, encoder)
-    queries = embed_images(encoder, catalog["path"].tolist())
-    np.testing.assert_allclose(queries, exact, rtol=1e-5, atol=1e-5 * np.abs(exact).max())
-    lengths = np.linalg.norm(queries, axis=1) * np.linalg.norm(store.vectors, axis=1)
-    assert ((queries * store.vectors).sum(axis=1) / lengths).min() > 0.999
-    assert np.abs(store.vectors - exact).max() > 1e-4 * np.abs(exact).max()
-    computed.clear()
-    embed_catalog(encoder, catalog, tmp_path / "store", precision="bfloat16")
-    assert computed == []
-
-
-def test_auto_says_in_one_line_what_it_took_and_stays_with_it(
-    encoder, catalog, tmp_path, computed, capsys
-):
-    store = embed_catalog(encoder, catalog.iloc[:6], tmp_path / "store", **AUTO)
-    assert way_of(store) == ("float32", "tensorflow")
-    [line] = said(capsys)
-    assert line.startswith("precision = float32 by tensorflow: images/s here: ")
-    assert line.endswith("; 6 photos take seconds, no need to compare more")
-    assert sum(computed) == 6
-    for rows, new in ((catalog.iloc[:6], 0), (catalog, 6)):
-        computed.clear()
-        store = embed_catalog(encoder, rows, tmp_path / "store", **AUTO)
-        assert way_of(store) == ("float32", "tensorflow")
-        assert said(capsys) == ["precision = float32 by tensorflow: as in the store that is there"]
-        assert sum(computed) == new
-
-
-@pytest.mark.parametrize(
-    "asked", [AUTO, {"precision": "auto"}, {"precision": "bfloat16", "engine": "auto"}], ids=str
-)
-def test_auto_keeps_the_way_of_the_store_that_is_there(
-    encoder, catalog, tmp_path, computed, capsys, asked
-):
-    embed_catalog(encoder, catalog.iloc[:9], tmp_path / "store", precision="bfloat16")
-    computed.clear()
-    store = embed_catalog(encoder, catalog, tmp_path / "store", **asked)
-    assert sum(computed) == 3
-    assert way_of(store) == ("bfloat16", "tensorflow")
-    assert said(capsys) == ["precision = bfloat16 by tensorflow: as in the store that is there"]
-
-
-def test_auto_chooses_where_the_store_is_not_what_was_asked_for(
-    encoder, other_encoder, catalog, tmp_path, capsys
-):
-    embed_catalog(encoder, catalog, tmp_path / "store", precision="bfloat16")
-    for other, asked in (
-        (encoder, {"precision": "float32", "engine": "auto"}),
-        (other_encoder, AUTO),
-    ):
-        store = embed_catalog(other, catalog, tmp_path / "store", **asked)
-        assert way_of(store) == ("float32", "tensorflow")
-        assert "images/s here" in said(capsys)[0]
-        embed_catalog(encoder, catalog, tmp_path / "store", precision="bfloat16")
-
-
-def test_a_name_that_is_asked_for_says_nothing(encoder, catalog, tmp_path, capsys):
-    embed_catalog(encoder, catalog, tmp_path / "store", precision="bfloat16")
-    assert said(capsys) == []
-
-
-def test_auto_goes_on_as_the_interrupted_run_began(encoder, catalog, tmp_path, computed, capsys):
-    interrupt(encoder, catalog, tmp_path / "store", 2, precision="bfloat16")
-    computed.clear()
-    store = embed_catalog(encoder, catalog, tmp_path / "store", batch_size=4, **AUTO)
-    assert sum(computed) == 4
-    assert way_of(store) == ("bfloat16", "tensorflow")
-    assert len(said(capsys)) == 1
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_an_interrupted_run_is_finished_to_the_same_bytes_in_any_precision(
-    encoder, catalog, tmp_path, precision
-):
-    interrupt(encoder, catalog, tmp_path / "store", 1, precision=precision)
-    interrupt(encoder, catalog, tmp_path / "store", 1, precision=precision)
-    for name in ("store", "undisturbed"):
-        embed_catalog(encoder, catalog, tmp_path / name, batch_size=4, precision=precision)
-    files = [tmp_path / name / "vectors.npy" for name in ("store", "undisturbed")]
-    assert files[0].read_bytes() == files[1].read_bytes()
-
-
-def test_what_a_run_in_another_precision_left_is_not_mixed_in(encoder, catalog, tmp_path, computed):
-    interrupt(encoder, catalog, tmp_path / "store", 2, precision="bfloat16")
-    computed.clear()
-    store = embed_catalog(encoder, catalog, tmp_path / "store", batch_size=4)
-    assert sum(computed) == 12
-    np.testing.assert_allclose(
-        store.vectors, embed_images(encoder, catalog["path"].tolist()), rtol=1e-4, atol=1e-5
-    )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "store"]
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"precision": "float64"}, {"engine": "onnx"}, AUTO | {"engine": "onnx"}], ids=str
-)
-def test_an_unknown_precision_or_engine_costs_no_work_that_was_done(
-    encoder, catalog, tmp_path, computed, wrong
-):
-    interrupt(encoder, catalog, tmp_path / "store", 2)
-    with pytest.raises(ValueError, match="float32, bfloat16, float16"):
-        embed_catalog(encoder, catalog, tmp_path / "store", batch_size=4, **wrong)
-    computed.clear()
-    embed_catalog(encoder, catalog, tmp_path / "store", batch_size=4)
-    assert sum(computed) == 4
-
-
-def test_openvino_that_is_not_installed_is_refused_and_leaves_the_store(
-    encoder, catalog, tmp_path, monkeypatch
-):
-    embed_catalog(encoder, catalog, tmp_path / "store")
-    monkeypatch.setattr(compiled_encoder.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install openvino"):
-        embed_catalog(encoder, catalog, tmp_path / "store", engine="openvino")
-    assert way_of(open_store(tmp_path / "store")) == ("float32", "tensorflow")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "store"]
-
-
-def test_a_store_from_before_there_were_engines_is_still_good(
-    encoder, catalog, tmp_path, computed, capsys
-):
-    store = embed_catalog(encoder, catalog, tmp_path / "store")
-    manifest = {key: value for key, value in store.manifest.items() if key != "engine"}
-    for asked, new in (({}, 0), (AUTO, 0), ({"precision": "bfloat16"}, 12)):
-        (tmp_path / "store" / "manifest.json").write_text(json.dumps(manifest))
-        computed.clear()
-        store = embed_catalog(encoder, catalog, tmp_path / "store", **asked)
-        assert sum(computed) == new
-        assert way_of(store) == (
-            asked.get("precision", "float32").replace("auto", "float32"),
-            "tensorflow",
-        )
-    assert said(capsys) == ["precision = float32 by tensorflow: as in the store that is there"]
-
-
-# --- Any history
-# ---------------------------------------------------------------------------------------------------
-
-KINDS = ("add", "change", "rename", "remove", "repeat", "embed", "interrupt")
-STEPS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 9)), min_size=4, max_size=14)
-PIXELS = keras.Input((8, 8, 3))
-TINY = keras.Model(
-    PIXELS, keras.layers.Flatten()(keras.layers.AveragePooling2D(4)(PIXELS)), name="tiny"
-)
-
-
-class History:
-    """A folder of photos that changes, its store, and by hand which contents are computed and which
-    still to be.
-    """
-
-    def __init__(self, folder):
-        self.folder, self.contents, self.names = folder, {}, 0
-        self.kept, self.finished, self.computed = set(), set(), 0
-        for seed in range(100, 106):
-            self.put(seed)
-
-    def put(self, seed, name=None):
-        self.names += name is None
-        name = name or f"{self.names}.png"
-        write_photo(self.folder / "photos" / name, seed, 8)
-        self.contents[name] = seed
-
-    def step(self, kind, number):
-        name = list(self.contents)[number % len(self.contents)]
-        if kind == "add":
-            self.put(200 + self.names)
-        elif kind == "change":
-            self.put(number, name)
-        elif kind == "repeat":
-            self.put(self.contents[name])
-        elif kind == "rename":
-            self.put(self.contents.pop(name))
-        elif kind == "remove" and len(self.contents) > 1:
-            self.contents.pop(name)
-        elif kind in ("embed", "interrupt"):
-            self.embed(1 + number % 2 if kind == "interrupt" else 100)
-
-    def catalog(self):
-        rows = [
-            (name, str(self.folder / "photos" / name), name, "a", None) for name in self.contents
-        ]
-        return pd.DataFrame(rows, columns=["image_id", "path", "product_id", "label", "split"])
-
-    def embed(self, batches=100):
-        """Embed in batches of two, and fail where it comes to more batches than that."""
-        todo = [
-            seed
-            for seed in dict.fromkeys(self.contents.values())
-            if seed not in self.kept | self.finished
-        ]
-        self.computed, self.left = 0, batches
-        if len(todo) > 2 * batches:
-            with pytest.raises(Interruption):
-                embed_catalog(TINY, self.catalog(), self.folder / "store", batch_size=2)
-            self.finished |= set(todo[: 2 * batches])
-            assert self.computed == 2 * batches
-        else:
-            embed_catalog(TINY, self.catalog(), self.folder / "store", batch_size=2)
-            self.kept, self.finished = set(self.contents.values()), set()
-            assert self.computed == len(todo)
-
-    def forward(self, pixels):
-        if self.left == 0:
-            raise Interruption
-        self.left -= 1
-        self.computed += int(np.any(pixels, axis=(1, 2, 3)).sum())
-        return TINY(pixels.astype(np.float32)).numpy()
-
-
-def check_history(steps):
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        history = History(Path(folder))
-        patch.setattr(embeddings, "compile_encoder", lambda encoder, **options: history.forward)
-        for step in steps:
-            history.step(*step)
-        history.embed()
-        history.left = 100
-        store = open_store(Path(folder, "store"))
-        fresh = embed_catalog(TINY, history.catalog(), Path(folder, "fresh"), batch_size=2)
-        np.testing.assert_allclose(
-            store.vectors, fresh.vectors, rtol=1e-5, atol=1e-5 * np.abs(fresh.vectors).max()
-        )
-        pd.testing.assert_frame_equal(store.catalog, fresh.catalog)
-        assert store.manifest["content_hashes"] == fresh.manifest["content_hashes"]
-        assert store.catalog["image_id"].tolist() == list(history.contents)
-        assert sorted(path.name for path in Path(folder).iterdir()) == ["fresh", "photos", "store"]
-
-
-@settings(max_examples=8, deadline=None)
-@given(steps=STEPS)
-@example(steps=[("interrupt", 0), ("remove", 0), ("interrupt", 0), ("rename", 0), ("embed", 0)])
-def test_after_any_history_a_store_is_as_one_made_anew_and_only_new_contents_were_computed(steps):
-    check_history(steps)
-
-
-@pytest.mark.soak
-@settings(max_examples=200, deadline=None)
-@given(steps=STEPS)
-def test_after_any_of_many_histories_too(steps):
-    check_history(steps)
-
-
-def test_a_link_to_a_store_is_updated_where_it_leads(encoder, catalog, tmp_path):
-    embed_catalog(encoder, catalog.iloc[:3], tmp_path / "store")
-    (tmp_path / "link").symlink_to(tmp_path / "store")
-    for count in (5, 8):
-        embed_catalog(encoder, catalog.iloc[:count], tmp_path / "link")
-        assert (tmp_path / "link").is_symlink()
-        assert (
-            len(open_store(tmp_path / "store").vectors)
-            == len(open_store(tmp_path / "link").vectors)
-            == count
-        )
+def test_a_server_without_tensorflow_opens_a_store_and_recommends(catalog, tmp_path):
+    store = embed_catalog(TINY, catalog, tmp_path / "store", forward=averages)
+    command = [sys.executable, "-c", SERVER, str(store.folder), catalog["path"][3], "003.png"]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
+    told = subprocess.run([*command, *BLOCKED], env=environment, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    by_id, by_vector, by_photo = json.loads(told.stdout.splitlines()[-1])
+    assert by_id == recommend(store, "003.png")["image_id"].tolist()
+    assert by_vector == by_photo == ["003.png", *by_id[:4]]

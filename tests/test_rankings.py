@@ -405,7 +405,7 @@ def test_misuse_is_refused():
         rank(vectors, catalog, leave_out="view")
     with pytest.raises(ValueError, match="metric must be one of cosine, euclidean"):
         rank(vectors, catalog, metric="manhattan")
-    with pytest.raises(ValueError, match="k must be at least 1"):
+    with pytest.raises(ValueError, match="k must be a whole number, at least 1"):
         rank(vectors, catalog, 0)
     for column, options in {"colour": {"by": "colour"}, "kind": {"within": "kind"}}.items():
         with pytest.raises(ValueError, match=f"no column '{column}'; it has image_id, product_id"):
@@ -436,7 +436,7 @@ def test_a_vector_that_is_not_finite_is_named_by_its_row_of_the_catalogue(bad, s
         rank(vectors, catalog, asked=broken, **splits)
 
 
-@pytest.mark.parametrize("k", [2.5, "3", None, 10**12])
+@pytest.mark.parametrize("k", [0, 2.5, "3", None])
 def test_k_that_is_none_is_refused(k):
     with pytest.raises(ValueError, match=f"k .*{k!r}"):
         rank(*make_case(), k)

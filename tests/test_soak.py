@@ -24,8 +24,7 @@ GROWTH = 20e6  # bytes from round 5 on: caches that fill up take some 5 MB, and 
 
 
 def all_that_a_shop_does(folder, number, encoder):
-    from lookalike.embedding_store import open_store
-    from lookalike.embeddings import embed_catalog, embed_images
+    from lookalike.embeddings import embed_catalog, embed_images, open_store
     from lookalike.export import open_export
     from lookalike.rankings import rank
     from lookalike.recommend import recommend, recommend_all

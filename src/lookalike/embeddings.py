@@ -1,94 +1,107 @@
-"""A catalogue and an encoder to an embedding store on disk: resumable, incremental, whole or not at
-all.
-"""
+"""Photos to vectors, and the store that keeps them on disk: grown, resumed, whole or not at all."""
 
 from __future__ import annotations
 
-import errno
 import functools
+import itertools
 import json
 import os
+import pickle
 import shutil
-from collections.abc import Callable, Sequence
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
-import keras
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
-from lookalike.catalog import save_catalog
-from lookalike.compiled_encoder import choose_engine, compile_encoder, has_openvino
-from lookalike.embedding_store import (
-    CATALOG,
-    MANIFEST,
-    PARTS,
-    VECTORS,
-    EmbeddingStore,
-    beside,
-    open_store,
-    read_manifest,
-    sole_writer,
-    store_folder,
-)
-from lookalike.encoder_fingerprint import encoder_fingerprint
-from lookalike.images import FITS, content_hash, fitted, pixel_batches
+from lookalike.catalog import FILE_COLUMNS, read_catalog, save_catalog
+from lookalike.encoder_fingerprint import describe_encoder, encoder_fingerprint
+from lookalike.images import File, content_hash, pixel_batches
 from lookalike.machine import parallel_map, progress
-from lookalike.pooling import LAYERS
-from lookalike.workspace import Choice, file_hash, written_aside
+from lookalike.similarity import vector_lengths
+from lookalike.workspace import file_hash, replaced, sole_writer, written_aside
 
-PLAN = "plan.json"
-# What the first stores did not say.
-BEFORE_ENGINES = {"precision": "float32", "engine": "tensorflow"}
+if TYPE_CHECKING:
+    # Not else: a web server that opens a store and searches has no Keras.
+    import keras
+
+Forward = Callable[[np.ndarray], np.ndarray]
+CATALOG = "catalog.csv"
+MANIFEST = "manifest.json"
+FIELDS = {"encoder", "fingerprint", "image_size", "fit", "dim", "checksums"}
+SHARD = 1024  # photos whose vectors are written at a time
+LOOKED_AT = 1000  # photos that are looked for when a store is opened
 
 
-@functools.lru_cache(maxsize=2)
-def _compiled(encoder: keras.Model):
-    """The encoder as one graph, traced once for any batch size; two are kept, so that none is
-    traced at every query.
+@dataclass(frozen=True, eq=False)
+class EmbeddingStore:
+    """An open store: `vectors` float32 [n, dim], mapped from disk, a `catalog` with a row a vector,
+    the `manifest`, which says how they were made, and `side_arrays` [n, ...] by name.
     """
-    pixels = tf.TensorSpec([None, *encoder.input_shape[1:]], tf.float32)
-    graph = tf.function(
-        lambda batch: tf.cast(encoder(batch, training=False), tf.float32), input_signature=[pixels]
-    )
-    return graph.get_concrete_function()
+
+    folder: Path
+    vectors: np.ndarray
+    catalog: pd.DataFrame
+    manifest: dict
+    side_arrays: dict[str, np.ndarray]
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        """The lengths of the vectors [n], measured once for all searches."""
+        return vector_lengths(self.vectors, "gallery")
+
+
+def compile_encoder(encoder: keras.Model) -> Forward:
+    """An encoder as one graph, uint8 pixels [n, height, width, 3] to float32 vectors [n, dim]; its
+    weights are built in as they are now, so that layers can be fused.
+    """
+    import tensorflow as tf
+
+    trainable = [variable.numpy() for variable in encoder.trainable_variables]
+    others = [variable.numpy() for variable in encoder.non_trainable_variables]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *encoder.input_shape[1:]], tf.uint8)])
+    def graph(pixels):
+        pixels = tf.cast(pixels, tf.float32)
+        vectors, _ = encoder.stateless_call(trainable, others, pixels, training=False)
+        return tf.cast(vectors, tf.float32)
+
+    # Traced here: who makes many encoders would be warned of retracing.
+    graph = graph.get_concrete_function()
+    return lambda pixels: graph(tf.constant(pixels)).numpy()
 
 
 def embed_images(
     encoder: keras.Model,
-    images: Sequence[str | os.PathLike | np.ndarray],
+    images: Sequence[File | np.ndarray],
     *,
     fit: str = "resize",
     batch_size: int = 32,
 ) -> np.ndarray:
-    """Vectors of a few photos, e.g. queries.
+    """Vectors of photos that are not kept, such as queries.
 
     Parameters
     ----------
     images
-        Paths of photos, or uint8 pixels [height, width, 3] of any size.
+        Paths of photos, the bytes of files, or uint8 pixels [height, width, 3] of any size.
 
     Returns
     -------
-    float32 array [len(images), dim], not normalised.
-
-    Raises
-    ------
-    ImageError
-        If a file cannot be read as an image.
+    float32 array [len(images), dim], not normalised; `ImageError` if a file cannot be read.
     """
+    vectors = [np.empty((0, encoder.output_shape[-1]))]
+    if len(images) > 4 * batch_size:
+        images = progress(images, total=len(images), description="Embedding")
     size = encoder.input_shape[1:3]
-    vectors = [np.empty((0, encoder.output_shape[-1]), np.float32)]
-    starts = range(0, len(images), batch_size)
-    for start in (
-        progress(starts, total=len(starts), description="Embedding", unit="batches")
-        if starts[4:]
-        else starts
-    ):
-        batch = images[start : start + batch_size]
-        pixels = [fitted(image, size, fit=fit) for image in batch]
-        vectors.append(_compiled(encoder)(tf.cast(np.stack(pixels), tf.float32)).numpy())
-    return np.concatenate(vectors)
+    for pixels in pixel_batches(images, size, batch_size=batch_size, fit=fit):
+        vectors.append(encoder.predict_on_batch(np.float32(pixels)))
+    return np.float32(np.concatenate(vectors))
 
 
 def embed_catalog(
@@ -96,244 +109,286 @@ def embed_catalog(
     catalog: pd.DataFrame,
     folder: str | Path,
     *,
+    forward: Forward | None = None,
+    side_arrays: Mapping[str, Forward] | None = None,
     fit: str = "resize",
     batch_size: int = 32,
-    precision: str = "float32",
-    engine: str = "tensorflow",
 ) -> EmbeddingStore:
     """Write the vectors of a catalogue to an embedding store, computing only what is not there yet.
 
     What counts is the content of the files: an image that was renamed is not computed again, one
-    that changed is. After an interruption the next run goes on with the batch that was under way.
-    The old store stays until the new is whole.
+    that changed is. What an interrupted run has done is taken up. The old store stays until the new
+    one is whole, and where the catalogue has no splits, the old ones are kept.
 
     Parameters
     ----------
     folder
         The store's own, e.g. `embeddings/vgg16`; the store that is in it is updated or replaced.
+    forward
+        What computes the vectors in the encoder's place, uint8 pixels [n, height, width, 3] to [n,
+        dim], such as its export to another engine. Store and queries go on naming the encoder.
+    side_arrays
+        What else to keep of each photo, such as its colours: functions of the same pixels to [n,
+        ...], by the names of the arrays.
     fit
         How photos are brought to the encoder's input size: "resize", "letterbox" or "crop".
-    precision, engine
-        "float32", "bfloat16" or "float16"; "tensorflow" or "openvino". "auto" takes what the store
-        has that is there, else what is fastest on this machine, and prints it. The encoder that
-        queries are made with stays the same.
 
     Raises
     ------
     ImageError
-        If a file of the catalogue cannot be read (any more); `load_catalog` sorts those out.
+        If a photo cannot be read (any more); 01_data.ipynb sorts those out.
     FileExistsError, OSError
-        If `folder` holds something else than a store, or may not be written, or the disk has no
-        room for the vectors.
+        If `folder` holds something else than a store, or cannot be written.
     ValueError
-        If the catalogue is empty, or an option unknown.
-    """
-    with sole_writer(store_folder(folder)):
-        folder, recipe = prepare_store(encoder, catalog, folder, fit=fit)
-        recipe |= _settings(encoder, catalog, folder, recipe, precision=precision, engine=engine)
-        reading = progress(catalog["path"], total=len(catalog), description="Reading files")
-        hashes = list(parallel_map(content_hash, reading))
-        known = known_vectors(folder, recipe)
-        missing = {
-            key: path for key, path in zip(hashes, catalog["path"], strict=True) if key not in known
-        }
-        if missing:
-            known |= _compute(
-                encoder, missing, folder, recipe, batch_size=batch_size, n=len(catalog)
-            )
-
-        def write(fresh: Path) -> list[str]:
-            header = {
-                "descr": "<f4",
-                "fortran_order": False,
-                "shape": (len(catalog), recipe["dim"]),
-            }
-            # No map: on a full disk, writing to one kills the process.
-            with open(fresh / VECTORS, "wb") as stream:
-                np.lib.format.write_array_header_1_0(stream, header)
-                stream.writelines(known[key] for key in hashes)
-            return [VECTORS]
-
-        return publish_store(folder, {"encoder": encoder.name, **recipe}, catalog, hashes, write)
-
-
-def prepare_store(
-    encoder: keras.Model, catalog: pd.DataFrame, folder: str | Path, *, fit: str
-) -> tuple[Path, dict]:
-    """Check what is asked for, and tell the store's folder, and what must be equal for its vectors
-    to be taken over.
+        If the catalogue is empty, an option none, or the store that is there damaged.
     """
     if catalog.empty:
         raise ValueError("The catalogue is empty; there is nothing to embed.")
-    if fit not in FITS:
-        raise ValueError(f"fit must be one of {', '.join(FITS)}, not {fit!r}.")
-    folder = store_folder(folder)
-    if not folder.exists() and beside(folder, "previous").is_dir():
-        # A run was killed between the two renames of `publish_store`.
-        os.replace(beside(folder, "previous"), folder)
-    # Of one that did not end well.
-    for leftover in (beside(folder, "new"), beside(folder, "previous")):
-        shutil.rmtree(leftover, ignore_errors=True)
-    if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise FileExistsError(
-            f"{folder} is not empty and is no embedding store; choose another folder."
-        )
-    return folder, {
+    folder = Path(folder).resolve()
+    partial = folder.with_name(f".{folder.name}.partial")
+    recipe = store_recipe(encoder, fit)
+    side_arrays = side_arrays or {}
+    with sole_writer(folder):
+        old = store_there(folder)
+        hashes = photo_hashes(catalog)
+        if {"sha256", "mtime"} <= {*catalog}:
+            # Where another content is there now, the old time would vouch for it.
+            same = catalog["sha256"] == hashes
+            catalog = catalog.assign(mtime=catalog["mtime"].where(same, 0))
+        catalog = catalog.assign(sha256=hashes)
+        if old is not None and catalog["split"].isna().all():
+            splits = old.catalog.set_index("image_id")["split"]
+            catalog["split"] = catalog["image_id"].map(splits)
+        paths = dict(zip(catalog["sha256"], catalog["path"], strict=True))
+        known = known_rows(old, recipe)
+        _add_shards(known, partial, recipe)
+        lacking = {name: paths.keys() - known[name].keys() for name in ("vectors", *side_arrays)}
+        missing = set().union(*lacking.values())
+        if missing:
+            functions = {"vectors": forward or compile_encoder(encoder), **side_arrays}
+            functions = {name: functions[name] for name in functions if lacking[name]}
+            photos = {key: path for key, path in paths.items() if key in missing}
+            _compute(photos, functions, partial, recipe, batch_size)
+            _add_shards(known, partial, recipe)
+        arrays = {}
+        for name, rows in known.items():
+            if paths.keys() <= rows.keys():
+                arrays[name] = [rows[key] for key in catalog["sha256"]]
+            else:
+                print(f"{name} is left out, as new photos lack it; ask for it in side_arrays.")
+        write_store(folder, encoder, recipe, catalog, arrays)
+        shutil.rmtree(partial, ignore_errors=True)
+    return read_store(folder)
+
+
+def store_recipe(encoder: keras.Model, fit: str) -> dict:
+    """What decides the vectors of a store, and must be equal for them to be kept."""
+    return {
         "fingerprint": encoder_fingerprint(encoder),
         "image_size": list(encoder.input_shape[1:3]),
         "fit": fit,
-        "pooling": next(
-            (
-                type(layer).__name__
-                for layer in encoder.layers
-                if isinstance(layer, tuple(LAYERS.values()))
-            ),
-            "",
-        ),
         "dim": encoder.output_shape[-1],
     }
 
 
-def _settings(
-    encoder, catalog, folder: Path, recipe: dict, *, precision: str, engine: str
-) -> dict[str, str]:
-    """Precision and engine: as asked, or for "auto" as in what is there, or the fastest."""
-    if "auto" not in (precision, engine):
-        return {"precision": precision, "engine": engine}
-    plan = beside(folder, "partial") / PLAN
-    found = [read_manifest(folder)] if (folder / MANIFEST).is_file() else []
-    found += [json.loads(plan.read_text())["recipe"]] if plan.is_file() else []
-    for there in (BEFORE_ENGINES | manifest for manifest in found):
-        settings = {name: there[name] for name in BEFORE_ENGINES}
-        asked = {"precision": precision, "engine": engine}
-        usable = settings["engine"] != "openvino" or has_openvino()
-        if (
-            usable
-            and recipe.items() <= there.items()
-            and all(asked[name] in ("auto", settings[name]) for name in settings)
-        ):
-            print(
-                Choice("precision", " by ".join(settings.values()), "as in the store that is there")
-            )
-            return settings
-    # Of all kinds, in a catalogue sorted by kind.
-    drawn = np.random.default_rng(0).permutation(len(catalog))[:32]
-    pixels = next(
-        pixel_batches(catalog["path"].iloc[drawn], tuple(recipe["image_size"]), fit=recipe["fit"])
-    )
-    precision, engine, choice = choose_engine(
-        encoder, pixels, len(catalog), precision=precision, engine=engine
-    )
-    print(choice)
-    return {"precision": precision, "engine": engine}
+def photo_hashes(catalog: pd.DataFrame) -> list[str]:
+    """SHA-256 of each photo: the catalogue's, if the file has the size and time that it had."""
+
+    def current(row):
+        with suppress(OSError):
+            found = os.stat(row.path)
+            if (found.st_size, found.st_mtime) == (row.bytes, row.mtime):
+                return row.sha256
+        return content_hash(row.path)
+
+    rows = catalog.reindex(columns=["path", *FILE_COLUMNS]).itertuples()
+    bar = progress(rows, total=len(catalog), description="Looking for changes")
+    return list(parallel_map(current, bar))
 
 
-def known_vectors(folder: Path, recipe: dict) -> dict[str, np.ndarray]:
-    """Vectors by content hash of the store that is there, if the same encoder made it from equally
-    fitted photos.
+def known_rows(store: EmbeddingStore | None, recipe: dict) -> dict[str, dict[str, np.ndarray]]:
+    """By name and content, the rows of each array of a store, if it is of this recipe."""
+    known = defaultdict(dict)
+    if store is not None and recipe.items() <= store.manifest.items():
+        keys = store.manifest.get("content_hashes", store.catalog.get("sha256"))
+        for name, rows in {"vectors": store.vectors, **store.side_arrays}.items():
+            known[name].update(zip(keys, rows, strict=True))
+    elif store is not None:
+        print(f"{store.folder.name} is of another encoder or fit: all photos are embedded anew.")
+    return known
+
+
+def _add_shards(known, partial, recipe):
+    """Add what was done by runs that did not come to their end."""
+    for file in partial.glob("*.npz"):
+        # One that a power cut has cut short is of no use.
+        with suppress(BadZipFile, ValueError), np.load(file, allow_pickle=False) as shard:
+            if shard["recipe"] == json.dumps(recipe):
+                for name in set(shard) - {"recipe", "keys"}:
+                    known[name].update(zip(shard["keys"], shard[name], strict=True))
+
+
+def _compute(photos, functions, partial, recipe, batch_size):
+    """Write what functions make of photos, paths by content, in shards; what is done is kept, also
+    if a photo cannot be read or somebody stops it.
     """
-    store = open_store(folder) if (folder / MANIFEST).is_file() else None
-    if store is None or not recipe.items() <= (BEFORE_ENGINES | store.manifest).items():
-        return {}
-    return dict(zip(store.manifest["content_hashes"], store.vectors, strict=True))
-
-
-def _compute(
-    encoder: keras.Model,
-    missing: dict[str, str],
-    folder: Path,
-    recipe: dict,
-    *,
-    batch_size: int,
-    n: int,
-) -> dict[str, np.ndarray]:
-    """Vectors of the missing images, by content hash; every batch is on disk before the next one
-    starts.
-
-    What an interrupted run has finished comes first and is kept, even if the catalogue has changed
-    since. Batches start where they would have: the vectors do not tell of a restart.
-    """
-    settings = {name: recipe[name] for name in ("precision", "engine")}
-    forward = compile_encoder(encoder, **settings, batch_size=batch_size)  # first, as it may refuse
-    partial = beside(folder, "partial")
-    rows = partial / "rows.f32"
-    plan_file = partial / PLAN
-    row_bytes = 4 * recipe["dim"]
-    plan = json.loads(plan_file.read_text()) if plan_file.is_file() else {}
-    if plan.get("recipe") != recipe:
-        shutil.rmtree(partial, ignore_errors=True)
-        plan = {"recipe": recipe, "order": []}
-    done = min(rows.stat().st_size // row_bytes, len(plan["order"])) if rows.is_file() else 0
-    done = done if done == len(plan["order"]) else done - done % batch_size
-    order = list(dict.fromkeys([*plan["order"][:done], *missing]))
-    need = row_bytes * (len(order) - done + n) / 1e6
-    disk = shutil.disk_usage(partial.parent)
-    if disk.total and need > disk.free / 1e6:  # some file systems do not tell
-        raise OSError(
-            errno.ENOSPC, f"The vectors take {need:,.2f} MB, and {disk.free / 1e6:,.2f} MB are free"
-        )
-    paths = [missing[key] for key in order[done:]]
-    description = f"Embedding, {done} were done" if done else "Embedding"
     partial.mkdir(exist_ok=True)
-    with (
-        open(rows, "ab") as stream,
-        progress(total=len(order), initial=done, description=description) as bar,
-    ):
-        # Before there is a plan in which the next rows are of other photos.
-        stream.truncate(done * row_bytes)
-        with written_aside(plan_file) as aside:
-            aside.write_text(json.dumps({"recipe": recipe, "order": order}))
-        for pixels in pixel_batches(
-            paths, tuple(recipe["image_size"]), batch_size=batch_size, fit=recipe["fit"]
-        ):
-            stream.write(forward(pixels).tobytes())
-            stream.flush()
-            bar.update(len(pixels))
-    return dict(
-        zip(order, np.memmap(rows, np.float32, "r", shape=(len(order), recipe["dim"])), strict=True)
-    )
+    keys = list(photos)
+    size = tuple(recipe["image_size"])
+    batches = pixel_batches([*photos.values()], size, batch_size=batch_size, fit=recipe["fit"])
+    with progress(total=len(keys), description="Embedding") as bar:
+        while keys:
+            done = {name: [] for name in functions}
+            try:
+                for pixels in itertools.islice(batches, max(1, SHARD // batch_size)):
+                    for name, function in functions.items():
+                        rows = np.asarray(function(pixels))
+                        shape = (len(pixels), recipe["dim"]) if name == "vectors" else rows.shape
+                        if rows.shape != shape or rows.shape[:1] != (len(pixels),):
+                            raise ValueError(f"{name} makes {rows.shape} of {pixels.shape}.")
+                        if name == "vectors":
+                            rows = np.float32(rows)
+                        done[name].extend(rows)
+                    bar.update(len(pixels))
+            finally:
+                count = min(map(len, done.values()))
+                whole = {name: rows[:count] for name, rows in done.items()}
+                with written_aside(partial / f"{keys[0]}.npz") as aside, open(aside, "wb") as file:
+                    np.savez(file, recipe=json.dumps(recipe), keys=keys[:count], **whole)
+                keys = keys[count:]
 
 
-def publish_store(
-    folder: Path,
-    recipe: dict,
-    catalog: pd.DataFrame,
-    hashes: list[str],
-    write: Callable[[Path], list[str]],
-    **versions: str,
-) -> EmbeddingStore:
-    """Write the new store, its vectors by `write`, beside the old one, then exchange them by
-    renaming.
+def write_store(
+    folder: Path, encoder: keras.Model, recipe: dict, catalog: pd.DataFrame, arrays: Mapping
+) -> None:
+    """Write a store of arrays [n, ...] in the place of the one that is there, whole or not at all."""
+    with replaced(folder) as fresh:
+        save_catalog(catalog, fresh / CATALOG)
+        for name, rows in arrays.items():
+            np.save(fresh / f"{name}.npy", np.stack(rows))
+        files = [CATALOG, *(f"{name}.npy" for name in arrays)]
+        manifest = {
+            "schema": 1,
+            "encoder": encoder.name,
+            **recipe,
+            "checksums": {name: file_hash(fresh / name) for name in files},
+        }
+        (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
-    `write` puts files into the folder it is given and names them; `versions` are of packages that
-    others do not need.
+
+def open_store(folder: str | Path) -> EmbeddingStore:
+    """Open an embedding store, check that it is whole, and warn if its photos are not today's.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no store.
+    ValueError
+        If a file was changed or cut, the files do not make one store, or Spark has written it.
     """
-    fresh = beside(folder, "new")
-    fresh.mkdir()
-    if folder.exists():  # what else somebody keeps there moves along, be it another store
-        ours = {str(folder): (VECTORS, PARTS, CATALOG, MANIFEST)}
-        shutil.copytree(
-            folder, fresh, symlinks=True, ignore=lambda at, _: ours.get(at, ()), dirs_exist_ok=True
+    folder = Path(folder).resolve()
+    try:
+        store = read_store(folder)
+    except ValueError:
+        # A run may have exchanged it in the meantime.
+        store = read_store(folder)
+    _compare_with_today(store)
+    return store
+
+
+def store_there(folder: Path) -> EmbeddingStore | None:
+    """The store that another is to take the place of, if any; nothing else is overwritten."""
+    with suppress(FileNotFoundError):
+        return read_store(folder)
+    if folder.is_file() or any(folder.glob("*")):
+        raise FileExistsError(f"{folder} is not empty and is no store; choose another folder.")
+    return None
+
+
+def _mapped(folder, manifest):
+    """The arrays of a store by name, left on disk; what would need pickle is refused."""
+    files = [folder / name for name in manifest["checksums"] if name.endswith(".npy")]
+    return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in files}
+
+
+def read_store(folder: Path, *, schema: int = 1, load: Callable = _mapped) -> EmbeddingStore:
+    """`open_store` for a schema, whose arrays `load` reads from the folder as the manifest says."""
+    previous = folder.with_name(f".{folder.name}.previous")
+    # A run was killed at the moment in which the new store takes the place of the old.
+    place = folder if folder.exists() or not previous.exists() else previous
+    if not (place / MANIFEST).is_file():
+        raise FileNotFoundError(
+            f"No embeddings at {folder}. Run 04_embeddings.ipynb, or 00_quickstart.ipynb, first."
         )
-    files = write(fresh)
-    save_catalog(catalog, fresh / CATALOG)  # beside `folder`, so that relative paths stay right
-    manifest = {
-        "schema": 1 if files == [VECTORS] else 2,
-        **recipe,
-        "n": len(catalog),
-        "content_hashes": hashes,
-        "checksums": {name: file_hash(fresh / name) for name in (*files, CATALOG)},
-        "versions": {
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "numpy": np.__version__,
-            **versions,
-        },
-    }
-    (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    if folder.exists():
-        os.replace(folder, beside(folder, "previous"))
-    os.replace(fresh, folder)
-    for leftover in (beside(folder, "previous"), beside(folder, "partial")):
-        shutil.rmtree(leftover, ignore_errors=True)
-    return open_store(folder)
+    try:
+        manifest = json.loads((place / MANIFEST).read_bytes())
+        if manifest["schema"] != schema:
+            raise ValueError(
+                f"its schema is {manifest['schema']}; open_store opens 1, and "
+                "lookalike.scale.open_spark_store 2"
+            )
+        if not manifest.keys() >= FIELDS:
+            raise ValueError(f"its manifest lacks {', '.join(FIELDS - manifest.keys())}")
+        for name, checksum in manifest["checksums"].items():
+            if ".." in name or Path(name).is_absolute() or file_hash(place / name) != checksum:
+                raise ValueError(f"{name} has been changed")
+        catalog = read_catalog(place / CATALOG)
+        arrays = load(place, manifest)
+        vectors = arrays.pop("vectors")
+        counts = {len(vectors), *map(len, arrays.values())}
+        if vectors.dtype != np.float32 or vectors.shape[1:] != (manifest["dim"],):
+            raise ValueError(f"its vectors are {vectors.dtype} {[*vectors.shape]}")
+        if counts != {len(catalog)}:
+            raise ValueError(f"it has {len(catalog)} photos and arrays of {counts}")
+    # What was made to do harm raises all kinds.
+    except Exception as error:
+        raise ValueError(
+            f"{folder} cannot be opened: {error}. If nothing else helps, delete it and embed again."
+        ) from None
+    return EmbeddingStore(folder, vectors, catalog, manifest, arrays)
+
+
+def _compare_with_today(store):
+    """Warn where photos have come or gone since a store was written."""
+    name = store.folder.name.removesuffix(f"-{store.manifest['encoder']}")
+    file = store.folder.parent.parent / "data" / "catalogs" / name / CATALOG
+    # Without a catalogue, or with one that is damaged, there is nothing to compare with.
+    with suppress(FileNotFoundError, ValueError):
+        catalogs = [store.catalog, read_catalog(file)]
+        columns = [
+            name for name in ("image_id", "sha256") if all(name in rows for rows in catalogs)
+        ]
+        ours, todays = ({*rows[columns].itertuples(index=False, name=None)} for rows in catalogs)
+        if ours != todays:
+            warnings.warn(
+                f"{store.folder.name} lacks {len(todays - ours)} photos of today's catalogue, and "
+                f"has {len(ours - todays)} that are not in it: run 04_embeddings.ipynb again."
+            )
+            return
+    some = store.catalog["path"].iloc[:: len(store.catalog) // LOOKED_AT + 1]
+    lost = [path for path in some if not os.path.exists(path)]
+    if lost:
+        warnings.warn(
+            f"{len(lost)} of {len(some)} photos of {store.folder.name} are gone, such as {lost[0]}: "
+            "run 01_data.ipynb and 04_embeddings.ipynb again."
+        )
+
+
+def check_encoder(store: EmbeddingStore, encoder: keras.Model) -> None:
+    """Refuse an encoder that did not make the store, with a `ValueError` that names both."""
+    if encoder_fingerprint(encoder) != store.manifest["fingerprint"]:
+        made_with = f"{store.manifest['encoder']} ({store.manifest['fingerprint']})"
+        raise ValueError(
+            f"{store.folder} was made with {made_with}, the query is from "
+            f"{describe_encoder(encoder)}. Vectors of two encoders cannot be compared: use the "
+            "first, or embed the catalogue again."
+        )
+
+
+def export_pickle(store: EmbeddingStore, file: str | Path) -> None:
+    """Write `{image_id: vector}` as `image_embeddings.pkl`, for programs that expect it; Lookalike
+    never reads it.
+    """
+    vectors = dict(zip(store.catalog["image_id"], map(np.array, store.vectors), strict=True))
+    with written_aside(Path(file)) as aside:
+        aside.write_bytes(pickle.dumps(vectors))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import weakref
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
+
+if TYPE_CHECKING:
+    import keras
 
 # What a configuration says that decides no output, and what comes and goes between Keras releases.
 _INDIFFERENT = {

@@ -213,7 +213,7 @@ def _fit(image, size, fit):
 
 
 def pixel_batches(
-    paths: Sequence[File], size: Size, *, batch_size: int = 32, fit: str = "resize"
+    photos: Sequence[File | np.ndarray], size: Size, *, batch_size: int = 32, fit: str = "resize"
 ) -> Iterator[np.ndarray]:
     """Decode photos in threads, ahead of the reader: uint8 batches [<= batch_size, height, width,
     3], in order.
@@ -222,6 +222,6 @@ def pixel_batches(
     there are.
     """
     # Two batches ahead, so that the threads find work for as long as the network takes for one.
-    photos = parallel_map(lambda path: load_image(path, size, fit=fit), paths, ahead=2 * batch_size)
-    while batch := list(itertools.islice(photos, batch_size)):
+    pixels = parallel_map(lambda photo: fitted(photo, size, fit=fit), photos, ahead=2 * batch_size)
+    while batch := list(itertools.islice(pixels, batch_size)):
         yield np.stack(batch)

@@ -141,7 +141,7 @@ def chance_at_k(ranking: Ranking, k: int) -> np.ndarray:
 
     Where the gallery has fewer than k images, guessing misses the rest as any ranking does.
     """
-    return ranking.n_relevant / np.maximum(ranking.n_gallery, checked_k(k, 1, k))
+    return ranking.n_relevant / np.maximum(ranking.n_gallery, checked_k(k))
 
 
 def check_same_queries(ranking: Ranking, other: Ranking) -> None:

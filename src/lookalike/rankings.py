@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lookalike.gallery_vectors import as_float32
 from lookalike.similarity import checked_k, top_k
 
 LEFT_OUT = ("product", "image", "nothing")
@@ -126,14 +125,14 @@ def rank(
             + (f" and in {within!r}." if within else ".")
         )
     for source, rows in ((vectors, gallery), (asked, queries)):
-        bad = rows[~np.isfinite(as_float32(source[rows])).all(axis=1)]
+        bad = rows[~np.isfinite(np.asarray(source[rows], np.float32)).all(axis=1)]
         if len(bad):
             raise ValueError(f"The vector in row {bad[0]} holds NaN or infinity; compute it again.")
     values = pd.factorize(catalog[by])[0]
     products = pd.factorize(catalog["product_id"])[0]
     groups = np.zeros(len(catalog), int) if within is None else pd.factorize(catalog[within])[0]
     own = {"product": products, "image": np.arange(len(catalog)), "nothing": None}[leave_out]
-    shape = len(queries), checked_k(k, len(queries), len(gallery))
+    shape = len(queries), checked_k(k)
     results = np.full(shape, -1)
     scores = np.empty(shape, np.float32)
     n_relevant = np.empty(len(queries), int)

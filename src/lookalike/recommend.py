@@ -7,24 +7,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from numbers import Integral
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 import pandas as pd
 
-from lookalike.embedding_store import EmbeddingStore, check_encoder
-from lookalike.embeddings import embed_images
-from lookalike.explain import explain
-from lookalike.gallery_vectors import METRICS, Gallery
+from lookalike.embeddings import EmbeddingStore, check_encoder, embed_images
 from lookalike.similarity import checked_k, top_k
 
-__all__ = ["METRICS", "Gallery", "explain", "recommend", "recommend_all", "top_k"]
+if TYPE_CHECKING:
+    # Not else: a web server that recommends by vectors has no Keras.
+    import keras
 
 Query = str | os.PathLike | np.ndarray
 EXPONENT = 3  # of the similarities that weigh the results in query expansion
 POOL = 10  # times k: how many candidates `diversity` chooses from
-_GALLERIES: WeakKeyDictionary[EmbeddingStore, dict[str, Gallery]] = WeakKeyDictionary()
 
 
 def recommend(
@@ -92,7 +89,7 @@ def recommend(
     if not np.isfinite(dislike_weight):
         raise ValueError(f"dislike_weight must be a number, not {dislike_weight}.")
     most = len(store.vectors)
-    k, expand = min(checked_k(k, 1, k), most), min(int(expand), most)
+    k, expand = min(checked_k(k), most), min(int(expand), most)
     liked, disliked = _listed(query), _listed(disliked)
     if not liked:
         raise ValueError("Nothing is liked: give at least one image_id, photo or vector as query.")
@@ -106,9 +103,10 @@ def recommend(
         products = store.catalog["product_id"]
         own = np.flatnonzero(products.isin(products.iloc[own]))
     vector = _taste(np.stack(vectors), len(liked), metric, dislike_weight)
-    gallery = store_gallery(store, metric)
     if expand:
-        indices, scores = top_k(vector, gallery, expand, metric=metric, exclude=[own])
+        indices, scores = top_k(
+            vector, store.vectors, expand, metric=metric, exclude=[own], lengths=store.lengths
+        )
         found = indices[0] >= 0
         weights = (
             np.clip(scores[0][found], 0, None) ** EXPONENT
@@ -119,7 +117,9 @@ def recommend(
         vector = (_directions(vector[None], metric)[0] + weights @ near) / (1 + weights.sum())
     left_out = np.concatenate([own, np.flatnonzero(~_matching(store.catalog, where or {}))])
     wanted = min(POOL * k, most) if diversity else k
-    indices, scores = top_k(vector, gallery, wanted, metric=metric, exclude=[left_out])
+    indices, scores = top_k(
+        vector, store.vectors, wanted, metric=metric, exclude=[left_out], lengths=store.lengths
+    )
     indices, scores = indices[0][indices[0] >= 0], scores[0][indices[0] >= 0]
     if diversity:
         chosen = _varied(np.asarray(store.vectors[indices]), scores, k, metric, diversity)
@@ -149,9 +149,9 @@ def recommend_all(store: EmbeddingStore, k: int = 5, *, metric: str = "cosine") 
     catalog = store.catalog
     same_product = catalog.groupby("product_id").indices
     exclude = [same_product[product] for product in catalog["product_id"]]
-    k = min(checked_k(k, 1, k), len(store.vectors))
+    k = min(checked_k(k), len(store.vectors))
     indices, scores = top_k(
-        store.vectors, store_gallery(store, metric), k, metric=metric, exclude=exclude
+        store.vectors, store.vectors, k, metric=metric, exclude=exclude, lengths=store.lengths
     )
     query, place = np.nonzero(indices >= 0)
     found = catalog.iloc[indices[query, place]]
@@ -163,14 +163,6 @@ def recommend_all(store: EmbeddingStore, k: int = 5, *, metric: str = "cosine") 
         "recommended_product_id": found["product_id"].to_numpy(),
     }
     return pd.DataFrame(columns)
-
-
-def store_gallery(store: EmbeddingStore, metric: str = "cosine") -> Gallery:
-    """The vectors of an open store, measured once, and let go with it."""
-    measured = _GALLERIES.setdefault(store, {})
-    if metric not in measured:
-        measured[metric] = Gallery(store.vectors, metric)
-    return measured[metric]
 
 
 def _listed(queries: Query | Iterable[Query]) -> list[Query]:

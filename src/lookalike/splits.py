@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 SPLITS = ("train", "validation", "test")
 
@@ -94,6 +92,10 @@ def _joined(catalog, copies):
     number = dict(zip(catalog["image_id"], numbers, strict=True))
     pairs = copies[["image_id", "other_id"]].apply(lambda ids: ids.map(number))
     pairs = pairs.dropna().to_numpy(int)
+    # Here, as reading a catalogue does without.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     shape = (len(products), len(products))
     links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=shape)
     _, groups = connected_components(links, directed=False)

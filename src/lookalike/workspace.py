@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from lookalike.machine import on_colab
 
@@ -144,3 +147,68 @@ def written_aside(path: Path) -> Iterator[Path]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Let one process at a time write `path`; another waits, and says so.
+
+    What a killed one has locked is free; a disk that knows no locks lets all in. A full disk, or a
+    folder of others, is an `OSError` that says what to do.
+    """
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            print(f"Another process writes {path}; waiting for {lock.lock_file} ...", flush=True)
+            lock.acquire()
+        except PermissionError:
+            raise
+        except (NotImplementedError, OSError):
+            # A disk without locks; left there, the file would lock out the next run.
+            with suppress(OSError):
+                os.unlink(lock.lock_file)
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{error.strerror or error}; {path} is as before. "
+            "Free some space, or choose a folder that you may write to, and run again.",
+        ) from error
+    finally:
+        if lock.is_locked:
+            # While held: who waits for a file that was removed notices it, and takes the next.
+            with suppress(OSError):
+                os.unlink(lock.lock_file)
+        lock.release()
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A copy of a folder to write into, or a new one, which takes its place when it is whole."""
+    fresh = folder.with_name(f".{folder.name}.new")
+    previous = folder.with_name(f".{folder.name}.previous")
+
+    def tidy():
+        # A run was killed, or could not go on, between the two renames.
+        if previous.exists() and not folder.exists():
+            os.replace(previous, folder)
+        for leftover in (fresh, previous):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    tidy()
+    try:
+        if folder.exists():
+            shutil.copytree(folder, fresh, symlinks=True)
+        else:
+            fresh.mkdir()
+        yield fresh
+        if folder.exists():
+            os.replace(folder, previous)
+        os.replace(fresh, folder)
+    finally:
+        tidy()

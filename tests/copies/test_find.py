@@ -13,12 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
 from conftest import CLOTHING, write_photo
-from lookalike import gallery_vectors
 from lookalike.copies import CopyIndex, find, find_near_duplicates, plant_copies
 from lookalike.copies.find import STEPS
 from lookalike.copies.hashing import perceptual_hash
-from lookalike.embedding_store import EmbeddingStore
-from lookalike.embeddings import embed_catalog
+from lookalike.embeddings import EmbeddingStore, embed_catalog
 from lookalike.images import ImageError, load_image
 from lookalike.sources import load_catalog
 from lookalike.sources.load import LESSON_LABELS, MORE_LABELS
@@ -392,7 +390,7 @@ CHANGES = ("crop 10 %", "rotation 5°", "mirrored", "border", "greyscale")
 def by_hand(catalog, vectors):
     """A store of vectors that were chosen, so that they alone say which photos are candidates."""
     manifest = {"encoder": "by hand", "fingerprint": "0" * 16, "fit": "resize"}
-    return EmbeddingStore(Path("by hand"), np.asarray(vectors, np.float32), catalog, manifest)
+    return EmbeddingStore(Path("by hand"), np.asarray(vectors, np.float32), catalog, manifest, {})
 
 
 def at_angles(*degrees):
@@ -700,11 +698,9 @@ def test_a_photo_of_a_store_that_vanished_is_named(encoder, catalog, tmp_path):
     ],
     ids=["in memory", "column by column", "every second row", "of other lengths"],
 )
-def test_the_vectors_may_lie_anywhere(lay, encoder, four, tmp_path, monkeypatch):
-    """Memory-mapped, with pages that are let go of after every look, or not."""
+def test_the_vectors_may_lie_anywhere(lay, encoder, four, tmp_path):
     both, _ = copied(four.head(3), tmp_path / "copies", ["crop 20 %"])  # which only vectors name
     store = embed_catalog(encoder, both, tmp_path / "store")
-    monkeypatch.setattr(gallery_vectors, "MAPPED", 0)
     assert isinstance(store.vectors, np.memmap)
     found = find_near_duplicates(store)
     assert len(found) == 3

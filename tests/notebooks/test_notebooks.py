@@ -18,7 +18,7 @@ import pytest
 
 from conftest import EXTRAS, PROJECT, quick, skip_without_engines, write_photo
 from lookalike.catalog import read_catalog
-from lookalike.embedding_store import open_store
+from lookalike.embeddings import open_store
 from lookalike.export.formats import FORMATS
 from lookalike.saving import load_model
 
@@ -257,7 +257,7 @@ def test_the_embeddings_notebook_resumes_grows_and_draws_a_map(series):
     assert ("trained on this catalogue" in text) == labelled
     assert "equal to a run without interruption: True" in text
     assert "broken.jpg: not an image" in text
-    assert re.search(r"of the \d+ nearest, \d+\.\d% are the same", text)
+    assert re.search(r"\d+\.\d% of the nearest neighbours are the same as in float32", text)
     store = open_store(next((home / "embeddings").glob("*-trained" if labelled else "*-gem")))
     assert len(store.vectors) == (COUNT if labelled else COUNT // 2)
     figures = [output for output in outputs_of(notebook) if "image/png" in output.get("data", {})]

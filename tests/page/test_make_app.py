@@ -50,7 +50,7 @@ def test_a_folder_becomes_a_page_for_this_machine_alone(tmp_path, labels):
     assert str(tmp_path) not in answer.text
     assert [
         folder.name.endswith("-VGG16Slim-gem")
-        for folder in (tmp_path / "home" / "embeddings").iterdir()
+        for folder in (tmp_path / "home" / "embeddings").glob("[!.]*")
     ] == [True]
 
 

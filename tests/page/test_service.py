@@ -18,15 +18,14 @@ from lookalike import explain as explain_module
 from lookalike.backbones import build_encoder
 from lookalike.copies import CopyIndex
 from lookalike.copies.alignment import detect_keypoints
-from lookalike.embedding_store import EmbeddingStore
-from lookalike.embeddings import embed_catalog, embed_images
+from lookalike.embeddings import EmbeddingStore, embed_catalog, embed_images
 from lookalike.explain import explain
-from lookalike.gallery_vectors import METRICS
 from lookalike.images import fitted, load_image
 from lookalike.page import Service
 from lookalike.page.service import KINDS, pair_scores
 from lookalike.page.uploads import UploadError
 from lookalike.recommend import recommend
+from lookalike.similarity import METRICS
 
 GONE = "The photo of this product is gone"
 
@@ -57,7 +56,7 @@ def store_of(vectors, products, labels=None):
     )
     catalog["label"] = pd.Series([None] * len(vectors) if labels is None else labels, dtype=object)
     return EmbeddingStore(
-        Path("nowhere"), np.asarray(vectors, np.float32), catalog, {"fit": "resize"}
+        Path("nowhere"), np.asarray(vectors, np.float32), catalog, {"fit": "resize"}, {}
     )
 
 

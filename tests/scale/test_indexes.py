@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from conftest import skip_without
 from lookalike.embeddings import embed_catalog
-from lookalike.gallery_vectors import METRICS
 from lookalike.scale import exact, faiss_indexes, index_store, make_index, open_index
 from lookalike.scale.exact import recall_at_k
 from lookalike.scale.faiss_indexes import FaissIndex
 from lookalike.scale.indexes import compare_engines, measure, resampled
-from lookalike.similarity import WORST, top_k
+from lookalike.similarity import METRICS, WORST, top_k
 
 skip_without("faiss")
 EXACT = ["exact", "flat", "milvus"]  # find the nearest, all of them
@@ -179,7 +178,7 @@ def test_misuse_is_refused_alike_and_changes_nothing(kind, make):
         ((np.arange(90), good[:, :3]), r"\[n, 4\], not \[90, 3\]"),
         ((np.arange(89), good), "90 vectors, 89 ids"),
         ((np.arange(90), good, ["a"]), "1 labels"),
-        (([5, 6, 5], good[:3]), "id 5 is given twice, in rows 0 and 2"),
+        (([5, 6, 5], good[:3]), "id 5 is given twice, once more in row 2"),
         (([5, -6, 7], good[:3]), "id in row 1 is -6"),
         (([0.5, 1, 2], good[:3]), "whole numbers"),
         (([1, 2, 3], good[:3], ["a", None, 7]), "label in row 2 is 7"),
@@ -190,10 +189,10 @@ def test_misuse_is_refused_alike_and_changes_nothing(kind, make):
     bad[0, 0] = np.inf
     with pytest.raises(ValueError, match="query vector in row 0"):
         index.search(bad, 1)
-    with pytest.raises(ValueError, match=r"\[q, 4\], not \[1, 3\]"):
+    with pytest.raises(ValueError, match=r"\[n, 4\], not \[1, 3\]"):
         index.search([1, 2, 3], 1)
-    for k in (0, -1, 2.5, "3", True, 10**12):
-        with pytest.raises(ValueError, match=r"^k (must|= )"):
+    for k in (0, -1, 2.5, "3", True):
+        with pytest.raises(ValueError, match=r"^k must"):
             index.search(good, k)
     with pytest.raises(ValueError, match="label must be text"):
         index.search(good, 1, label=3)

@@ -1,4 +1,4 @@
-"""What is Milvus's own; what all engines share is in test_scale.py. On Milvus Lite, really."""
+"""What is Milvus's own; what all engines share is in test_indexes.py. On Milvus Lite, really."""
 
 import os
 import shutil
@@ -163,9 +163,11 @@ import signal, subprocess, sys
 import numpy as np
 from lookalike.scale.indexes import measure
 random = np.random.default_rng(0)
-measure("milvus", random.standard_normal((5000, 16), np.float32), random.standard_normal((50, 16), np.float32))
+vectors = random.standard_normal((5050, 16), np.float32)
+measure("milvus", vectors[50:], vectors[:50])
 start = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}  # as Spark starts Java
-print([process for process in (subprocess.Popen([sys.argv[1]], **start).wait() for _ in range(150)) if process])
+codes = [subprocess.Popen([sys.argv[1]], **start).wait() for _ in range(150)]
+print([code for code in codes if code])
 """
 
 

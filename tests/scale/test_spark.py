@@ -15,18 +15,16 @@ import psutil
 import pytest
 
 from conftest import make_catalog, skip_without, write_photo
-from lookalike import embedding_store
-from lookalike.embedding_store import open_store, read_parts, write_part
-from lookalike.embeddings import embed_catalog
+from lookalike.embeddings import embed_catalog, open_store
 from lookalike.images import ImageError
 from lookalike.scale import embed_with_spark, spark_session
+from lookalike.scale.spark_store import read_parts
 from lookalike.similarity import top_k
+from lookalike.workspace import file_hash
 
 skip_without("pyspark", "pyarrow")
 if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
     pytest.skip("there is no Java, which Spark needs", allow_module_level=True)
-
-COLUMNS = ["row", "image_id", "content_hash", "vector"]
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +65,13 @@ def odd(tmp_path):
 
 
 def said_of(store):
-    """The manifest without what tells who wrote it."""
-    return {
-        key: store.manifest[key]
-        for key in store.manifest
-        if key not in ("schema", "checksums", "versions")
-    }
+    """The manifest without the checksums, which tell roundings apart."""
+    return {key: store.manifest[key] for key in store.manifest if key != "checksums"}
+
+
+def colours(pixels):
+    """A small side array."""
+    return pixels.mean(axis=(1, 2)).astype(np.float32)
 
 
 def assert_same_store(store, expected):
@@ -95,21 +94,19 @@ def same(encoder, odd, tmp_path, spark):
 
 
 # --- The same store
-# ------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------
 
 
 def test_spark_writes_the_store_that_one_process_writes(same, odd, tmp_path):
     store, alone = same
     assert_same_store(store, alone)
-    assert (store.manifest["schema"], alone.manifest["schema"]) == (2, 1)
-    assert store.manifest["versions"].keys() - alone.manifest["versions"].keys() == {"pyspark"}
     assert store.vectors.dtype == np.float32
     assert [store.catalog["path"][row] for row in range(13)] == odd["path"].tolist()
     np.testing.assert_array_equal(store.vectors[0], store.vectors[12])
     np.testing.assert_array_equal(
         top_k(store.vectors, store.vectors, 3)[0], top_k(alone.vectors, alone.vectors, 3)[0]
     )
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == [
         "alone",
         "my store, 100 %é",
         "the photos, 50%",
@@ -117,27 +114,30 @@ def test_spark_writes_the_store_that_one_process_writes(same, odd, tmp_path):
     assert sorted(path.name for path in store.folder.iterdir()) == [
         "catalog.csv",
         "manifest.json",
-        "vectors.parquet",
+        "vectors.npy",
     ]
+    np.testing.assert_array_equal(open_store(store.folder).vectors, store.vectors)
 
 
-def test_its_parts_are_plain_parquet_in_tasks_of_whole_batches(encoder, odd, tmp_path, spark):
+def test_the_workers_hand_each_content_over_once_in_as_many_parts_as_there_are_tasks(
+    encoder, odd, tmp_path, spark, monkeypatch
+):
     from pyarrow import parquet
 
-    store = embed_with_spark(spark, encoder, odd, tmp_path / "store", batch_size=3, partitions=2)
-    parts = sorted((store.folder / "vectors.parquet").iterdir())
-    assert [f"vectors.parquet/{part.name}" for part in parts] == sorted(
-        store.manifest["checksums"]
-    )[1:]
-    tables = [parquet.read_table(part).to_pandas() for part in parts]
-    # Ten contents, in batches of three.
-    assert [table["content_hash"].nunique() for table in tables] == [6, 4]
-    rows = pd.concat(tables).sort_values("row")
-    assert list(rows) == COLUMNS
-    assert rows["row"].tolist() == list(range(13))
-    assert rows["image_id"].tolist() == odd["image_id"].tolist()
-    assert rows["content_hash"].tolist() == store.manifest["content_hashes"]
-    np.testing.assert_array_equal(np.stack(rows["vector"]), store.vectors)
+    tables = []
+
+    def read(parts, *rest):
+        parts = list(parts)
+        tables.extend(parquet.read_table(part).to_pandas() for part in parts)
+        return read_parts(parts, *rest)
+
+    monkeypatch.setattr("lookalike.scale.spark.read_parts", read)
+    embed_with_spark(spark, encoder, odd, tmp_path / "store", batch_size=3, partitions=2)
+    rows = pd.concat(tables)
+    assert (len(tables), len(rows)) == (2, 10)
+    assert list(rows) == ["path", "vector"]
+    last = dict(zip([0, 1, 2, 0, 4, 5, 6, 7, 8, 1, 10, 11, 0], odd["path"], strict=True))
+    assert sorted(rows["path"]) == sorted(last.values())
 
 
 @pytest.mark.parametrize("first", ["spark", "alone"])
@@ -153,48 +153,53 @@ def test_either_goes_on_from_the_store_of_the_other(encoder, catalog, tmp_path, 
     store = ways[first](catalog.iloc[:7])
     (store.folder / "notes.txt").write_text("mine")
     marked = np.arange(7 * 128, dtype=np.float32).reshape(7, 128)
-    if first == "spark":
-        [part] = (store.folder / "vectors.parquet").iterdir()
-        hashes = store.manifest["content_hashes"]
-        write_part(
-            list(zip(range(7), store.catalog["image_id"], hashes, marked, strict=True)), part
-        )
-        name = f"vectors.parquet/{part.name}"
-    else:
-        np.save(store.folder / "vectors.npy", marked)
-        name = "vectors.npy"
-    manifest = store.manifest | {
-        "checksums": store.manifest["checksums"]
-        | {name: embedding_store.file_hash(store.folder / name)}
+    np.save(store.folder / "vectors.npy", marked)
+    checksums = store.manifest["checksums"] | {
+        "vectors.npy": file_hash(store.folder / "vectors.npy")
     }
-    (store.folder / "manifest.json").write_text(json.dumps(manifest))
+    (store.folder / "manifest.json").write_text(
+        json.dumps(store.manifest | {"checksums": checksums})
+    )
     longer = ways[second](catalog)
     np.testing.assert_array_equal(longer.vectors[:7], marked)
     expected = embed_catalog(encoder, catalog, tmp_path / "fresh", batch_size=5)
     np.testing.assert_allclose(longer.vectors[7:], expected.vectors[7:], rtol=1e-5, atol=1e-3)
     assert said_of(longer) == said_of(expected)
-    others = {"vectors.parquet", "vectors.npy"} - {name.split("/")[0]}
     assert {path.name for path in longer.folder.iterdir()} == {
         "catalog.csv",
         "manifest.json",
         "notes.txt",
-        *others,
+        "vectors.npy",
     }
 
 
-def test_where_all_is_known_spark_computes_nothing(encoder, catalog, tmp_path, spark, monkeypatch):
-    store = embed_catalog(encoder, catalog, tmp_path / "store")
+def test_where_all_is_known_spark_computes_nothing_and_what_is_beside_the_vectors_stays(
+    encoder, catalog, tmp_path, spark, monkeypatch
+):
+    splits = catalog.assign(split=["train", "test"] * 6)
+    store = embed_catalog(encoder, splits, tmp_path / "store", side_arrays={"colours": colours})
     vectors = np.array(store.vectors)
-    monkeypatch.setattr("lookalike.scale.spark._embed", None)
+    monkeypatch.setattr("lookalike.scale.spark._watched", None)
     again = embed_with_spark(spark, encoder, catalog.iloc[::-1], tmp_path / "store")
     np.testing.assert_array_equal(again.vectors, vectors[::-1])
-    assert [path.name for path in (again.folder / "vectors.parquet").iterdir()] == [
-        "part-known.parquet"
-    ]
+    np.testing.assert_array_equal(again.side_arrays["colours"], store.side_arrays["colours"][::-1])
+    assert again.catalog["split"].tolist() == ["test", "train"] * 6
+
+
+def test_a_side_array_that_new_photos_lack_is_left_out_and_a_new_encoder_computes_all(
+    encoder, other_encoder, catalog, tmp_path, spark, capsys
+):
+    embed_catalog(encoder, catalog[:7], tmp_path / "store", side_arrays={"colours": colours})
+    store = embed_with_spark(spark, encoder, catalog, tmp_path / "store")
+    assert not store.side_arrays
+    assert "colours is left out" in capsys.readouterr().out
+    store = embed_with_spark(spark, other_encoder, catalog, tmp_path / "store")
+    assert "another encoder" in capsys.readouterr().out
+    assert_same_store(store, embed_catalog(other_encoder, catalog, tmp_path / "alone"))
 
 
 # --- What goes wrong
-# -----------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------
 
 
 def test_what_cannot_be_embedded_is_refused_and_the_old_store_stays(
@@ -205,8 +210,8 @@ def test_what_cannot_be_embedded_is_refused_and_the_old_store_stays(
         embed_with_spark(spark, encoder, catalog, tmp_path / "photos")
     for wrong, message in (
         ({"fit": "squeeze"}, "resize, letterbox, crop"),
-        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
-        ({"partitions": -1}, "partitions must be at least 1, not -1"),
+        ({"batch_size": 0}, "must be at least 1, not 0 and 16"),
+        ({"partitions": -1}, "must be at least 1, not 32 and -1"),
     ):
         with pytest.raises(ValueError, match=message):
             embed_with_spark(spark, encoder, catalog, tmp_path / "store", **wrong)
@@ -215,15 +220,21 @@ def test_what_cannot_be_embedded_is_refused_and_the_old_store_stays(
     np.testing.assert_array_equal(open_store(tmp_path / "store").vectors, vectors)
 
 
-def test_a_photo_that_cannot_be_read_is_named_in_one_line(encoder, odd, tmp_path, spark):
+def test_a_photo_that_cannot_be_read_is_named_in_one_line_and_nothing_is_lost(
+    encoder, odd, tmp_path, spark
+):
     vectors = np.array(embed_catalog(encoder, odd.iloc[:4], tmp_path / "store").vectors)
     Path(odd["path"][5]).write_bytes(b"broken")
+    # What a run of one process has done, which was interrupted.
+    shard = tmp_path / ".store.partial" / "a.npz"
+    shard.parent.mkdir()
+    shard.write_bytes(b"")
     with pytest.raises(ImageError) as caught:
         embed_with_spark(spark, encoder, odd, tmp_path / "store")
     assert str(caught.value) == f"{odd['path'][5]}: {caught.value.reason}"
     assert caught.value.reason == "not an image, or in a format that is not read"
     np.testing.assert_array_equal(open_store(tmp_path / "store").vectors, vectors)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "the photos, 50%"]
+    assert [path.name for path in shard.parent.iterdir()] == ["a.npz"]
 
 
 def test_vectors_that_are_not_finite_are_refused_and_the_old_store_stays(
@@ -233,18 +244,21 @@ def test_vectors_that_are_not_finite_are_refused_and_the_old_store_stays(
     image = keras.Input((8, 8, 3))
     dark = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1e38)(image))
     overflow = keras.Model(image, keras.layers.Rescaling(1e38)(dark), name="overflow")
-    with pytest.raises(ValueError, match=r"row \d+ is not finite"):
+    with pytest.raises(ValueError, match=r"path '.*png' is not 3 finite numbers"):
         embed_with_spark(spark, overflow, catalog, tmp_path / "store")
     assert open_store(tmp_path / "store").manifest["encoder"] == encoder.name
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "store"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == [
+        "photos",
+        "store",
+    ]
 
 
 # --- Killed in the middle
-# ------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------
 
 
 def repeating_catalog(folder):
-    """Eighty rows of sixty contents: forty tasks of two read the files, thirty embed."""
+    """Eighty rows of sixty contents: thirty tasks of two embed them."""
     catalog = make_catalog(folder / "photos", 80)
     for row in range(60, 80):
         shutil.copy(catalog["path"][row - 40], catalog["path"][row])
@@ -296,7 +310,11 @@ def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(encoder, tmp_pa
     [store] = ended
     assert tracker.getStageInfo(stage.stageId).numFailedTasks >= 1
     assert_same_store(store, embed_catalog(encoder, catalog, tmp_path / "alone", batch_size=2))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "photos", "store"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == [
+        "alone",
+        "photos",
+        "store",
+    ]
 
 
 DRIVER = """
@@ -310,7 +328,8 @@ from lookalike.scale import embed_with_spark, spark_session
 
 encoder = build_encoder("VGG16Slim", weights=None, image_size=32)
 catalog = read_catalog(sys.argv[1])
-embed_with_spark(spark_session(), encoder, catalog, sys.argv[2], fit="crop", batch_size=2, partitions=100)
+options = {"fit": "crop", "batch_size": 2, "partitions": 100}
+embed_with_spark(spark_session(), encoder, catalog, sys.argv[2], **options)
 """
 
 
@@ -340,11 +359,15 @@ def test_a_driver_killed_in_the_middle_leaves_the_old_store_and_the_next_run_fin
     assert_same_store(
         store, embed_catalog(encoder, catalog, tmp_path / "alone", fit="crop", batch_size=2)
     )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "photos", "store"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == [
+        "alone",
+        "photos",
+        "store",
+    ]
 
 
 # --- The session
-# ---------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------
 
 
 def test_workers_run_this_python_and_this_code_with_a_thread_a_core(
@@ -391,7 +414,10 @@ def test_a_package_that_is_missing_is_named_with_what_to_install(package, monkey
 
 
 def test_without_java_one_line_says_what_to_install(tmp_path):
-    script = "from lookalike.scale import spark_session\ntry: spark_session()\nexcept RuntimeError as error: print(error)"
+    script = (
+        "from lookalike.scale import spark_session\n"
+        "try: spark_session()\nexcept RuntimeError as error: print(error)"
+    )
     (tmp_path / "bash").symlink_to(shutil.which("bash"))
     environment = {name: value for name, value in os.environ.items() if name != "JAVA_HOME"} | {
         "PATH": str(tmp_path)
@@ -404,68 +430,3 @@ def test_without_java_one_line_says_what_to_install(tmp_path):
     )
     assert done.stdout.count("\n") == 1
     assert "Traceback" not in done.stderr
-
-
-# --- Parquet
-# -------------------------------------------------------------------------------------------------------
-
-
-def parts_of(tmp_path, *parts):
-    """Files with a part each, of rows as (number, vector)."""
-    files = [tmp_path / f"part-{number}.parquet" for number in range(len(parts))]
-    for file, rows in zip(files, parts, strict=True):
-        write_part([(number, "x.png", "hash", vector) for number, vector in rows], file)
-    return files
-
-
-def test_parts_are_read_in_any_order_of_rows(tmp_path):
-    files = parts_of(tmp_path, [(2, [5, 6]), (0, [1, 2])], [(1, [3, 4])])
-    vectors = read_parts(files, 3, 2)
-    np.testing.assert_array_equal(vectors, [[1, 2], [3, 4], [5, 6]])
-    assert (vectors.dtype, vectors.flags["C_CONTIGUOUS"]) == (np.float32, True)
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([(0, [1, 2])], "has row 1 0 times"),
-        ([(0, [1, 2]), (1, [1, 2]), (1, [1, 2])], "has row 1 2 times"),
-        ([(0, [1, 2]), (2, [1, 2])], "row 2 is none of 0 to 1"),
-        ([(0, [1, 2]), (-1, [1, 2])], "row -1 is none of 0 to 1"),
-        ([(0, [1, 2]), (None, [1, 2])], "row -1 is none of 0 to 1"),
-        ([(0, [1, 2]), (1, [1, 2, 3])], "row 1 is not 2 numbers"),
-        ([(0, [1]), (1, [1, 2, 3])], "row 0 is not 2 numbers"),
-        ([(0, [1, 2]), (1, None)], "row 1 is not 2 numbers"),
-        ([(0, [1, 2]), (1, [1, None])], "row 1 is not finite"),
-        ([(0, [1, np.nan]), (1, [1, 2])], "row 0 is not finite"),
-        ([(0, [1, 2]), (1, [np.inf, 2])], "row 1 is not finite"),
-    ],
-)
-@pytest.mark.parametrize("split", [False, True])
-def test_parts_that_are_not_the_rows_of_one_array_are_refused(tmp_path, rows, message, split):
-    files = parts_of(tmp_path, *([[row] for row in rows] if split else [rows]))
-    with pytest.raises(ValueError, match=message):
-        read_parts(files, 2, 2)
-
-
-def test_no_part_at_all_is_refused():
-    with pytest.raises(ValueError, match="has row 0 0 times"):
-        read_parts([], 1, 2)
-
-
-def test_a_changed_or_missing_part_is_refused_and_pyarrow_asked_for(
-    encoder, catalog, tmp_path, spark, monkeypatch
-):
-    store = embed_with_spark(spark, encoder, catalog, tmp_path / "store")
-    part = next((store.folder / "vectors.parquet").iterdir())
-    content = part.read_bytes()
-    part.write_bytes(content[:-1] + b"?")
-    with pytest.raises(ValueError, match=f"{part.name} is not the file that was written"):
-        open_store(store.folder)
-    part.unlink()
-    with pytest.raises(ValueError, match=f"{part.name} is not the file that was written"):
-        open_store(store.folder)
-    part.write_bytes(content)
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match="pip install pyarrow"):
-        open_store(store.folder)

@@ -12,7 +12,7 @@ from lookalike.backbones import (
     frozen_and_trainable,
     inner_backbone,
 )
-from lookalike.compiled_encoder import compile_encoder
+from lookalike.embeddings import compile_encoder
 from lookalike.saving import load_model, save_model
 from lookalike.studies.encoder_variants import mirrored
 from lookalike.studies.network_stages import stage_encoder
@@ -149,15 +149,15 @@ def test_what_learns_by_batches_is_left_in_inference():
     check(encoder, stages, columns, pixels)
 
 
-def test_stages_are_saved_and_loaded_and_computed_in_another_precision(tmp_path):
+def test_stages_are_saved_and_loaded_and_compiled(tmp_path):
     stages, _ = stage_encoder(build_encoder("VGG16Slim", weights=None, image_size=32))
     pixels = photos(32)
     save_model(stages, tmp_path / "stages.keras", {})
     loaded, _ = load_model(tmp_path / "stages.keras")
     np.testing.assert_array_equal(loaded(pixels), stages(pixels))
-    lowered = compile_encoder(stages, precision="bfloat16", batch_size=2)(pixels.astype(np.uint8))
+    compiled = compile_encoder(stages)(pixels.astype(np.uint8))
     expected = stages(pixels).numpy()
-    np.testing.assert_allclose(lowered, expected, atol=0.03 * np.abs(expected).max())
+    np.testing.assert_allclose(compiled, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_a_model_without_a_backbone_of_the_table_is_refused(encoder):

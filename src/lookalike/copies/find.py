@@ -16,11 +16,9 @@ import pandas as pd
 from lookalike.copies.alignment import agreement_of, detect_keypoints
 from lookalike.copies.hashing import SIDE, VARIANTS, hash_photo, thumbnail_correlation
 from lookalike.copies.pairs import best_of_rows, pairs_above
-from lookalike.embedding_store import EmbeddingStore, check_encoder
-from lookalike.embeddings import embed_images
+from lookalike.embeddings import EmbeddingStore, check_encoder, embed_images
 from lookalike.machine import parallel_map, progress
-from lookalike.recommend import store_gallery
-from lookalike.similarity import exact_scores, top_k
+from lookalike.similarity import exact_scores, top_k, vector_lengths
 
 BLOCK = 2048  # rows compared at a time: 4 million pairs, 32 MB of them
 HELD = 4096  # photos whose details are kept, 130 kB each
@@ -185,7 +183,10 @@ class CopyIndex:
             distances = np.min(bits, axis=0)
             by_hash = np.argsort(distances, kind="stable")[: self.n_candidates]
             nearest, similarities = (
-                array[0] for array in top_k(vector, store_gallery(self.store), self.n_candidates)
+                array[0]
+                for array in top_k(
+                    vector, self.store.vectors, self.n_candidates, lengths=self.store.lengths
+                )
             )
             nearest = nearest[(nearest >= 0) & (similarities >= self.min_similarity)]
             likely = np.union1d(nearest, by_hash[distances[by_hash] <= self.max_distance])
@@ -277,7 +278,8 @@ class CopyIndex:
         )
         per_row = self.n_candidates + min(int(counts.max(initial=0)), MANY)
         # What is not finite is named by its row in the store.
-        vectors = store_gallery(self.store).vectors
+        vectors = self.store.vectors
+        vector_lengths(vectors, "gallery")
         vectors = vectors if len(unlike) == len(self.ids) else vectors[unlike]
         pairs, similarities = pairs_above(vectors, self.min_similarity, per_row=per_row)
         pairs = unlike[pairs]

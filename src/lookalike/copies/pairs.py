@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lookalike.gallery_vectors import Gallery, as_float32
 from lookalike.machine import progress
-from lookalike.similarity import ROUNDING, exact_scores, multiply
+from lookalike.similarity import exact_scores, normalise, vector_lengths
 
 BLOCK = 2048  # rows at a time; 4 million scores
 FEW = 64  # blocks that take no time worth a progress bar
@@ -51,20 +50,22 @@ def pairs_above(
         raise ValueError(f"threshold must be between -1 and 1, not {threshold}.")
     if per_row is not None and per_row < 1:
         raise ValueError(f"per_row must be at least 1, not {per_row}.")
-    gallery = Gallery(vectors)
-    found = _Best(gallery, np.float32(threshold), per_row)
-    starts = range(0, len(gallery.vectors), BLOCK)
+    vectors = np.asarray(vectors)
+    if vectors.ndim != 2:
+        raise ValueError(f"vectors must be [n, dim], not {list(vectors.shape)}.")
+    starts = range(0, len(vectors), BLOCK)
+    for start in starts:
+        # Names a row that holds NaN.
+        vector_lengths(vectors[start : start + BLOCK], "gallery", start)
+    found = _Best(vectors, np.float32(threshold), per_row)
     blocks = [(first, second) for first in starts for second in starts if first <= second]
     if blocks[FEW:]:
         blocks = progress(blocks, total=len(blocks), description="Comparing vectors", unit="blocks")
     for first, second in blocks:
+        others = normalise(vectors[second : second + BLOCK])
         if first == second:
-            rows = others = _directions(gallery, first)
-        else:
-            others = _directions(gallery, second)
-        found.look_through(
-            multiply(rows, others.T, np.empty((len(rows), len(others)), np.float32)), first, second
-        )
+            rows = others
+        found.look_through(rows @ others.T, first, second)
     pairs, scores = found.settle()
     order = np.lexsort(pairs.T[::-1])
     return pairs[order], scores[order]
@@ -75,12 +76,13 @@ class _Best:
     of it is.
     """
 
-    def __init__(self, gallery: Gallery, threshold: np.float32, per_row: int | None):
-        self.gallery = gallery
+    def __init__(self, vectors: np.ndarray, threshold: np.float32, per_row: int | None):
+        self.vectors = vectors
         self.threshold = threshold
         self.per_row = per_row
-        n_rows, dim = gallery.vectors.shape
-        self.margin = np.float32((dim + 16) * ROUNDING)  # how far rounding can have moved a product
+        n_rows, dim = vectors.shape
+        # How far rounding can have moved a product.
+        self.margin = (dim + 16) * np.finfo(np.float32).eps
         self.floors = np.full(n_rows, threshold - self.margin)
         self.pairs = np.empty((0, 2), np.int64)
         self.scores = np.empty(0, np.float32)
@@ -117,13 +119,11 @@ class _Best:
             floors[full] = np.maximum(floors[full], lowest - 2 * self.margin)
             possible = scores >= floors[pairs].min(axis=1)
             pairs, scores = pairs[possible], scores[possible]
-        step = max(1, (1 << 17) // max(self.gallery.vectors.shape[1], 1))
+        step = max(1, (1 << 17) // max(self.vectors.shape[1], 1))
         for start in range(0, len(pairs), step):
-            left, right = (
-                as_float32(self.gallery.vectors[side]) for side in pairs[start : start + step].T
-            )
-            scores[start : start + step] = exact_scores(left, right, "cosine")
-            self.gallery.release()
+            some = slice(start, start + step)
+            left, right = (np.float32(self.vectors[side]) for side in pairs[some].T)
+            scores[some] = exact_scores(left, right, "cosine")
         kept = scores >= self.threshold
         self.pairs = np.concatenate([self.pairs, pairs[kept]])
         self.scores = np.concatenate([self.scores, scores[kept]])
@@ -135,7 +135,8 @@ class _Best:
             self.pairs, self.scores = self.pairs[kept], self.scores[kept]
         elif len(self.pairs) > MAX_PAIRS:
             raise ValueError(
-                f"More than {MAX_PAIRS:,} pairs are above the threshold; raise it, or keep a few of each row (per_row)."
+                f"More than {MAX_PAIRS:,} pairs are above the threshold; raise it, or keep a few "
+                "of each row (per_row)."
             )
         return self.pairs, self.scores
 
@@ -160,12 +161,3 @@ def best_of_rows(
     last = place == per_row - 1
     wanted[order[place < per_row]] = True
     return wanted.reshape(2, -1).any(axis=0), row[last], scores[last]
-
-
-def _directions(gallery: Gallery, start: int) -> np.ndarray:
-    """The vectors of a block of rows at length 1; what is zero stays so."""
-    lengths = gallery.lengths[start : start + BLOCK, None]
-    rows = as_float32(gallery.vectors[start : start + BLOCK])
-    directions = as_float32(rows / np.where(lengths > 0, lengths, 1))
-    gallery.release()
-    return directions

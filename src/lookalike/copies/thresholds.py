@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lookalike.copies.find import STEPS, CopyIndex
-from lookalike.embedding_store import check_encoder
-from lookalike.embeddings import embed_images
+from lookalike.embeddings import check_encoder, embed_images
 from lookalike.machine import progress
 
 SIMILARITY = "similarity alone"

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from lookalike.compiled_encoder import Forward, compile_encoder
+from lookalike.embeddings import Forward, compile_encoder
 from lookalike.evaluation import compare
 from lookalike.export.formats import CARD, open_export
 from lookalike.machine import progress
@@ -61,13 +61,8 @@ def compare_exports(
     for name in progress(
         ["keras", *exports], total=1 + len(exports), description="Comparing", unit="ways"
     ):
-        forward = (
-            compile_encoder(model, batch_size=batch_size)
-            if name == "keras"
-            else open_export(exports[name])
-        )
+        forward = compile_encoder(model) if name == "keras" else open_export(exports[name])
         vectors, many = _timed(forward, batches)
-        forward = compile_encoder(model, batch_size=1) if name == "keras" else forward
         _, single = _timed(forward, list(pixels[:SINGLE, None]))
         reference = vectors if reference is None else reference
         rankings[name] = rank(vectors, catalog, k, **rules)

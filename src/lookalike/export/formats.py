@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -17,10 +18,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lookalike.compiled_encoder import Forward
-from lookalike.embedding_store import sole_writer
+from lookalike.embeddings import Forward
 from lookalike.encoder_fingerprint import encoder_fingerprint
 from lookalike.machine import quiet_stderr, require
+from lookalike.workspace import replaced, sole_writer
 
 CARD = "card.json"
 STEM = "model"
@@ -111,12 +112,10 @@ def export_model(
         If the format is unknown, or `photos` are missing, too few or of another size.
     """
     check_installed(format)
-    folder, (kind, ending, options) = Path(folder), FORMATS[format]
-    folder = folder.resolve() if folder.is_symlink() else folder
-    if folder.is_file() or (
-        folder.is_dir() and any(folder.iterdir()) and not (folder / CARD).is_file()
-    ):
+    folder = Path(folder).resolve()
+    if folder.is_file() or (any(folder.glob("*")) and not (folder / CARD).is_file()):
         raise FileExistsError(f"{folder} is there and is no export; choose another folder.")
+    kind, ending, options = FORMATS[format]
     if format == "litert-int8":
         if photos is None or len(photos) < FEWEST or photos.shape[1:] != model.input_shape[1:]:
             given = "none" if photos is None else list(photos.shape)
@@ -125,46 +124,35 @@ def export_model(
         options = options | {
             "representative_dataset": lambda: ([photo[None].astype(np.float32)] for photo in photos)
         }
-    full_card = {
-        **card,
+    card |= {
         "format": format,
         "name": model.name,
         "fingerprint": encoder_fingerprint(model),
+        "input": list(model.input_shape[1:]),
+        "dim": model.output_shape[-1],
+        **{name: version(name) for name in ("tensorflow", "keras")},
     }
-    full_card |= {"input": list(model.input_shape[1:]), "dim": model.output_shape[-1]}
-    full_card |= {name: version(name) for name in ("tensorflow", "keras")}
-    text = json.dumps(full_card, indent=1, ensure_ascii=False) + "\n"
-    fresh, old = (folder.with_name(f".{folder.name}.{age}") for age in ("new", "old"))
-    with sole_writer(folder):
-        if old.exists() and not folder.exists():  # a run was killed between the two renames
-            os.replace(old, folder)
-        for leftover in (fresh, old):  # of a run that was killed
-            shutil.rmtree(leftover, ignore_errors=True)
+    text = json.dumps(card, indent=1, ensure_ascii=False)
+    # Imported, it would report to its makers.
+    sys.modules.setdefault("openvino_telemetry", None)
+    with sole_writer(folder), replaced(folder) as fresh:
+        # Nothing stays of the export that was there, which may be of another format.
+        shutil.rmtree(fresh)
         fresh.mkdir()
-        try:
-            # Imported, it would report to its makers.
-            sys.modules.setdefault("openvino_telemetry", None)
-            # As Keras wants it for ONNX.
-            model(np.zeros((1, *model.input_shape[1:]), np.float32), training=False)
-            with _quietly():
-                model.export(str(fresh / f"{STEM}{ending}"), format=kind, verbose=False, **options)
-            if kind == "onnx":
-                _drop_unused_inputs(fresh / f"{STEM}{ending}")
-            (fresh / CARD).write_text(text, encoding="utf-8")
-            if folder.exists():
-                os.replace(folder, old)
-            os.replace(fresh, folder)
-        finally:
-            if old.exists() and not folder.exists():
-                os.replace(old, folder)
-            for leftover in (fresh, old):
-                shutil.rmtree(leftover, ignore_errors=True)
+        file = fresh / f"{STEM}{ending}"
+        # As Keras wants it for ONNX.
+        model(np.zeros((1, *model.input_shape[1:]), np.float32), training=False)
+        with _quietly():
+            model.export(str(file), format=kind, verbose=False, **options)
+        if kind == "onnx":
+            _drop_unused_inputs(file)
+        (fresh / CARD).write_text(text, encoding="utf-8")
     return folder
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep to ourselves where converters put their scratch files, and what they warn each other of."""
+    """Keep to ourselves where converters put their scratch files, and what they warn of."""
     log = tf.get_logger()
     level = log.level
     log.setLevel("ERROR")
@@ -177,7 +165,7 @@ def _quietly() -> Iterator[None]:
 
 
 def _drop_unused_inputs(file: Path) -> None:
-    """Take out inputs that no node reads: tf2onnx leaves one behind where it has folded a constant."""
+    """Take out inputs that no node reads; tf2onnx leaves one where it has folded a constant."""
     import onnx
 
     model = onnx.load(file)
@@ -192,19 +180,31 @@ def read_card(folder: str | Path) -> dict:
     """What an export says of itself: format, name, fingerprint, input, dim, and what else it was
     given.
     """
-    if not Path(folder, CARD).is_file():
+    card = _place(folder) / CARD
+    if not card.is_file():
         raise FileNotFoundError(
             f"No export at {folder}. Run 09_export.ipynb first, or `export_model`."
         )
-    return json.loads(Path(folder, CARD).read_text(encoding="utf-8"))
+    return json.loads(card.read_text(encoding="utf-8"))
 
 
-def open_export(folder: str | Path) -> Forward:
+def _place(folder: str | Path) -> Path:
+    """Where an export lies: aside, if a run was killed while another took its place."""
+    folder = Path(folder).resolve()
+    previous = folder.with_name(f".{folder.name}.previous")
+    return previous if previous.exists() and not folder.exists() else folder
+
+
+def open_export(folder: str | Path, *, precision: str = "f32") -> Forward:
     """An export as a function of uint8 or float32 pixels [n, height, width, 3] to float32 [n, dim],
     by its own engine.
 
-    All cores are used; threads that share it wait for each other. OpenVINO is told to compute in
-    float32, which it would not do by itself on every processor.
+    All cores are used; threads that share it wait for each other.
+
+    Parameters
+    ----------
+    precision
+        What OpenVINO computes in: "f32", or "bf16", which some processors do twice as fast.
 
     Raises
     ------
@@ -224,9 +224,9 @@ def open_export(folder: str | Path) -> Forward:
             "tf_saved_model": _saved_model,
             "litert": _litert,
             "onnx": _onnx,
-            "openvino": _openvino,
+            "openvino": functools.partial(_openvino, precision=precision),
         }
-        engine = openers[kind](str(Path(folder, f"{STEM}{ending}")))
+        engine = openers[kind](str(_place(folder) / f"{STEM}{ending}"))
 
     def forward(pixels: np.ndarray) -> np.ndarray:
         # LiteRT would compute something from photos of any size.
@@ -273,9 +273,9 @@ def _onnx(file: str) -> Forward:
     return lambda pixels: session.run(None, {name: pixels.astype(np.float32)})[0]
 
 
-def _openvino(file: str) -> Forward:
+def _openvino(file: str, precision: str) -> Forward:
     import openvino
 
-    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
     compiled = openvino.Core().compile_model(file, "CPU", options)
     return lambda pixels: np.array(compiled(pixels.astype(np.float32))[0])

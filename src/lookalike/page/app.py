@@ -9,15 +9,14 @@ import keras
 
 from lookalike import workspace
 from lookalike.catalog import catalog_name
-from lookalike.embedding_store import EmbeddingStore
-from lookalike.embeddings import embed_catalog
-from lookalike.gallery_vectors import METRICS
+from lookalike.embeddings import EmbeddingStore, embed_catalog
 from lookalike.page.handlers import MOST, NO_PAIR, NO_QUERY, NO_UPLOAD, Handlers
 from lookalike.page.html_parts import ASSETS
 from lookalike.page.server import AT_ONCE, Page
 from lookalike.page.service import Service
 from lookalike.page.uploads import MAX_BYTES
 from lookalike.saving import open_encoder
+from lookalike.similarity import METRICS
 from lookalike.sources import load_catalog, open_catalog
 
 import gradio as gr  # isort: skip - after the server, which says which Gradio is needed
@@ -230,4 +229,4 @@ def _open(asked: argparse.Namespace) -> tuple[EmbeddingStore, keras.Model]:
     )
     print(source, choice, sep="\n")
     folder = work.embeddings / f"{name}-{encoder.name}"
-    return embed_catalog(encoder, catalog, folder, precision="auto", engine="auto"), encoder
+    return embed_catalog(encoder, catalog, folder), encoder

@@ -8,10 +8,10 @@ import functools
 import logging
 from collections.abc import Callable
 
-from lookalike.gallery_vectors import METRICS
 from lookalike.page.html_parts import HtmlParts
 from lookalike.page.service import Photo, Service
 from lookalike.page.uploads import UploadError, refuse_large, upload_bytes
+from lookalike.similarity import METRICS
 
 # results; products that can be liked, and disliked
 MOST = 24

@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lookalike.copies import CopyIndex
-from lookalike.embedding_store import EmbeddingStore, check_encoder
-from lookalike.embeddings import embed_images
+from lookalike.embeddings import EmbeddingStore, check_encoder, embed_images
 from lookalike.explain import Explanation, can_explain, explain
 from lookalike.images import ImageError, fitted
 from lookalike.page.uploads import UploadError, check_upload, decoded

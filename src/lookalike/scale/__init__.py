@@ -12,4 +12,5 @@ __getattr__, __all__ = lazy_exports(
     open_index="indexes",
     embed_with_spark="spark",
     spark_session="spark",
+    open_spark_store="spark_store",
 )

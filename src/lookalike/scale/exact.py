@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from lookalike.gallery_vectors import METRICS, Gallery, as_float32, vector_lengths
-from lookalike.similarity import checked_k, exact_scores, top_k
+from lookalike.machine import progress
+from lookalike.similarity import METRICS, WORST, checked_k, exact_scores, top_k, vector_lengths
 from lookalike.workspace import written_aside
 
 SCHEMA = 1
@@ -69,67 +69,67 @@ class Index(Protocol):
     def __len__(self) -> int: ...
 
 
-def checked_rows(
-    ids, vectors, labels, dim: int
-) -> tuple[np.ndarray, np.ndarray, list[str | None], np.ndarray]:
-    """Ids int64 [n], vectors [n, dim], labels and lengths float64 [n]; all engines refuse the same."""
-    vectors = vectors if isinstance(vectors, np.memmap) else np.asarray(vectors)
-    if vectors.ndim != 2 or vectors.shape[1] != dim:
-        raise ValueError(f"Vectors must be [n, {dim}], not {list(vectors.shape)}.")
-    ids, labels = checked_ids(ids), [None] * len(vectors) if labels is None else list(labels)
+def is_milvus(path: str | Path) -> bool:
+    """Whether it is the address of a server, or the file of a Milvus Lite, which ends in .db."""
+    return "://" in str(path) or str(path).endswith(".db")
+
+
+def checked_rows(ids, vectors, labels, dim):
+    """Ids int64 [n], vectors float32 [n, dim], labels, and lengths float64 [n]; all engines refuse
+    the same.
+    """
+    vectors, lengths = checked_vectors(vectors, dim, "new")
+    ids = checked_ids(ids)
+    labels = [None] * len(vectors) if labels is None else list(labels)
     if not len(ids) == len(labels) == len(vectors):
         raise ValueError(
-            f"There are {len(vectors)} vectors, {len(ids)} ids and {len(labels)} labels; one each, please."
+            f"There are {len(vectors)} vectors, {len(ids)} ids and {len(labels)} labels; "
+            "one each, please."
         )
-    order = np.argsort(ids, kind="stable")
-    twice = np.flatnonzero(ids[order][1:] == ids[order][:-1])
-    if len(twice):
-        first = order[twice[0]]
-        second = order[twice[0] + 1]
-        raise ValueError(f"The id {ids[first]} is given twice, in rows {first} and {second}.")
-    labels = [
-        None if gone else label
-        for label, gone in zip(labels, pd.isna(np.array(labels, object)), strict=True)
-    ]
-    wrong = next(
-        (row for row, label in enumerate(labels) if not isinstance(label, str | None)), None
-    )
-    if wrong is not None:
-        raise ValueError(
-            f"The label in row {wrong} is {labels[wrong]!r}; labels are text, or missing."
-        )
-    lengths = [
-        vector_lengths(as_float32(vectors[at : at + ROWS]), "new", at)
-        for at in range(0, len(vectors), ROWS)
-    ]
-    return ids, vectors, labels, np.concatenate([np.empty(0), *lengths])
+    twice = pd.Index(ids).duplicated()
+    if twice.any():
+        row = twice.argmax()
+        raise ValueError(f"The id {ids[row]} is given twice, once more in row {row}.")
+    for row, label in enumerate(labels):
+        if not isinstance(label, str):
+            # Of a list it tells more than yes or no.
+            if pd.isna(label) is not True:
+                raise ValueError(
+                    f"The label in row {row} is {label!r}; labels are text, or missing."
+                )
+            labels[row] = None
+    return ids, vectors, labels, lengths
 
 
-def checked_ids(ids) -> np.ndarray:
+def checked_ids(ids):
     """Ids as int64 [n]."""
-    ids = np.asarray(ids)
-    if ids.ndim != 1 or (len(ids) and ids.dtype.kind not in "iu"):
-        raise ValueError(f"ids must be whole numbers [n], not {ids.dtype} {list(ids.shape)}.")
-    given, ids = ids, ids.astype(np.int64)
-    if (ids < 0).any():
-        row = int(np.argmax(ids < 0))
+    given = np.asarray(ids)
+    if given.ndim != 1 or (len(given) and given.dtype.kind not in "iu"):
+        raise ValueError(f"ids must be whole numbers [n], not {given.dtype} {list(given.shape)}.")
+    ids = given.astype(np.int64)
+    if len(ids) and ids.min() < 0:
+        row = ids.argmin()
         raise ValueError(f"The id in row {row} is {given[row]}; ids are 0 to 2^63 - 1.")
     return ids
 
 
-def checked_queries(queries, k: int, label, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Queries float32 [q, dim] and their lengths."""
-    queries = np.atleast_2d(np.asarray(queries))
-    if queries.ndim != 2 or queries.shape[1] != dim:
-        raise ValueError(f"Queries must be [q, {dim}], not {list(queries.shape)}.")
-    checked_k(k, len(queries))
+def checked_vectors(vectors, dim, name):
+    """Vectors float32 [n, dim], and their lengths."""
+    vectors = np.asarray(vectors, np.float32)
+    if vectors.ndim != 2 or vectors.shape[1] != dim:
+        raise ValueError(f"The {name} vectors must be [n, {dim}], not {list(vectors.shape)}.")
+    return vectors, vector_lengths(vectors, name)
+
+
+def checked_queries(queries, k, label, dim):
+    """Queries float32 [q, dim], and their lengths."""
+    checked_k(k)
     if not isinstance(label, str | None):
         raise ValueError(f"label must be text, not {label!r}.")
-    queries = as_float32(queries)
-    return queries, vector_lengths(queries, "query", 0)
+    return checked_vectors(np.atleast_2d(queries), dim, "query")
 
 
-def checked_space(dim: int, metric: str) -> None:
+def checked_space(dim, metric):
     """Refuse a dimension or metric that is none."""
     if dim < 1 or metric not in METRICS:
         raise ValueError(
@@ -137,64 +137,77 @@ def checked_space(dim: int, metric: str) -> None:
         )
 
 
+def no_answers(queries, k, metric):
+    """Ids and scores [q, k] of a search that has found nothing yet."""
+    shape = (len(queries), k)
+    return np.full(shape, -1, np.int64), np.full(shape, WORST[metric], np.float32)
+
+
+def as_scores(values, metric):
+    """The scores of a metric, of what engines compute: cosines, or squares of distances."""
+    return np.clip(values, -1, 1) if metric == "cosine" else np.sqrt(np.maximum(values, 0))
+
+
+def blocks(count, size, description):
+    """So many rows, some at a time, with a bar where there are many."""
+    starts = range(0, count, size)
+    if starts[4:]:
+        starts = progress(starts, total=len(starts), description=description, unit="blocks")
+    for start in starts:
+        yield slice(start, start + size)
+
+
 class InMemory:
     """Ids and labels of an index in memory: a row each; a row that was removed keeps its place with
     the id -1.
+
+    Where an engine has its vectors is its own matter: `add_to_engine`, `write_engine` and
+    `read_engine`, which tells how many there are.
     """
 
-    def __init__(self, dim: int, *, metric: str = "cosine"):
+    engine_file = "engine.faiss"
+
+    def __init__(self, dim, *, metric="cosine"):
         checked_space(dim, metric)
         self.dim = dim
         self.metric = metric
+        # The number of each label, of which None is one; a number without name is of no label.
         self.names = {}
         self.removed = 0
         self.ids = np.empty(0, np.int64)
-        self.codes = np.empty(0, np.int32)  # they number the names of labels; -1: none
+        self.codes = np.empty(0, np.int32)
+        self.trained_on = 0
 
-    def __len__(self) -> int:
+    def __len__(self):
         return len(self.ids) - self.removed
 
     @property
-    def rebuild_due(self) -> str:
+    def rebuild_due(self):
         most = f"{self.removed} of {len(self.ids)} vectors are removed, but take room and time"
         return most if self.removed > len(self) else ""
 
-    def remove(self, ids: Sequence[int]) -> int:
+    def add(self, ids, vectors, labels=None):
+        ids, vectors, labels, lengths = checked_rows(ids, vectors, labels, self.dim)
+        if not len(ids):
+            return
+        # What may fail for want of memory comes first.
+        self.add_to_engine(vectors, lengths)
+        self.remove(ids)
+        names = self.names
+        self._extend(ids, [names.setdefault(label, len(names)) for label in labels])
+
+    def remove(self, ids):
         gone = np.isin(self.ids, checked_ids(ids))
         self.ids[gone] = -1
-        self.removed += int(gone.sum())
-        return int(gone.sum())
+        count = int(gone.sum())
+        self.removed += count
+        return count
 
-    def close(self) -> None:
+    def close(self):
         """Nothing is held open."""
 
-    def _header(self) -> dict:
-        """What else the manifest says."""
-        return {}
-
-    def _append(self, ids, labels) -> None:
-        self.remove(ids)
-        codes = [
-            -1 if label is None else self.names.setdefault(label, len(self.names))
-            for label in labels
-        ]
-        self.ids = np.concatenate([self.ids, ids])
-        self.codes = np.concatenate([self.codes, np.array(codes, np.int32)])
-
-    def _chosen(self, label: str | None) -> np.ndarray | None:
-        """Which rows [n] may be found; None: all, as most searches may, which then need not look at
-        each.
-        """
-        if label is None:
-            return self.ids >= 0 if self.removed else None
-        return (self.ids >= 0) & (self.codes == self.names.get(label, -2))
-
-    def _named(self, rows: np.ndarray) -> np.ndarray:
-        """The ids of rows, -1 of none."""
-        return np.where(rows < 0, -1, self.ids[rows]) if len(self.ids) else rows
-
-    def _write(self, path: str | Path, engine: str, write) -> None:
-        if "://" in str(path) or str(path).endswith(".db"):
+    def save(self, path):
+        if is_milvus(path):
             raise ValueError(
                 f"{path} is a name for a Milvus; save an index of kind {self.kind} under another."
             )
@@ -204,15 +217,32 @@ class InMemory:
             "kind": self.kind,
             "metric": self.metric,
             "dim": self.dim,
+            "labels": list(self.names),
+            "trained_on": self.trained_on,
         }
-        header |= {"labels": list(self.names), **self._header()}
         with written_aside(Path(path)) as aside, zipfile.ZipFile(aside, "w") as archive:
             archive.writestr("index.json", json.dumps(header))
             for name in ("ids", "codes"):
                 with archive.open(f"{name}.npy", "w") as stream:
-                    np.lib.format.write_array(stream, getattr(self, name), allow_pickle=False)
-            with archive.open(engine, "w", force_zip64=True) as stream:
-                write(stream)
+                    np.save(stream, getattr(self, name))
+            with archive.open(self.engine_file, "w", force_zip64=True) as stream:
+                self.write_engine(stream)
+
+    def _extend(self, ids, codes):
+        self.ids = np.concatenate([self.ids, ids])
+        self.codes = np.concatenate([self.codes, np.array(codes, np.int32)])
+
+    def _chosen(self, label):
+        """Which rows [n] may be found; None: all, as most searches may, which then need not look at
+        each.
+        """
+        if label is None:
+            return self.ids >= 0 if self.removed else None
+        return (self.ids >= 0) & (self.codes == self.names.get(label, -2))
+
+    def _named(self, rows, ids):
+        """The ids of rows, -1 where there is none."""
+        return np.where(rows < 0, rows, ids[rows]) if len(ids) else rows
 
 
 class ExactIndex(InMemory):
@@ -221,45 +251,38 @@ class ExactIndex(InMemory):
     """
 
     kind = "exact"
+    engine_file = "vectors.npy"
 
-    def __init__(self, dim: int, *, metric: str = "cosine"):
+    def __init__(self, dim, *, metric="cosine"):
         super().__init__(dim, metric=metric)
         self.vectors = np.empty((0, dim), np.float32)
-        self._gallery = None
+        self.lengths = np.empty(0)
 
     @property
-    def nbytes(self) -> int:
+    def nbytes(self):
         return self.vectors.nbytes + self.ids.nbytes + self.codes.nbytes
 
-    def add(self, ids, vectors, labels=None) -> None:
-        ids, vectors, labels, _ = checked_rows(ids, vectors, labels, self.dim)
-        # What may fail for want of memory comes first.
-        vectors = (
-            np.concatenate([self.vectors, as_float32(vectors)]) if len(self.vectors) else vectors
-        )
-        self._append(ids, labels)
+    def add_to_engine(self, vectors, lengths):
+        if len(self.vectors):
+            vectors = np.concatenate([self.vectors, vectors])
         self.vectors = vectors
-        self._gallery = None
+        self.lengths = np.concatenate([self.lengths, lengths])
 
     def search(self, queries, k, *, label=None):
         queries, _ = checked_queries(queries, k, label, self.dim)
         chosen = self._chosen(label)
-        if chosen is None:
-            self._gallery = self._gallery or Gallery(self.vectors, self.metric)
-            rows, scores = top_k(queries, self._gallery, k, metric=self.metric)
-            return self._named(rows), scores
-        chosen = np.flatnonzero(chosen)
-        places, scores = top_k(
-            queries, Gallery(self.vectors[chosen], self.metric), k, metric=self.metric
-        )
-        return self._named(np.append(chosen, -1)[places]), scores
+        rows = slice(None) if chosen is None else np.flatnonzero(chosen)
+        gallery, lengths = self.vectors[rows], self.lengths[rows]
+        found, scores = top_k(queries, gallery, k, metric=self.metric, lengths=lengths)
+        return self._named(found, self.ids[rows]), scores
 
-    def save(self, path) -> None:
-        self._write(
-            path,
-            "vectors.npy",
-            lambda stream: np.lib.format.write_array(stream, as_float32(self.vectors)),
-        )
+    def write_engine(self, stream):
+        np.save(stream, self.vectors)
+
+    def read_engine(self, stream):
+        self.vectors = np.load(stream, allow_pickle=False)
+        self.lengths = vector_lengths(self.vectors, "saved")
+        return len(self.vectors)
 
 
 def recall_at_k(
@@ -274,15 +297,9 @@ def recall_at_k(
     scores : float [q, k], those of the exact search, best first
     queries, vectors : float [q, dim] and [n, dim]
     """
-    values = np.stack(
-        [exact_scores(queries, as_float32(vectors[column]), metric) for column in ids.T], axis=1
-    )
+    asking = np.repeat(queries, ids.shape[1], axis=0)
+    values = exact_scores(asking, vectors[ids.ravel()], metric).reshape(ids.shape)
     worst = scores[:, -1:]
     near = values >= worst - AGREE if metric == "cosine" else values <= worst * (1 + AGREE)
-    once = np.array(
-        [
-            [place in np.unique(row, return_index=True)[1] for place in range(len(row))]
-            for row in ids
-        ]
-    )
-    return float((near & once & (ids >= 0)).mean())
+    twice = np.array([pd.Index(row).duplicated() for row in ids])
+    return float((near & ~twice & (ids >= 0)).mean())

@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 
-from lookalike.gallery_vectors import as_float32
-from lookalike.machine import progress, require
-from lookalike.scale.exact import ROWS, InMemory, checked_queries, checked_rows
+from lookalike.machine import require
+from lookalike.scale.exact import ROWS, InMemory, as_scores, blocks, checked_queries, no_answers
 from lookalike.similarity import WORST
 
 KINDS = ("flat", "hnsw", "ivfpq")
@@ -77,117 +76,84 @@ class FaissIndex(InMemory):
 
         self.kind = kind
         self.faiss = faiss
-        self.trained_on = 0
-        self.engine = (
-            None
-            if kind == "ivfpq"
-            else self._factory({"flat": "Flat", "hnsw": f"HNSW{LINKS}"}[kind])
-        )
-        if kind == "hnsw":
+        self.engine = None
+        if kind == "flat":
+            self.engine = self._factory("Flat")
+        elif kind == "hnsw":
+            self.engine = self._factory(f"HNSW{LINKS}")
             self.engine.hnsw.efConstruction = EF_BUILD
 
     @property
-    def nbytes(self) -> int:
-        written = 0
-
-        def count(block: bytes) -> int:
-            nonlocal written
-            written += len(block)
-            return len(block)
-
-        self._write_engine(count)
-        return written + self.ids.nbytes + self.codes.nbytes
+    def nbytes(self):
+        written = []
+        self.write_engine(SimpleNamespace(write=lambda block: written.append(len(block))))
+        return sum(written) + self.ids.nbytes + self.codes.nbytes
 
     @property
-    def rebuild_due(self) -> str:
+    def rebuild_due(self):
         if self.trained_on and len(self) > REBUILD * self.trained_on:
             return f"it was trained on {self.trained_on} vectors, and holds {len(self)}"
         return super().rebuild_due
 
-    def add(self, ids, vectors, labels=None) -> None:
-        ids, vectors, labels, lengths = checked_rows(ids, vectors, labels, self.dim)
-        if not len(ids):
-            return
+    def add_to_engine(self, vectors, lengths):
         if self.engine is None:
             self._train(vectors, lengths)
         # Of an `add` that was interrupted: rows that nobody may find.
-        if cut := self.engine.ntotal - len(self.ids):
-            self.ids = np.concatenate([self.ids, np.full(cut, -1)])
-            self.codes = np.concatenate([self.codes, np.full(cut, -1, np.int32)])
-            self.removed += cut
-        starts = range(0, len(ids), ROWS)
-        bar = {"total": len(starts), "description": f"Building {self.kind}", "unit": "blocks"}
-        for start in progress(starts, **bar) if self.kind != "flat" and starts[4:] else starts:
-            rows = slice(start, start + ROWS)
+        cut = np.full(self.engine.ntotal - len(self.ids), -1)
+        self._extend(cut, cut)
+        self.removed += len(cut)
+        for rows in blocks(len(vectors), ROWS, f"Building {self.kind}"):
             self.engine.add(self._scaled(vectors[rows], lengths[rows]))
-        self._append(ids, labels)
 
     def search(self, queries, k, *, label=None):
         queries, lengths = checked_queries(queries, k, label, self.dim)
-        indices = np.full((len(queries), k), -1, np.int64)
-        scores = np.full((len(queries), k), WORST[self.metric], np.float32)
+        ids, scores = no_answers(queries, k, self.metric)
         chosen = self._chosen(label)
         there = len(self) if chosen is None else int(chosen.sum())
         found = min(k, there)
-        if not found or not len(queries):
-            return indices, scores
-        queries, whole = (
-            self._scaled(queries, lengths),
-            label is not None or there < DENSE * len(self.ids),
-        )
-        values, places = self._find(queries, found, chosen, whole)
-        if not whole and (places < 0).any():  # the lists that were read held too few
-            values, places = self._find(queries, found, chosen, True)
-        values = (
-            np.clip(values, -1, 1) if self.metric == "cosine" else np.sqrt(np.maximum(values, 0))
-        )
-        indices[:, :found] = self._named(places)
-        scores[:, :found] = np.where(places < 0, WORST[self.metric], values)
-        return indices, scores
+        if found and len(queries):
+            queries = self._scaled(queries, lengths)
+            whole = label is not None or there < DENSE * len(self.ids)
+            values, rows = self._find(queries, found, chosen, whole)
+            if (rows < 0).any() and not whole:  # the lists that were read held too few
+                values, rows = self._find(queries, found, chosen, True)
+            ids[:, :found] = self._named(rows, self.ids)
+            scores[:, :found] = as_scores(values, self.metric)
+            scores[ids < 0] = WORST[self.metric]
+        return ids, scores
 
-    def save(self, path) -> None:
-        self._write(path, "engine.faiss", lambda stream: self._write_engine(stream.write))
+    def write_engine(self, stream):
+        if self.engine is not None:
+            self.faiss.write_index(self.engine, self.faiss.PyCallbackIOWriter(stream.write))
 
-    def read_engine(self, stream, header: dict) -> None:
-        """Take the engine from what `save` wrote."""
-        self.trained_on = header["trained_on"]
+    def read_engine(self, stream):
         if self.kind != "ivfpq" or self.trained_on:
             self.engine = self.faiss.read_index(self.faiss.PyCallbackIOReader(stream.read))
-        if stream.read(1) or (self.engine is not None and self.engine.ntotal != len(self.ids)):
-            raise ValueError("more or fewer vectors than ids")
+        return self.engine.ntotal if self.engine else 0
 
-    def _header(self) -> dict:
-        return {"trained_on": self.trained_on}
-
-    def _write_engine(self, write: Callable[[bytes], int]) -> None:
-        if self.engine is not None:
-            self.faiss.write_index(self.engine, self.faiss.PyCallbackIOWriter(write))
-
-    def _factory(self, recipe: str):
+    def _factory(self, recipe):
         inner = self.metric == "cosine"  # of vectors of length 1
         metric = self.faiss.METRIC_INNER_PRODUCT if inner else self.faiss.METRIC_L2
         return self.faiss.index_factory(self.dim, recipe, metric)
 
-    def _scaled(self, vectors: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    def _scaled(self, vectors, lengths):
         """Vectors as FAISS wants them: of length 1 for the cosine, but for zero vectors."""
-        scale = np.where(lengths > 0, lengths, 1)[:, None] if self.metric == "cosine" else 1
-        return as_float32(as_float32(vectors) / scale)
+        if self.metric == "euclidean":
+            return vectors
+        return np.float32(vectors / np.where(lengths > 0, lengths, 1)[:, None])
 
-    def _train(self, vectors: np.ndarray, lengths: np.ndarray) -> None:
+    def _train(self, vectors, lengths):
         """Lists and codes, as many as can be learned from so many vectors."""
         count = len(vectors)
         if count < FEWEST:
             raise ValueError(
-                f"ivfpq learns from the first vectors that are added, and needs {FEWEST} of them; there are "
-                f"{count}. Add more at once, or take another kind."
+                f"ivfpq learns from the first vectors that are added, and needs {FEWEST} of them; "
+                f"there are {count}. Add more at once, or take another kind."
             )
-        lists = max(1, min(round(4 * math.sqrt(count)), count // PER_CENTRE))
+        lists = min(round(4 * math.sqrt(count)), count // PER_CENTRE)
         bits = min(8, int(math.log2(count / PER_CENTRE)))
-        parts = max(
-            part
-            for part in range(1, max(1, self.dim // NUMBERS_A_BYTE) + 1)
-            if self.dim % part == 0
-        )
+        most = max(1, self.dim // NUMBERS_A_BYTE)
+        parts = max(part for part in range(1, most + 1) if self.dim % part == 0)
         # "np": no reordering of codes for a search by Hamming distance, which takes most of the
         # training
         engine = self._factory(f"IVF{lists},PQ{parts}x{bits}np,Refine({REFINE})")
@@ -200,9 +166,7 @@ class FaissIndex(InMemory):
         self.engine = engine
         self.trained_on = count
 
-    def _find(
-        self, queries: np.ndarray, k: int, chosen: np.ndarray | None, whole: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _find(self, queries, k, chosen, whole):
         """FAISS's scores [q, k] and rows [q, k] of those that are chosen; if `whole`, among all of
         them.
         """
@@ -213,7 +177,7 @@ class FaissIndex(InMemory):
             options["sel"] = faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
         if self.kind == "ivfpq":
             lists = faiss.downcast_index(engine.base_index).nlist
-            probed = lists if whole else min(lists, max(LEAST_PROBED, math.ceil(PROBED * lists)))
+            probed = lists if whole else max(LEAST_PROBED, math.ceil(PROBED * lists))
             base = faiss.SearchParametersIVF(nprobe=probed, **options)
             ranked = max(K_FACTOR * k, LEAST_RANKED, RANKED * math.sqrt(engine.ntotal))
             options = faiss.IndexRefineSearchParameters(k_factor=ranked / k, base_index_params=base)

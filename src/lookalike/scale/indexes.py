@@ -10,17 +10,17 @@ import time
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lookalike.embedding_store import EmbeddingStore
-from lookalike.gallery_vectors import as_float32
+from lookalike.embeddings import EmbeddingStore
 from lookalike.scale import faiss_indexes
-from lookalike.scale.exact import FORMAT, ROWS, SCHEMA, ExactIndex, Index, recall_at_k
+from lookalike.scale.exact import FORMAT, ROWS, SCHEMA, ExactIndex, Index, is_milvus, recall_at_k
 from lookalike.scale.faiss_indexes import FaissIndex
-from lookalike.scale.milvus import MilvusIndex, is_milvus
+from lookalike.scale.milvus import MilvusIndex
 from lookalike.similarity import top_k
 
 KINDS = ("exact", *faiss_indexes.KINDS, "milvus")
@@ -109,14 +109,11 @@ def open_index(path: str | Path, *, name: str = "products", token: str = "") -> 
         return MilvusIndex(path, name, token=token)
     if not Path(path).is_file():
         raise FileNotFoundError(f"No index at {path}. Make one with index_store and save it there.")
-    broken = (
-        f"{path} is no index of Lookalike, or was changed or cut; make it again with index_store."
-    )
     try:
         with zipfile.ZipFile(path) as archive:
             header = json.loads(archive.read("index.json"))
-            if header["format"] != FORMAT:
-                raise KeyError(header["format"])
+            if header["format"] != FORMAT or archive.testzip():
+                raise ValueError(header["format"])
             if header["schema"] <= SCHEMA:
                 return _read(archive, header)
     except (
@@ -128,31 +125,27 @@ def open_index(path: str | Path, *, name: str = "products", token: str = "") -> 
         EOFError,
         RuntimeError,
     ) as error:
-        raise ValueError(broken) from error
+        raise ValueError(
+            f"{path} is no index of Lookalike, or was changed or cut; "
+            "make it again with index_store."
+        ) from error
     raise ValueError(
         f"{path} has schema {header['schema']}, newer than {SCHEMA}. Update Lookalike."
     )
 
 
-def _read(archive: zipfile.ZipFile, header: dict) -> Index:
-    def array(name: str) -> np.ndarray:
-        with archive.open(f"{name}.npy") as stream:
-            values = np.lib.format.read_array(stream, allow_pickle=False)
-            stream.read()  # to the end, where the checksum is compared
-        return values
-
+def _read(archive, header):
     index = make_index(header["kind"], header["dim"], metric=header["metric"])
-    index.ids = array("ids")
-    index.codes = array("codes")
+    for name in ("ids", "codes"):
+        with archive.open(f"{name}.npy") as stream:
+            setattr(index, name, np.load(stream, allow_pickle=False))
     index.removed = int((index.ids < 0).sum())
     index.names = {label: code for code, label in enumerate(header["labels"])}
-    if header["kind"] == "exact":
-        index.vectors = array("vectors")
-        if len(index.vectors) != len(index.ids):
-            raise ValueError("more or fewer vectors than ids")
-    else:
-        with archive.open("engine.faiss") as stream:
-            index.read_engine(stream, header)
+    index.trained_on = header.get("trained_on", 0)
+    with archive.open(index.engine_file) as stream:
+        count = index.read_engine(stream)
+    if not count == len(index.ids) == len(index.codes):
+        raise ValueError("more or fewer vectors than ids")
     return index
 
 
@@ -171,24 +164,23 @@ def resampled(vectors: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
         If there are fewer than two vectors, n < 1, or a vector holds NaN or infinity (its row is
         named).
     """
-    vectors = as_float32(vectors)
-    if len(vectors) < 2 or n < 1:
+    vectors = np.asarray(vectors, np.float32)
+    count, dim = vectors.shape
+    if count < 2 or n < 1:
         raise ValueError(
-            f"n must be >= 1 and there must be two vectors at least; not {n} of {len(vectors)}."
+            f"n must be >= 1 and there must be two vectors at least; not {n} of {count}."
         )
-    itself = list(np.arange(len(vectors))[:, None])
-    near, _ = top_k(
-        vectors, vectors, min(NEIGHBOURS, len(vectors) - 1), metric="euclidean", exclude=itself
-    )
+    itself = np.arange(count)[:, None]
+    neighbours = min(NEIGHBOURS, count - 1)
+    near, _ = top_k(vectors, vectors, neighbours, metric="euclidean", exclude=itself)
     random = np.random.default_rng(seed)
-    made = np.empty((n, vectors.shape[1]), np.float32)
+    made = np.empty((n, dim), np.float32)
     for start in range(0, n, ROWS):
         block = made[start : start + ROWS]
-        source = random.integers(len(vectors), size=len(block))
-        step = (
-            vectors[near[source, random.integers(near.shape[1], size=len(block))]] - vectors[source]
-        )
-        spread = NOISE * np.linalg.norm(step, axis=1, keepdims=True) / np.sqrt(vectors.shape[1])
+        source = random.integers(count, size=len(block))
+        target = near[source, random.integers(neighbours, size=len(block))]
+        step = vectors[target] - vectors[source]
+        spread = NOISE * np.linalg.norm(step, axis=1, keepdims=True) / np.sqrt(dim)
         block[:] = vectors[source] + random.random((len(block), 1), np.float32) * step
         block += spread * random.standard_normal(block.shape, np.float32)
     return made
@@ -222,47 +214,39 @@ def measure(
     raised is that of `make_index`.
     """
     k = min(k, len(vectors))
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        begin = time.perf_counter()
-        made = isinstance(index, str)
-        if made:
-            index = make_index(
-                index, vectors.shape[1], metric=metric, path=Path(folder) / "measured.db"
-            )
-            index.add(np.arange(len(vectors)), vectors)
-            if index.kind == "milvus":
-                index.save()
-        try:
-            index.search(queries[:1], k)  # the first prepares: it is part of building
-            built = time.perf_counter() - begin if made else np.nan
-            times = []
-            start = time.perf_counter()
-            for row in range(min(TIMED, len(queries))):
-                begin = time.perf_counter()
-                index.search(queries[row : row + 1], k)
-                times.append(time.perf_counter() - begin)
-                if time.perf_counter() - start > SECONDS:
-                    break
+    if isinstance(index, str):
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            path = Path(folder) / "measured.db"
             begin = time.perf_counter()
-            ids, _ = index.search(queries, k)
-            batch = time.perf_counter() - begin
-            exact = (
-                top_k(queries, vectors, k, metric=index.metric)[1]
-                if exact is None
-                else exact[:, :k]
-            )
-            return {
-                "kind": index.kind,
-                "vectors": len(index),
-                "build_s": built,
-                "ms_per_query": 1000 * float(np.median(times)),
-                "queries_per_s": len(queries) / batch,
-                "recall": recall_at_k(ids, exact, as_float32(queries), vectors, index.metric),
-                "MB": index.nbytes / 1e6,
-            }
-        finally:
-            if made:
-                index.close()
+            with closing(make_index(index, vectors.shape[1], metric=metric, path=path)) as made:
+                made.add(np.arange(len(vectors)), vectors)
+                if index == "milvus":
+                    made.save()
+                made.search(queries[:1], k)  # the first prepares: it is part of building
+                took = time.perf_counter() - begin
+                return measure(made, vectors, queries, k, exact=exact) | {"build_s": took}
+    index.search(queries[:1], k)
+    times = []
+    for query in queries[:TIMED]:
+        begin = time.perf_counter()
+        index.search(query, k)
+        times.append(time.perf_counter() - begin)
+        if sum(times) > SECONDS:
+            break
+    begin = time.perf_counter()
+    ids, _ = index.search(queries, k)
+    took = time.perf_counter() - begin
+    if exact is None:
+        _, exact = top_k(queries, vectors, k, metric=index.metric)
+    return {
+        "kind": index.kind,
+        "vectors": len(index),
+        "build_s": np.nan,
+        "ms_per_query": 1000 * float(np.median(times)),
+        "queries_per_s": len(queries) / took,
+        "recall": recall_at_k(ids, exact[:, :k], queries, vectors, index.metric),
+        "MB": index.nbytes / 1e6,
+    }
 
 
 def compare_engines(
@@ -272,15 +256,14 @@ def compare_engines(
     *,
     k: int = 10,
     metric: str = "cosine",
-    sizes: Sequence[int] | None = None,
+    sizes: Sequence[int] = (),
 ) -> pd.DataFrame:
     """`measure` of several kinds, a row each; with `sizes`, on the first so many vectors, one size
     after the other.
     """
-    rows, sizes = [], [len(vectors)] if sizes is None else sizes
-    for size in sizes:
-        exact = top_k(queries, vectors[:size], k, metric=metric)[1]
-        rows += [
-            measure(kind, vectors[:size], queries, k, metric=metric, exact=exact) for kind in kinds
-        ]
+    rows = []
+    for size in sizes or [len(vectors)]:
+        _, exact = top_k(queries, vectors[:size], k, metric=metric)
+        for kind in kinds:
+            rows.append(measure(kind, vectors[:size], queries, k, metric=metric, exact=exact))
     return pd.DataFrame(rows)

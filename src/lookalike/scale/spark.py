@@ -1,5 +1,5 @@
 """Embeddings computed by Apache Spark on many machines: the encoder goes to the photos, the vectors
-into Parquet.
+come back.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import os
 import re
 import shutil
 import sys
-import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 
 import keras
@@ -21,19 +20,20 @@ import numpy as np
 import pandas as pd
 
 from lookalike import pooling  # noqa: F401, registers a layer that encoders hold
-from lookalike.compiled_encoder import compile_encoder
-from lookalike.embedding_store import (
-    PARTS,
+from lookalike.embeddings import (
     EmbeddingStore,
-    beside,
-    read_parts,
-    sole_writer,
-    store_folder,
-    write_part,
+    compile_encoder,
+    known_rows,
+    photo_hashes,
+    read_store,
+    store_recipe,
+    store_there,
+    write_store,
 )
-from lookalike.embeddings import known_vectors, prepare_store, publish_store
-from lookalike.images import ImageError, content_hash, fitted
-from lookalike.machine import parallel_map, progress, quiet_stderr, require
+from lookalike.images import ImageError, fitted
+from lookalike.machine import progress, quiet_stderr, require
+from lookalike.scale.spark_store import read_parts
+from lookalike.workspace import sole_writer
 
 UNREADABLE = "Lookalike cannot read "
 # Of a pandas newer than it knows.
@@ -66,37 +66,40 @@ def spark_session(master: str = "local[2]", **config: object):
     require("pyspark", "pyarrow")
     from pyspark.sql import SparkSession
 
-    local = re.fullmatch(r"local(?:\[(\d+|\*)\])?", master)
+    local = master.startswith("local")
     settings = {
-        "spark.master": f"local[{local[1] or 1},4]" if local else master,
+        "spark.master": re.sub(r"^local\[(\d+|\*)\]$", r"local[\1,4]", master),
         "spark.app.name": "Lookalike",
+        "spark.log.level": "ERROR",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",
     }
-    settings |= {"spark.log.level": "ERROR", "spark.ui.showConsoleProgress": "false"}
-    settings["spark.sql.execution.arrow.maxRecordsPerBatch"] = "1024"
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         settings[f"spark.executorEnv.{name}"] = config.get("spark.task.cpus", 1)
-    if master.startswith("local"):
-        settings |= {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
-        settings |= {"spark.ui.enabled": "false", "spark.executorEnv.CUDA_VISIBLE_DEVICES": "-1"}
+    if local:
+        settings |= {
+            "spark.driver.host": "127.0.0.1",
+            "spark.ui.enabled": "false",
+            "spark.executorEnv.CUDA_VISIBLE_DEVICES": "-1",
+        }
+    if local or "PYSPARK_PYTHON" not in os.environ:
         os.environ["PYSPARK_PYTHON"] = sys.executable
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     settings = {name: str(value) for name, value in (settings | config).items()}
     if running := SparkSession.getActiveSession():
         for name, value in settings.items():
             if (found := running.sparkContext.getConf().get(name)) != value:
                 raise ValueError(
-                    f"Spark is running, with {name} = {found}, not {value}; call spark.stop() first."
+                    f"Spark is running, with {name} = {found}, not {value}; "
+                    "call spark.stop() first."
                 )
         return running
     try:
         with quiet_stderr():  # the Java machine keeps it for its life
             return SparkSession.builder.config(map=settings).getOrCreate()
     except Exception as error:
-        advice = (
-            "It needs Java 17 or newer, e.g. apt-get install openjdk-17-jre-headless; Colab has it."
-        )
         raise RuntimeError(
-            f"Spark does not start. {advice} It says: {str(error).splitlines()[0]}"
+            "Spark does not start. It needs Java 17 or newer, e.g. apt-get install "
+            f"openjdk-17-jre-headless; Colab has it. It says: {str(error).splitlines()[0]}"
         ) from None
 
 
@@ -113,9 +116,9 @@ def embed_with_spark(
     """Write the vectors of a catalogue to an embedding store as `embed_catalog` does, but let Spark
     compute them.
 
-    Vectors that the store in `folder` has of the same photos by the same encoder, in float32 by
-    TensorFlow, are taken over. A task whose worker dies is tried again; if the job fails, or this
-    process is killed, the old store stays, and the next run starts anew.
+    What the store in `folder` has of the same photos by the same encoder is taken over. A task
+    whose worker dies is tried again; if the job fails, or this process is killed, the old store
+    stays, and the next run starts anew.
 
     Parameters
     ----------
@@ -123,185 +126,133 @@ def embed_with_spark(
         A session, not of Spark Connect; its workers need the packages of Lookalike, whose own code
         is sent to them.
     catalog, folder
-        All workers must see the photos, and the folder, at the same paths, e.g. on a mounted
-        volume.
+        All workers must see the photos, and what is beside the folder, at the same paths, e.g. on a
+        mounted volume.
     partitions
         Into how many tasks the work is divided at most; None: eight for each core, or one for each
         5,000 photos.
 
     Raises
     ------
-    ImageError, FileExistsError, ValueError
+    ImageError, FileExistsError, OSError, ValueError
         As `embed_catalog` does; ValueError too if a vector is not finite.
     ImportError
         If pyarrow is not installed.
     """
-    for name, number in (("batch_size", batch_size), ("partitions", partitions)):
-        if number is not None and number < 1:
-            raise ValueError(f"{name} must be at least 1, not {number}.")
-    with sole_writer(store_folder(folder)):
-        folder, recipe = prepare_store(encoder, catalog, folder, fit=fit)
-        # What `embed_catalog` does if not told otherwise.
-        recipe |= {"precision": "float32", "engine": "tensorflow"}
-        partitions = partitions or max(
-            8 * spark.sparkContext.defaultParallelism, len(catalog) // 5000
+    if catalog.empty:
+        raise ValueError("The catalogue is empty; there is nothing to embed.")
+    partitions = partitions or max(8 * spark.sparkContext.defaultParallelism, len(catalog) // 5000)
+    if batch_size < 1 or partitions < 1:
+        raise ValueError(
+            f"batch_size and partitions must be at least 1, not {batch_size} and {partitions}."
         )
-        divide = functools.partial(_divided, spark, partitions=partitions, batch_size=batch_size)
-        hashes = _hash(spark, *divide(list(enumerate(catalog["path"])), "row: long, path: string"))
-        known = known_vectors(folder, recipe)
-        places = {}
-        for row, (key, image_id) in enumerate(zip(hashes, catalog["image_id"], strict=True)):
-            places.setdefault(key, []).append((row, image_id))
-        paths = dict(zip(hashes, catalog["path"], strict=True))
-        missing = [(key, paths[key], places[key]) for key in places if key not in known]
-        parts = beside(folder, "partial") / PARTS
-        shutil.rmtree(parts, ignore_errors=True)  # of a run that was killed
-        try:
-            if missing:
-                kinds = "content_hash: string, path: string, places: array<struct<row: long, image_id: string>>"
-                _embed(spark, *divide(missing, kinds), parts, encoder, recipe, batch_size)
-            if reused := [
-                (*place, key, known[key]) for key in places if key in known for place in places[key]
-            ]:
-                write_part(reused, parts / "part-known.parquet")
-            files = sorted(parts.glob("part-*.parquet"))
-            # All are there, once, or the old store stays.
-            read_parts(files, len(catalog), recipe["dim"])
-
-            def move(fresh: Path) -> list[str]:
-                (fresh / PARTS).mkdir()
-                for file in files:
-                    os.replace(file, fresh / PARTS / file.name)
-                return [f"{PARTS}/{file.name}" for file in files]
-
-            named = {"encoder": encoder.name, **recipe}
-            return publish_store(folder, named, catalog, hashes, move, pyspark=spark.version)
-        finally:
-            shutil.rmtree(parts, ignore_errors=True)
-            # An `embed_catalog` that was interrupted goes on from what else is there.
-            with suppress(OSError):
-                parts.parent.rmdir()
+    folder = Path(folder).resolve()
+    recipe = store_recipe(encoder, fit)
+    with sole_writer(folder):
+        old = store_there(folder)
+        catalog = catalog.assign(sha256=photo_hashes(catalog))
+        if old is not None and catalog["split"].isna().all():
+            splits = old.catalog.set_index("image_id")["split"]
+            catalog["split"] = catalog["image_id"].map(splits)
+        known = known_rows(old, recipe)
+        paths = dict(zip(catalog["sha256"], catalog["path"], strict=True))
+        missing = {path: key for key, path in paths.items() if key not in known["vectors"]}
+        if missing:
+            tasks = min(partitions, -(-len(missing) // batch_size))
+            vectors = _embed(spark, missing, tasks, folder, encoder, recipe, batch_size)
+            known["vectors"].update(zip(missing.values(), vectors, strict=True))
+        arrays = {}
+        for name, rows in known.items():
+            if name == "vectors" or paths.keys() <= rows.keys():
+                arrays[name] = [rows[key] for key in catalog["sha256"]]
+            else:
+                print(f"{name} is left out, as new photos lack it; embed_catalog adds it again.")
+        write_store(folder, encoder, recipe, catalog, arrays)
+    return read_store(folder)
 
 
-def _divided(spark, rows: list[tuple], kinds: str, *, partitions: int, batch_size: int) -> tuple:
-    """A data frame of `rows` in at most so many tasks of full batches, and how many tasks these
-    are.
-    """
-    length = -(-len(rows) // (batch_size * partitions)) * batch_size
-    tasks = [rows[start : start + length] for start in range(0, len(rows), length)]
-    schema = f"task: int, rows: array<struct<{kinds}>>"
-    frame = spark.createDataFrame(list(enumerate(tasks)), schema, verifySchema=False)
-    return frame.repartitionByRange(len(tasks), "task").selectExpr("inline(rows)"), len(tasks)
+def _embed(spark, photos, tasks, folder, encoder, recipe, batch_size):
+    """Let Spark compute the vectors of photos, a dictionary by path, in this order.
 
-
-def _hash(spark, frame, tasks: int) -> list[str]:
-    """The content hash of each photo, in order."""
-    from pyspark.sql.functions import pandas_udf
-
-    package = Path(__file__).parents[1]
-    _ship(
-        spark,
-        f"{package.name}.zip",
-        lambda file: shutil.make_archive(file[:-4], "zip", package.parent, package.name),
-    )
-    with _watched(spark, "Reading files", tasks):
-        hashed = frame.select("row", pandas_udf(_hashes, "string")("path")).collect()
-    return [key for _, key in sorted(hashed)]
-
-
-def _embed(
-    spark, frame, tasks: int, parts: Path, encoder: keras.Model, recipe: dict, batch_size: int
-) -> None:
-    """Let Spark write a row for each place of each photo into `parts`; a content that has several
-    is computed once.
+    The workers leave them in files beside the store, and only those of whole tasks are read.
     """
     from pyspark.ml.functions import predict_batch_udf
     from pyspark.sql.types import ArrayType, FloatType
 
-    name = f"{recipe['fingerprint']}.keras"
-    # Without its optimizer.
-    _ship(spark, name, keras.Model(encoder.input, encoder.output, name=encoder.name).save)
+    # Better now than in the workers: whether there is such a fit.
+    fitted(next(iter(photos)), recipe["image_size"], fit=recipe["fit"])
     predictor = functools.partial(
-        _predictor, name, tuple(recipe["image_size"]), recipe["fit"], batch_size
+        _predictor, _ship(spark, encoder, recipe), recipe["image_size"], recipe["fit"]
     )
     vector = predict_batch_udf(predictor, return_type=ArrayType(FloatType()), batch_size=batch_size)
-    frame = frame.withColumn("vector", vector("path")).selectExpr(
-        "inline(places)", "content_hash", "vector"
-    )
-    with _watched(spark, "Embedding", tasks):
-        frame.write.parquet(f"file://{parts}")
+    frame = spark.createDataFrame([(path,) for path in photos], "path string")
+    frame = frame.repartition(tasks).withColumn("vector", vector("path"))
+    parts = folder.with_name(f".{folder.name}.partial") / "vectors.parquet"
+    # Of a run that was killed.
+    shutil.rmtree(parts, ignore_errors=True)
+    try:
+        _watched(spark, tasks, frame.write.parquet, f"file://{parts}")
+        return read_parts(parts.glob("part-*.parquet"), "path", photos, recipe["dim"])
+    finally:
+        shutil.rmtree(parts, ignore_errors=True)
+        # Where an `embed_catalog` was interrupted, it goes on from what else is there.
+        with suppress(OSError):
+            parts.parent.rmdir()
 
 
-def _ship(spark, name: str, write: Callable[[str], object]) -> None:
-    """Hand a file to all workers, those that come later too, once a session."""
+def _ship(spark, encoder, recipe):
+    """Hand our code and an encoder to all workers, those that come later too, once a session; the
+    name by which they find the encoder.
+    """
     from pyspark import SparkFiles
 
-    if all(Path(file).name != name for file in spark.sparkContext.listFiles):
-        # Cleared away with the session.
-        file = Path(SparkFiles.getRootDirectory(), "lookalike", name)
-        file.parent.mkdir(exist_ok=True)
-        write(str(file))
-        (spark.sparkContext.addPyFile if file.suffix == ".zip" else spark.sparkContext.addFile)(
-            str(file)
+    context = spark.sparkContext
+    shipped = {Path(file).name for file in context.listFiles}
+    # Cleared away with the session.
+    folder = Path(SparkFiles.getRootDirectory(), "shipped")
+    folder.mkdir(exist_ok=True)
+    if "lookalike.zip" not in shipped:
+        package = Path(__file__).parents[1]
+        archive = shutil.make_archive(
+            str(folder / "lookalike"), "zip", package.parent, package.name
         )
+        context.addPyFile(archive)
+    name = f"{recipe['fingerprint']}.keras"
+    if name not in shipped:
+        # Without its optimizer.
+        keras.Model(encoder.input, encoder.output).save(folder / name)
+        context.addFile(str(folder / name))
+    return name
 
 
-@contextmanager
-def _watched(spark, description: str, tasks: int) -> Iterator[None]:
-    """A bar of the tasks of a job that is run inside; for a photo that cannot be read, an
-    `ImageError`.
-    """
+def _watched(spark, tasks, write, place):
+    """Run a job, with a bar of its tasks; raise the `ImageError` of a photo that stopped it."""
     tracker = spark.sparkContext.statusTracker()
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(0.3):
-            for stage in filter(None, map(tracker.getStageInfo, tracker.getActiveStageIds())):
-                if stage.numTasks == tasks and stage.numCompletedTasks > bar.n:
+    bar = progress(total=tasks, description="Embedding", unit="tasks")
+    with bar, ThreadPoolExecutor(1) as pool:
+        job = pool.submit(write, place)
+        while wait([job], 0.3).not_done:
+            for stage in map(tracker.getStageInfo, tracker.getActiveStageIds()):
+                if stage and stage.numTasks == tasks:
                     bar.update(stage.numCompletedTasks - bar.n)
-
-    with progress(total=tasks, description=description, unit="tasks") as bar:
-        thread = threading.Thread(target=watch)
-        thread.start()
-        try:
-            yield
-        except Exception as error:
-            found = re.search(rf"{UNREADABLE}(\[.*\])$", str(error), re.MULTILINE)
-            if found is None:
-                raise
-            raise ImageError(*json.loads(found[1])) from None
-        finally:
-            ended.set()
-            thread.join()
+        found = re.search(rf"{UNREADABLE}(\[.*\])$", str(job.exception()), re.MULTILINE)
+        if found:
+            raise ImageError(*json.loads(found[1]))
+        job.result()
         bar.update(tasks - bar.n)
 
 
-# --- What runs in the workers
-# --------------------------------------------------------------------------------------
-
-
-def _read(function: Callable, path: str) -> object:
-    """A file through `function`; what is wrong with it as one line, to be found again in what Spark
-    makes of it.
-    """
-    try:
-        return function(path)
-    except ImageError as error:
-        raise RuntimeError(UNREADABLE + json.dumps([path, error.reason])) from None
-
-
-def _hashes(paths: pd.Series) -> pd.Series:
-    return pd.Series(parallel_map(functools.partial(_read, content_hash), paths), dtype=object)
-
-
-def _predictor(
-    name: str, size: tuple[int, int], fit: str, batch_size: int
-) -> Callable[[np.ndarray], np.ndarray]:
+def _predictor(name, size, fit):
     """The encoder as a function of paths, made once in each worker."""
     from pyspark import SparkFiles
 
-    encoder = keras.models.load_model(SparkFiles.get(name), safe_mode=True)
-    forward = compile_encoder(encoder, batch_size=batch_size)
-    return lambda paths: forward(
-        np.stack([_read(lambda path: fitted(path, size, fit=fit), path) for path in paths])
-    )
+    forward = compile_encoder(keras.models.load_model(SparkFiles.get(name), safe_mode=True))
+
+    def read(path):
+        try:
+            return fitted(path, size, fit=fit)
+        except ImageError as error:
+            # One line, to be found again in what Spark makes of it.
+            raise RuntimeError(UNREADABLE + json.dumps([path, error.reason])) from None
+
+    return lambda paths: forward(np.stack([read(path) for path in paths]))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.preprocessing import normalize
 
-from lookalike.compiled_encoder import compile_encoder
+from lookalike.embeddings import compile_encoder
 from lookalike.evaluation import compare
 from lookalike.images import fitted, load_image, pixel_batches
 from lookalike.intervals import confidence_interval
@@ -66,7 +66,7 @@ def measure_robustness(
     unknown = [edit for edit in edits if edit not in EDITS]
     if unknown:
         raise ValueError(f"Unknown edit {unknown[0]!r}; choose among {', '.join(EDITS)}.")
-    forward = compile_encoder(encoder, batch_size=batch_size)
+    forward = compile_encoder(encoder)
     size = encoder.input_shape[1:3]
     rows = rank(vectors, catalog, k, **options).queries
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:max_queries])
@@ -257,7 +257,7 @@ def embed_quickly(
     """Vectors of photos for an experiment, kept nowhere: float32 [len(paths), dim]; with a bar if
     it is described.
     """
-    forward = compile_encoder(encoder, batch_size=batch_size)
+    forward = compile_encoder(encoder)
     bar = progress(paths, total=len(paths), description=description) if description else paths
     batches = pixel_batches(bar, encoder.input_shape[1:3], batch_size=batch_size, fit=fit)
     return np.concatenate([forward(pixels) for pixels in batches])
