@@ -57,7 +57,6 @@ def all_kinds(random, count, dim):
         "some zero": rows * random.integers(0, 2, each),
         "rows of any size": rows * 10.0 ** random.integers(-34, 14, each),
         "numbers of any size": rows * 10.0 ** random.integers(-44, 14, (count, dim)),
-        "all tiny": rows * 1e-43,
         "all large": rows * 2e13,
         "an outlier": rows * np.where(outlier, 1e13, 1),
         "nearly parallel": 1 + 1e-4 * rows,

@@ -22,7 +22,7 @@ import pandas as pd
 
 from lookalike.catalog import FILE_COLUMNS, read_catalog, save_catalog
 from lookalike.encoder_fingerprint import describe_encoder, encoder_fingerprint
-from lookalike.images import File, content_hash, pixel_batches
+from lookalike.images import File, ImageError, content_hash, pixel_batches
 from lookalike.machine import parallel_map, progress
 from lookalike.similarity import vector_lengths
 from lookalike.workspace import file_hash, replaced, sole_writer, written_aside
@@ -142,71 +142,86 @@ def embed_catalog(
     ValueError
         If the catalogue is empty, an option none, or the store that is there damaged.
     """
+    functions = {"vectors": forward, **(side_arrays or {})}
+
+    def complete(known, paths, recipe, partial):
+        _add_shards(known, partial, recipe)
+        lacking = {name: paths.keys() - known[name].keys() for name in functions}
+        missing = set().union(*lacking.values())
+        if missing:
+            needed = {name: functions[name] for name in functions if lacking[name]}
+            if "vectors" in needed:
+                needed["vectors"] = forward or compile_encoder(encoder)
+            photos = {key: path for key, path in paths.items() if key in missing}
+            _compute(photos, needed, partial, recipe, batch_size)
+            _add_shards(known, partial, recipe)
+
+    return update_store(encoder, catalog, folder, complete, fit=fit)
+
+
+def update_store(
+    encoder: keras.Model,
+    catalog: pd.DataFrame,
+    folder: str | Path,
+    complete: Callable[[dict, dict, dict, Path], None],
+    *,
+    fit: str = "resize",
+) -> EmbeddingStore:
+    """What `embed_catalog` does, for whatever computes: `complete(known, paths, recipe, partial)`
+    adds to `known`, the rows by name of array and content, those that the photos `paths`, by
+    content, lack; in the folder `partial` it may keep what an interruption shall not cost.
+    """
     if catalog.empty:
         raise ValueError("The catalogue is empty; there is nothing to embed.")
     folder = Path(folder).resolve()
     partial = folder.with_name(f".{folder.name}.partial")
-    recipe = store_recipe(encoder, fit)
-    side_arrays = side_arrays or {}
-    with sole_writer(folder):
-        old = store_there(folder)
-        hashes = photo_hashes(catalog)
-        if {"sha256", "mtime"} <= {*catalog}:
-            # Where another content is there now, the old time would vouch for it.
-            same = catalog["sha256"] == hashes
-            catalog = catalog.assign(mtime=catalog["mtime"].where(same, 0))
-        catalog = catalog.assign(sha256=hashes)
-        if old is not None and catalog["split"].isna().all():
-            splits = old.catalog.set_index("image_id")["split"]
-            catalog["split"] = catalog["image_id"].map(splits)
-        paths = dict(zip(catalog["sha256"], catalog["path"], strict=True))
-        known = known_rows(old, recipe)
-        _add_shards(known, partial, recipe)
-        lacking = {name: paths.keys() - known[name].keys() for name in ("vectors", *side_arrays)}
-        missing = set().union(*lacking.values())
-        if missing:
-            functions = {"vectors": forward or compile_encoder(encoder), **side_arrays}
-            functions = {name: functions[name] for name in functions if lacking[name]}
-            photos = {key: path for key, path in paths.items() if key in missing}
-            _compute(photos, functions, partial, recipe, batch_size)
-            _add_shards(known, partial, recipe)
-        arrays = {}
-        for name, rows in known.items():
-            if paths.keys() <= rows.keys():
-                arrays[name] = [rows[key] for key in catalog["sha256"]]
-            else:
-                print(f"{name} is left out, as new photos lack it; ask for it in side_arrays.")
-        write_store(folder, encoder, recipe, catalog, arrays)
-        shutil.rmtree(partial, ignore_errors=True)
-    return read_store(folder)
-
-
-def store_recipe(encoder: keras.Model, fit: str) -> dict:
-    """What decides the vectors of a store, and must be equal for them to be kept."""
-    return {
+    # What decides the vectors, and must be equal for them to be kept.
+    recipe = {
         "fingerprint": encoder_fingerprint(encoder),
         "image_size": list(encoder.input_shape[1:3]),
         "fit": fit,
         "dim": encoder.output_shape[-1],
     }
+    with sole_writer(folder):
+        old = _store_there(folder)
+        catalog = _as_now(catalog)
+        if old is not None and catalog["split"].isna().all():
+            splits = old.catalog.set_index("image_id")["split"]
+            catalog["split"] = catalog["image_id"].map(splits)
+        known = _known_rows(old, recipe)
+        complete(known, dict(zip(catalog["sha256"], catalog["path"], strict=True)), recipe, partial)
+        arrays = {}
+        for name, rows in known.items():
+            if name == "vectors" or rows.keys() >= {*catalog["sha256"]}:
+                arrays[name] = np.stack([rows[key] for key in catalog["sha256"]])
+            else:
+                print(f"{name} is left out, as new photos lack it; ask for it in side_arrays.")
+        _write(folder, encoder, recipe, catalog, arrays)
+        shutil.rmtree(partial, ignore_errors=True)
+    return read_store(folder)
 
 
-def photo_hashes(catalog: pd.DataFrame) -> list[str]:
-    """SHA-256 of each photo: the catalogue's, if the file has the size and time that it had."""
+def _as_now(catalog):
+    """The catalogue with hash, size and time of each file as they are now; what has the size and
+    time that it had is not read again.
+    """
 
-    def current(row):
-        with suppress(OSError):
+    def facts(row):
+        try:
             found = os.stat(row.path)
-            if (found.st_size, found.st_mtime) == (row.bytes, row.mtime):
-                return row.sha256
-        return content_hash(row.path)
+        except OSError as error:
+            raise ImageError(row.path, error.strerror) from None
+        same = (found.st_size, found.st_mtime) == (row.bytes, row.mtime)
+        digest = row.sha256 if same else content_hash(row.path)
+        return digest, found.st_size, found.st_mtime
 
     rows = catalog.reindex(columns=["path", *FILE_COLUMNS]).itertuples()
     bar = progress(rows, total=len(catalog), description="Looking for changes")
-    return list(parallel_map(current, bar))
+    now = pd.DataFrame(parallel_map(facts, bar), catalog.index, ["sha256", "bytes", "mtime"])
+    return catalog.assign(**{name: now[name] for name in now if name in {"sha256", *catalog}})
 
 
-def known_rows(store: EmbeddingStore | None, recipe: dict) -> dict[str, dict[str, np.ndarray]]:
+def _known_rows(store, recipe):
     """By name and content, the rows of each array of a store, if it is of this recipe."""
     known = defaultdict(dict)
     if store is not None and recipe.items() <= store.manifest.items():
@@ -242,13 +257,7 @@ def _compute(photos, functions, partial, recipe, batch_size):
             try:
                 for pixels in itertools.islice(batches, max(1, SHARD // batch_size)):
                     for name, function in functions.items():
-                        rows = np.asarray(function(pixels))
-                        shape = (len(pixels), recipe["dim"]) if name == "vectors" else rows.shape
-                        if rows.shape != shape or rows.shape[:1] != (len(pixels),):
-                            raise ValueError(f"{name} makes {rows.shape} of {pixels.shape}.")
-                        if name == "vectors":
-                            rows = np.float32(rows)
-                        done[name].extend(rows)
+                        done[name].extend(_rows(name, function, pixels, recipe["dim"]))
                     bar.update(len(pixels))
             finally:
                 count = min(map(len, done.values()))
@@ -258,14 +267,23 @@ def _compute(photos, functions, partial, recipe, batch_size):
                 keys = keys[count:]
 
 
-def write_store(
-    folder: Path, encoder: keras.Model, recipe: dict, catalog: pd.DataFrame, arrays: Mapping
-) -> None:
-    """Write a store of arrays [n, ...] in the place of the one that is there, whole or not at all."""
+def _rows(name, function, pixels, dim):
+    """A row a photo of what a function makes of them; of vectors in float32, and of the encoder's
+    length.
+    """
+    rows = np.asarray(function(pixels), np.float32 if name == "vectors" else None)
+    shape = (len(pixels), dim) if name == "vectors" else (len(pixels), *rows.shape[1:])
+    if rows.shape != shape:
+        raise ValueError(f"{name} makes {rows.shape} of {pixels.shape}.")
+    return rows
+
+
+def _write(folder, encoder, recipe, catalog, arrays):
+    """Write a store in the place of the one that is there, whole or not at all."""
     with replaced(folder) as fresh:
         save_catalog(catalog, fresh / CATALOG)
         for name, rows in arrays.items():
-            np.save(fresh / f"{name}.npy", np.stack(rows))
+            np.save(fresh / f"{name}.npy", rows)
         files = [CATALOG, *(f"{name}.npy" for name in arrays)]
         manifest = {
             "schema": 1,
@@ -296,7 +314,7 @@ def open_store(folder: str | Path) -> EmbeddingStore:
     return store
 
 
-def store_there(folder: Path) -> EmbeddingStore | None:
+def _store_there(folder):
     """The store that another is to take the place of, if any; nothing else is overwritten."""
     with suppress(FileNotFoundError):
         return read_store(folder)
@@ -340,6 +358,8 @@ def read_store(folder: Path, *, schema: int = 1, load: Callable = _mapped) -> Em
             raise ValueError(f"its vectors are {vectors.dtype} {[*vectors.shape]}")
         if counts != {len(catalog)}:
             raise ValueError(f"it has {len(catalog)} photos and arrays of {counts}")
+    except ImportError:
+        raise
     # What was made to do harm raises all kinds.
     except Exception as error:
         raise ValueError(
@@ -369,8 +389,8 @@ def _compare_with_today(store):
     lost = [path for path in some if not os.path.exists(path)]
     if lost:
         warnings.warn(
-            f"{len(lost)} of {len(some)} photos of {store.folder.name} are gone, such as {lost[0]}: "
-            "run 01_data.ipynb and 04_embeddings.ipynb again."
+            f"{len(lost)} of {len(some)} photos of {store.folder.name} are gone, such as "
+            f"{lost[0]}: run 01_data.ipynb and 04_embeddings.ipynb again."
         )
 
 

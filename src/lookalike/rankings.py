@@ -99,7 +99,8 @@ def rank(
         raise ValueError(f"leave_out must be one of {', '.join(LEFT_OUT)}, not {leave_out!r}.")
     if asking is not None and np.size(asking) and np.asarray(asking).dtype.kind not in "iu":
         raise ValueError(
-            "asking must hold the numbers of rows, not a mask or fractions; np.flatnonzero makes them."
+            "asking must hold the numbers of rows, not a mask or fractions; "
+            "np.flatnonzero makes them."
         )
     for column in filter(None, (by, within, "product_id", gallery_split and "split")):
         if column not in catalog:
@@ -120,7 +121,8 @@ def rank(
     queries = queries if asking is None else np.intersect1d(queries, asking)
     if not len(gallery) or not len(queries):
         raise ValueError(
-            f"Nothing to rank: {len(queries)} queries (split {query_split}) and {len(gallery)} gallery images "
+            f"Nothing to rank: {len(queries)} queries (split {query_split}) and "
+            f"{len(gallery)} gallery images "
             f"(split {gallery_split}) have a value in column {by!r}"
             + (f" and in {within!r}." if within else ".")
         )

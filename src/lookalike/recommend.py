@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lookalike.embeddings import EmbeddingStore, check_encoder, embed_images
-from lookalike.similarity import checked_k, top_k
+from lookalike.similarity import checked_k, normalise, top_k
 
 if TYPE_CHECKING:
     # Not else: a web server that recommends by vectors has no Keras.
@@ -187,7 +187,8 @@ def _find(
     if isinstance(query, np.ndarray) and query.ndim == 1:
         if query.shape[0] != store.vectors.shape[1]:
             raise ValueError(
-                f"The query vector has {query.shape[0]} dimensions, the vectors of {store.manifest['encoder']} in "
+                f"The query vector has {query.shape[0]} dimensions, the vectors of "
+                f"{store.manifest['encoder']} in "
                 f"{store.folder} have {store.vectors.shape[1]}; make it with the same encoder."
             )
         return None, query
@@ -199,7 +200,8 @@ def _find(
         )
     if encoder is None:
         raise ValueError(
-            f"A photo as query needs encoder=, the one the store was made with: {store.manifest['encoder']}."
+            "A photo as query needs encoder=, the one the store was made with: "
+            f"{store.manifest['encoder']}."
         )
     check_encoder(store, encoder)
     return None, embed_images(encoder, [query], fit=store.manifest["fit"])[0]
@@ -207,11 +209,7 @@ def _find(
 
 def _directions(vectors: np.ndarray, metric: str) -> np.ndarray:
     """Vectors of length 1 where only directions count, a zero vector as it is; else unchanged."""
-    vectors = vectors.astype(np.float64)  # in which sums of large numbers stay finite
-    if metric != "cosine":
-        return vectors
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
+    return normalise(vectors) if metric == "cosine" else vectors.astype(np.float64)
 
 
 def _taste(vectors: np.ndarray, n_liked: int, metric: str, dislike_weight: float) -> np.ndarray:
@@ -248,7 +246,8 @@ def _matching(catalog: pd.DataFrame, where: Mapping[str, object]) -> np.ndarray:
                 f" and {len(known) - 12} more" if known[12:] else ""
             )
             raise ValueError(
-                f"No image has {unknown[0]!r} as {column}; there are {values or 'none with a value'}."
+                f"No image has {unknown[0]!r} as {column}; "
+                f"there are {values or 'none with a value'}."
             )
         matching &= np.any(found, axis=0)
     return matching

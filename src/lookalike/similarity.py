@@ -13,7 +13,6 @@ QUERIES = 256  # at a time
 ROWS = 1 << 13  # of the gallery at a time
 NUMBERS = 1 << 22  # in them, at most
 PAIRS = 1 << 20  # numbers that are scored again at a time
-LARGE = 2.0**66
 LONGEST = 1e15  # float32 holds the square of such a length, and of its inverse
 
 
@@ -113,12 +112,11 @@ def _checked_exclude(exclude, count):
 
 
 def _closeness(queries, asking, block, lengths, metric):
-    """What sorts rows as the metric does, [q, rows], and how far rounding can have moved it, [q]."""
+    """What sorts rows as the metric does, [q, rows], and how far rounding can move it, [q]."""
     rounding = (block.shape[1] + 16) * np.finfo(np.float32).eps
     if metric == "cosine":
-        # Large, so that the products of tiny vectors are not too small for float32.
-        close = np.float32(queries / _not_zero(asking)[:, None] * LARGE) @ block.T
-        close /= np.float32(_not_zero(lengths) * LARGE)
+        close = np.float32(queries / _not_zero(asking)[:, None]) @ block.T
+        close /= np.float32(_not_zero(lengths))
         return close, np.full(len(queries), rounding)
     # Half the squared distance, turned round, but for the query's own part, the same for all rows.
     close = queries @ block.T

@@ -20,20 +20,10 @@ import numpy as np
 import pandas as pd
 
 from lookalike import pooling  # noqa: F401, registers a layer that encoders hold
-from lookalike.embeddings import (
-    EmbeddingStore,
-    compile_encoder,
-    known_rows,
-    photo_hashes,
-    read_store,
-    store_recipe,
-    store_there,
-    write_store,
-)
+from lookalike.embeddings import EmbeddingStore, compile_encoder, update_store
 from lookalike.images import ImageError, fitted
 from lookalike.machine import progress, quiet_stderr, require
 from lookalike.scale.spark_store import read_parts
-from lookalike.workspace import sole_writer
 
 UNREADABLE = "Lookalike cannot read "
 # Of a pandas newer than it knows.
@@ -139,39 +129,23 @@ def embed_with_spark(
     ImportError
         If pyarrow is not installed.
     """
-    if catalog.empty:
-        raise ValueError("The catalogue is empty; there is nothing to embed.")
     partitions = partitions or max(8 * spark.sparkContext.defaultParallelism, len(catalog) // 5000)
     if batch_size < 1 or partitions < 1:
         raise ValueError(
             f"batch_size and partitions must be at least 1, not {batch_size} and {partitions}."
         )
-    folder = Path(folder).resolve()
-    recipe = store_recipe(encoder, fit)
-    with sole_writer(folder):
-        old = store_there(folder)
-        catalog = catalog.assign(sha256=photo_hashes(catalog))
-        if old is not None and catalog["split"].isna().all():
-            splits = old.catalog.set_index("image_id")["split"]
-            catalog["split"] = catalog["image_id"].map(splits)
-        known = known_rows(old, recipe)
-        paths = dict(zip(catalog["sha256"], catalog["path"], strict=True))
+
+    def complete(known, paths, recipe, partial):
         missing = {path: key for key, path in paths.items() if key not in known["vectors"]}
         if missing:
             tasks = min(partitions, -(-len(missing) // batch_size))
-            vectors = _embed(spark, missing, tasks, folder, encoder, recipe, batch_size)
+            vectors = _embed(spark, missing, tasks, partial, encoder, recipe, batch_size)
             known["vectors"].update(zip(missing.values(), vectors, strict=True))
-        arrays = {}
-        for name, rows in known.items():
-            if name == "vectors" or paths.keys() <= rows.keys():
-                arrays[name] = [rows[key] for key in catalog["sha256"]]
-            else:
-                print(f"{name} is left out, as new photos lack it; embed_catalog adds it again.")
-        write_store(folder, encoder, recipe, catalog, arrays)
-    return read_store(folder)
+
+    return update_store(encoder, catalog, folder, complete, fit=fit)
 
 
-def _embed(spark, photos, tasks, folder, encoder, recipe, batch_size):
+def _embed(spark, photos, tasks, partial, encoder, recipe, batch_size):
     """Let Spark compute the vectors of photos, a dictionary by path, in this order.
 
     The workers leave them in files beside the store, and only those of whole tasks are read.
@@ -187,7 +161,7 @@ def _embed(spark, photos, tasks, folder, encoder, recipe, batch_size):
     vector = predict_batch_udf(predictor, return_type=ArrayType(FloatType()), batch_size=batch_size)
     frame = spark.createDataFrame([(path,) for path in photos], "path string")
     frame = frame.repartition(tasks).withColumn("vector", vector("path"))
-    parts = folder.with_name(f".{folder.name}.partial") / "vectors.parquet"
+    parts = partial / "vectors.parquet"
     # Of a run that was killed.
     shutil.rmtree(parts, ignore_errors=True)
     try:
