@@ -39,7 +39,7 @@ CEILINGS = {
 DENSITY_GOAL, DENSITY = 9.0, 9.7
 # Lines of more than 100 characters, by folder; they only fall, too, until none is left.
 LONGEST = 100
-LONG_LINES = {"src": 34, "tests": 78, "benchmarks": 19, "notebooks": 84, "models": 2, ".ci": 4}
+LONG_LINES = {"src": 34, "tests": 78, "benchmarks": 19, "notebooks": 84, ".ci": 4}
 
 PATHS = sorted(SOURCE.rglob("*.py"))
 MODULES = {
