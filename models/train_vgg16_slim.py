@@ -49,7 +49,7 @@ MIXED_SHARE = 0.2  # of views, with another view all over or in a box
 DRAWN_SHARE = 0.15  # of views; the photos' folders share the rest equally
 TEMPERATURE = 0.1  # of the teacher's cosines: the smaller, the more only the nearest views count
 SHARPNESS = 20.0  # factor of the student's cosines, which lie closer together
-LOSS_WEIGHTS = {"direction": 1.0, "relation": 1.0, "label": 0.5}
+LOSS_WEIGHTS = {"direction": 1.0, "relation": 1.0, "label": 1.0}
 
 
 def load_pictures(photos: list[Path], drawn: list[Path]):
