@@ -1,6 +1,6 @@
 """Train VGG16Slim, the small bundled encoder, by letting a network with ImageNet weights teach it.
 
-python models/train_vgg16_slim.py --data DIR DIR --drawn DIR DIR --teacher FILE
+python models/train_vgg16_slim.py --data DIR DIR --drawn DIR DIR --teacher FILE --out FILE
 
 Teacher and student look at the same views: random crops of any picture, in another light, perhaps
 two of them mixed. From each batch the student learns
@@ -12,15 +12,13 @@ two of them mixed. From each batch the student learns
 Interrupted, the same command goes on after the last whole epoch.
 
 Sources: Beyer and others, "Knowledge distillation: a good teacher is patient and consistent", CVPR
-2022 (the same view for both, mixing, long training); Asano and Saeed, "The augmented image prior",
-ICLR 2023 (small crops of few pictures teach much beyond them); Fang and others, "SEED", ICLR 2021
-(the relation).
+2022; Asano and Saeed, "The augmented image prior", ICLR 2023; Fang and others, "SEED", ICLR 2021.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import shutil
 from pathlib import Path
 
 import keras
@@ -49,7 +47,6 @@ MIXED_SHARE = 0.2  # of views, with another view all over or in a box
 DRAWN_SHARE = 0.15  # of views; the photos' folders share the rest equally
 TEMPERATURE = 0.1  # of the teacher's cosines: the smaller, the more only the nearest views count
 SHARPNESS = 20.0  # factor of the student's cosines, which lie closer together
-LOSS_WEIGHTS = {"direction": 1.0, "relation": 1.0, "label": 1.0}
 
 
 def load_pictures(photos: list[Path], drawn: list[Path]):
@@ -61,7 +58,7 @@ def load_pictures(photos: list[Path], drawn: list[Path]):
     folder = np.repeat(np.arange(len(catalogs)), [len(one) for one in catalogs])
     catalog.loc[folder >= len(photos), "label"] = None
     labels = pd.get_dummies(catalog["label"], dtype=np.float32).to_numpy()
-    shares = [(1 - DRAWN_SHARE) / len(photos)] * len(photos)
+    shares = [(1 - DRAWN_SHARE) / len(photos) for _ in photos]
     shares += [DRAWN_SHARE / len(drawn) for _ in drawn]
     chances = np.array(shares)[folder] / np.bincount(folder)[folder]
     pictures = np.concatenate(list(pixel_batches(catalog["path"], STORED_SIZE)))
@@ -71,7 +68,7 @@ def load_pictures(photos: list[Path], drawn: list[Path]):
 
 
 def random_crops(pictures, size: int, uniform):
-    """A piece of each picture, half of them mirrored, enlarged to `size`; float32, 0 to 255."""
+    """A piece of each picture, half of them mirrored, at side `size`; float32, 0 to 255."""
     area, aspect = uniform(SMALLEST_CROP, 1), tf.exp(uniform(-0.3, 0.3))
     height = tf.minimum(tf.sqrt(area * aspect), 1)
     width = tf.minimum(tf.sqrt(area / aspect), 1)
@@ -94,8 +91,7 @@ def other_light(views, uniform):
 
 def mixed(views, labels, uniform):
     """Some views mixed with the next one of the batch, and their labels in the same proportion."""
-    # Half of them all over (Zhang and others, "mixup", ICLR 2018), half by pasting a box (Yun and
-    # others, "CutMix", ICCV 2019).
+    # Sources: Zhang and others, "mixup", ICLR 2018; Yun and others, "CutMix", ICCV 2019.
     share, kind = uniform(0, 1, 1, 1, 1), uniform(0, 1, 1, 1, 1)
     row, column = uniform(0, 1, 1, 1, 1), uniform(0, 1, 1, 1, 1)
     place, reach = tf.linspace(0.0, 1.0, views.shape[1]), tf.sqrt(share) / 2
@@ -135,39 +131,39 @@ def lesson(pictures, labels, chances, teacher: keras.Model, seed: int, first: in
         # The square root tames the few large features.
         return tf.sqrt(teacher(views / 127.5 - 1, training=False))
 
+    sides = tf.constant([side for _, side in SIZES])
+    ends = tf.constant([round(share * steps) for share, _ in SIZES[:-1]], tf.int64)
+    afterwards = tf.data.Dataset.range(steps, steps + 16).map(draw)
+    mean = tf.reduce_mean([taught(views) for _, views, _ in afterwards], axis=(0, 1))
+
     def teach(number, views, label):
         target = taught(views) - mean
-        size = SIZES[-1][1]
-        for share, side in reversed(SIZES[:-1]):
-            size = tf.where(tf.cast(number, tf.float32) / steps < share, side, size)
+        size = sides[tf.math.count_nonzero(number >= ends)]
         small = tf.image.resize(views, (size, size), antialias=True)
         pixels = keras.applications.vgg16.preprocess_input(small)
         return pixels, {"direction": target, "relation": target, "label": label}
 
-    afterwards = tf.data.Dataset.range(steps, steps + 16).map(draw)
-    mean = tf.reduce_mean([taught(views) for _, views, _ in afterwards], axis=(0, 1))
     return tf.data.Dataset.counter(first).map(draw).map(teach).prefetch(2)
 
 
 def build_student(n_labels: int, n_taught: int, dtype: str = "mixed_bfloat16") -> keras.Model:
     """VGG16Slim with batch normalisation after each convolution, and heads that are thrown away."""
-    image = x = keras.Input((None, None, 3))
-    # About a sixth faster than float32 on processors that have it.
+    # bfloat16 is about a sixth faster than float32 on processors that have it.
     policy = keras.DTypePolicy(dtype)
+    image = x = keras.Input((None, None, 3))
     for layer in vgg16_slim().layers[1:]:
         if isinstance(layer, layers.MaxPooling2D):
             x = layers.MaxPooling2D(2, dtype=policy)(x)
             continue
-        options = layer.get_config() | {"use_bias": False, "activation": None, "dtype": policy}
-        x = layers.Conv2D(**options)(x)
-        options = {"name": layer.name.replace("conv", "norm"), "dtype": policy}
-        x = layers.BatchNormalization(momentum=0.98, **options)(x)
+        form = layer.get_config() | {"use_bias": False, "activation": None, "dtype": policy}
+        x = layers.Conv2D(**form)(x)
+        name = layer.name.replace("conv", "norm")
+        x = layers.BatchNormalization(momentum=0.98, dtype=policy, name=name)(x)
         x = layers.ReLU(dtype=policy)(x)
     # Pooled as in use; the heads see the features at one scale.
     features = pooling_layer("gem")(x)
     scaled = layers.BatchNormalization(center=False, scale=False)(features)
-    direction = layers.Dense(n_taught)(scaled)
-    label = layers.Dense(n_labels)(scaled)
+    direction, label = layers.Dense(n_taught)(scaled), layers.Dense(n_labels)(scaled)
     return keras.Model(image, {"direction": direction, "relation": features, "label": label})
 
 
@@ -204,7 +200,8 @@ def encoder_of(student: keras.Model, photos) -> keras.Model:
             factor = scale / np.sqrt(variance + norm.epsilon)
             layer.set_weights([kernel * factor, shift - mean * factor])
     # A positive factor passes through ReLU, maximum and mean, so the last convolution takes it.
-    spread = np.maximum(embed_images(encoder, photos).std(axis=0), 1e-6)
+    spread = embed_images(encoder, photos).std(axis=0)
+    spread = np.where(spread > 1e-6, spread, 1)
     last = network.get_layer("block5_conv3")
     last.set_weights([weight / spread for weight in last.get_weights()])
     return encoder
@@ -219,8 +216,10 @@ def main(arguments: list[str] | None = None) -> None:
     add("--teacher", type=Path, required=True, help="MobileNetV2 0.35 without top, .weights.h5")
     add("--epochs", type=int, default=EPOCHS, help=f"end early; {EPOCHS} are the whole training")
     add("--seed", type=int, default=0)
-    add("--out", type=Path, default=Path(__file__).with_name("vgg16_slim.weights.h5"))
+    add("--out", type=Path, required=True, help="a name that ends in .weights.h5")
     options = parser.parse_args(arguments)
+    if not options.out.name.endswith(".weights.h5"):
+        parser.error(f"--out must end in .weights.h5, as Keras wants it: {options.out}")
     pictures, labels, chances = load_pictures(options.data, options.drawn)
     teacher = keras.applications.MobileNetV2(
         (None, None, 3), alpha=0.35, include_top=False, weights=str(options.teacher), pooling="avg"
@@ -229,19 +228,20 @@ def main(arguments: list[str] | None = None) -> None:
     student = build_student(labels.shape[1], teacher.output_shape[1])
     rate = CosineDecay(2e-5, EPOCHS * STEPS, warmup_target=2e-3, warmup_steps=STEPS)
     losses = {"direction": "cosine_similarity", "relation": relation_loss, "label": label_loss}
-    adam = keras.optimizers.Adam(rate, global_clipnorm=5.0)
-    student.compile(adam, losses, LOSS_WEIGHTS, jit_compile=False)
+    student.compile(keras.optimizers.Adam(rate, global_clipnorm=5.0), losses, jit_compile=False)
     backup, log = options.out.with_suffix(".backup"), options.out.with_suffix(".csv")
     done = len(pd.read_csv(log)) if backup.exists() else 0
-    callbacks = [CSVLogger(log, append=done > 0), BackupAndRestore(backup)]
+    if done:
+        print(f"Going on after {done} epochs; delete {backup} to begin anew.")
+    kept = BackupAndRestore(backup, double_checkpoint=True, delete_checkpoint=False)
+    callbacks = [CSVLogger(log, append=done > 0), kept]
     batches = lesson(pictures, labels, chances, teacher, options.seed, done * STEPS)
     student.fit(
         batches, epochs=options.epochs, steps_per_epoch=STEPS, callbacks=callbacks, shuffle=False
     )
     encoder = encoder_of(student, pictures[labels.any(axis=1)])
-    aside = options.out.with_name(f"aside-{options.out.name}")
-    encoder.get_layer("vgg16_slim").save_weights(aside)
-    os.replace(aside, options.out)
+    encoder.get_layer("vgg16_slim").save_weights(options.out)
+    shutil.rmtree(backup)
     print(f"{options.epochs * STEPS * BATCH:,} views seen; saved {options.out}")
 
 

@@ -3,6 +3,7 @@ random weights.
 """
 
 import importlib.util
+import re
 import signal
 import subprocess
 import sys
@@ -31,15 +32,12 @@ def script():
 
 @pytest.fixture
 def folders(tmp_path):
-    """Eight photos of cups and plates, four of a nut, six drawn pictures in a folder of a name."""
-    for number in range(8):
-        write_photo(
-            tmp_path / "crockery" / ("cup" if number % 2 else "plate") / f"{number}.png", number
-        )
-    for number in range(4):
-        write_photo(tmp_path / "food" / "nut" / f"{number}.png", 50 + number)
-    for number in range(6):
-        write_photo(tmp_path / "drawn" / "hat" / f"{number}.png", 100 + number)
+    """Eight photos of crockery, four of food, six drawn pictures; of two kinds each."""
+    kinds = {"crockery": ("cup", "plate"), "food": ("fig", "nut"), "drawn": ("cap", "hat")}
+    for (folder, (one, other)), count in zip(kinds.items(), (8, 4, 6), strict=True):
+        for number in range(count):
+            kind = other if number % 2 else one
+            write_photo(tmp_path / folder / kind / f"{number}.png", 10 * count + number)
     return tmp_path
 
 
@@ -48,7 +46,7 @@ def test_photos_of_each_folder_come_as_often_and_drawn_pictures_have_no_label(sc
         [folders / "crockery", folders / "food"], [folders / "drawn"]
     )
     assert pictures.shape == (18, script.STORED_SIZE, script.STORED_SIZE, 3)
-    np.testing.assert_array_equal(labels.sum(axis=0), [4, 4, 4])
+    np.testing.assert_array_equal(labels.sum(axis=0), [4, 2, 2, 4])
     np.testing.assert_array_equal(labels.sum(axis=1), [1] * 12 + [0] * 6)
     assert chances.sum() == pytest.approx(1)
     assert chances[:8].sum() == pytest.approx(chances[8:12].sum())
@@ -65,43 +63,72 @@ def test_the_relation_of_equal_features_costs_nothing_and_of_others_something(sc
     assert np.mean(script.relation_loss(target, other)) > 0.1
 
 
-def test_labels_cost_what_keras_says_and_none_costs_nothing(script):
+def test_labels_cost_what_keras_says_and_none_moves_nothing(script):
     random = np.random.default_rng(0)
-    scores = random.normal(size=(5, 3)).astype(np.float32)
+    scores = tf.constant(random.normal(size=(5, 3)), tf.float32)
     labels = random.dirichlet([1, 1, 1], 5).astype(np.float32)
     expected = keras.losses.categorical_crossentropy(labels, scores, from_logits=True)
     np.testing.assert_allclose(script.label_loss(labels, scores), expected, rtol=1e-5)
-    np.testing.assert_array_equal(script.label_loss(0 * labels, scores), 0)
+    with tf.GradientTape() as tape:
+        tape.watch(scores)
+        loss = script.label_loss(0 * labels, scores)
+    np.testing.assert_array_equal(loss, 0)
+    np.testing.assert_array_equal(tape.gradient(loss, scores), 0)
 
 
-def test_views_are_the_same_for_the_same_seed_and_keep_the_sum_of_labels(script):
+def uniform(low, high, *shape):
+    return tf.random.uniform((300, *shape), low, high, seed=0)
+
+
+def test_crops_are_pieces_of_their_own_picture_and_half_of_them_mirrored(script):
+    """Of pictures that get brighter to the right, each by one level of its own of blue."""
+    ramp = np.broadcast_to(np.linspace(0, 255, 64, dtype=np.uint8), (300, 64, 64))
+    own = np.broadcast_to(np.arange(300) % 256, (64, 64, 300)).transpose(2, 0, 1)
+    pictures = np.stack([ramp, 0 * ramp, own.astype(np.uint8)], axis=3)
+    crops = np.asarray(script.random_crops(pictures, 32, uniform))
+    np.testing.assert_allclose(crops[..., 2], own[:, :32, :32], atol=1e-3)
+    steps = crops[:, 0, -1, 0] - crops[:, 0, 0, 0]
+    assert 0.4 < (steps < 0).mean() < 0.6
+    assert 0.2 < np.abs(steps).min() / 255 < 0.3  # of a side, of the root of 0.08
+    assert np.abs(steps).max() / 255 > 0.95
+
+
+def test_mixed_views_carry_both_labels_in_their_share_of_the_picture(script):
+    """Each picture has one brightness of its own, and the label tells it."""
+    brightness = np.arange(300, dtype=np.float32)
+    views = np.broadcast_to(brightness[:, None, None, None], (300, 16, 16, 3))
+    labels = np.eye(300, dtype=np.float32)
+    mixed, shares = script.mixed(views, labels, uniform)
+    np.testing.assert_allclose(np.sum(shares, axis=1), 1, rtol=1e-5)
+    expected = np.asarray(shares) @ brightness
+    np.testing.assert_allclose(np.mean(mixed, axis=(1, 2, 3)), expected, rtol=1e-3, atol=1e-3)
+    changed = np.diag(shares) < 1
+    assert changed.mean() == pytest.approx(script.MIXED_SHARE, abs=0.07)
+    # In a box, or all over.
+    assert (np.ptp(mixed, axis=(1, 2, 3))[changed] > 0).mean() == pytest.approx(0.5, abs=0.2)
+
+
+def test_views_are_the_same_for_the_same_seed(script):
     pictures = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
-    labels = np.eye(4, dtype=np.float32)[np.arange(8) % 4]
-    views, mixed = script.random_views(pictures, labels, np.array([0, 1]), 96)
-    again, _ = script.random_views(pictures, labels, np.array([0, 1]), 96)
-    other, _ = script.random_views(pictures, labels, np.array([0, 2]), 96)
+    labels = np.eye(8, dtype=np.float32)
+    views, again, other = (
+        script.random_views(pictures, labels, np.array(seed), 96)[0]
+        for seed in ([0, 1], [0, 1], [0, 2])
+    )
     np.testing.assert_array_equal(views, again)
     assert np.abs(views - other).mean() > 1
     assert views.shape == (8, 96, 96, 3)
-    assert (np.min(views) >= 0) and (np.max(views) <= 255)
-    np.testing.assert_allclose(np.sum(mixed, axis=1), 1, rtol=1e-5)
 
 
 def test_another_light_leaves_the_colour(script):
     """The channel that leads still leads, by half of its lead at least."""
-    colours = np.float32([[150, 40, 40], [40, 150, 40], [40, 40, 150]])
-    views = np.broadcast_to(np.repeat(colours, 200, axis=0)[:, None, None], (600, 4, 4, 3))
-
-    def uniform(low, high, *shape):
-        return tf.random.uniform((600, *shape), low, high)
-
-    tf.random.set_seed(0)
-    lit = np.asarray(script.other_light(views, uniform))[:, 0, 0].reshape(3, 200, 3)
-    assert np.ptp(lit.sum(axis=2), axis=1).min() > 60
-    for channel, of_channel in enumerate(lit):
-        others = np.delete(of_channel, channel, axis=1).max(axis=1)
-        before = 40 / 150
-        assert ((1 - others / of_channel[:, channel]) > (1 - before) / 2).all()
+    colours = np.repeat(np.float32([[150, 40, 40], [40, 150, 40], [40, 40, 150]]), 100, axis=0)
+    views = np.broadcast_to(colours[:, None, None], (300, 4, 4, 3))
+    lit = np.asarray(script.other_light(views, uniform))[:, 0, 0]
+    assert np.ptp(lit.sum(axis=1)) > 60
+    leads = colours == 150
+    lead = 1 - lit[~leads].reshape(300, 2).max(axis=1) / lit[leads]
+    assert (lead > (1 - 40 / 150) / 2).all()
 
 
 def test_the_encoder_sees_what_the_student_saw_each_feature_at_one_spread(script):
@@ -150,16 +177,18 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(script, folders):
     killed = subprocess.Popen(
         command("killed.weights.h5", 4), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    backup = folders / "killed.weights.backup" / "training_metadata.json"
-    while not backup.exists():
+    log = folders / "killed.weights.csv"
+    while not log.exists() or len(log.read_text().splitlines()) < 3:  # of two epochs
         assert killed.poll() is None
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not (folders / "killed.weights.h5").exists()
+    assert not (folders / "whole.weights.backup").exists()
     after = subprocess.run(
         command("killed.weights.h5", 4), check=True, capture_output=True, text=True
     )
+    assert re.search(r"Going on after [1-3] epochs; delete .*killed\.weights\.backup", after.stdout)
     assert "Epoch 1/4" not in after.stdout
     assert "64 views seen" in after.stdout
     logs = [pd.read_csv(folders / f"{name}.weights.csv") for name in ("whole", "killed")]
