@@ -1,18 +1,16 @@
 """Train VGG16Slim, the small bundled encoder, by letting a network with ImageNet weights teach it.
 
-python models/train_vgg16_slim.py --data DIR DIR --drawn DIR DIR --teacher FILE --out FILE
+python models/train_vgg16_slim.py --data DIR DIR --drawn DIR DIR --teacher FILE --out DIR
 
-Teacher and student look at the same views: random crops of any picture, in another light, perhaps
-two of them mixed. From each batch the student learns
-
-- `direction`: where the teacher's vector points, through a linear map that is thrown away;
-- `relation`: which views of the batch the teacher finds alike, by cosine of its own vectors;
-- `label`: what is on a photo, as its folder says; the first two teach without labels, too.
-
-Interrupted, the same command goes on after the last whole epoch.
+Teacher and student look at the same views, random pieces of pictures. The student learns
+`direction`, where the teacher's vector points; `relation`, which views of the batch the teacher
+finds alike; and `label`, what the folder says. Interrupted, the same command goes on after the last
+whole epoch. At the end the student sees nearly whole photos and learns their labels by cosine, as
+it will be used; it forgets other things over that, so its weights go only a part of that way.
 
 Sources: Beyer and others, "Knowledge distillation: a good teacher is patient and consistent", CVPR
-2022; Asano and Saeed, "The augmented image prior", ICLR 2023; Fang and others, "SEED", ICLR 2021.
+2022; Asano and Saeed, "The augmented image prior", ICLR 2023; Fang and others, "SEED", ICLR 2021;
+Wortsman and others, "Robust fine-tuning of zero-shot models", CVPR 2022.
 """
 
 from __future__ import annotations
@@ -36,22 +34,19 @@ from lookalike.pooling import pooling_layer
 from lookalike.sources import load_catalog
 from lookalike.vgg16_slim import vgg16_slim
 
-EPOCHS, STEPS, BATCH = 60, 190, 64
-# Up to which share of the training the student sees views of which side: small ones are fast, and
-# teach the most part. Source: Tan and Le, "EfficientNetV2", ICML 2021 (progressive learning).
+EPOCHS, FINISH, STEPS, BATCH = 60, 8, 190, 64
+# Sides of views, up to which share of the training (Tan and Le, "EfficientNetV2", ICML 2021).
 SIZES = ((0.4, 64), (0.8, 96), (1.0, 128))
-STORED_SIZE = 224  # pictures wait in memory at this side, as uint8
-TEACHER_SIZE = 160  # where the teacher ranks nearly as well as at 224
-SMALLEST_CROP = 0.08  # share of the picture's area
-MIXED_SHARE = 0.2  # of views, with another view all over or in a box
+STORED_SIZE, TEACHER_SIZE = 224, 160  # sides of pictures in memory, and of the teacher's views
+PIECES, WHOLE = (0.08, 0.2), (0.35, 0.0)  # least share of a picture seen, share of mixed views
 DRAWN_SHARE = 0.15  # of views; the photos' folders share the rest equally
-TEMPERATURE = 0.1  # of the teacher's cosines: the smaller, the more only the nearest views count
-SHARPNESS = 20.0  # factor of the student's cosines, which lie closer together
+TEMPERATURE, SHARPNESS = 0.1, 20.0  # the teacher's cosines are divided, the student's multiplied
+PART_OF_THE_WAY = 0.4
 
 
 def load_pictures(photos: list[Path], drawn: list[Path]):
-    """Pictures, uint8 [n, STORED_SIZE, STORED_SIZE, 3]; their labels, float32 [n, n_labels], 0
-    throughout for a drawn one; and how likely each is the next one seen, float32 [n].
+    """Pictures, uint8 [n, side, side, 3], their labels, float32 [n, n_labels], 0 throughout for a
+    drawn one, and how likely each is seen next, float32 [n].
     """
     catalogs = [load_catalog("folder", folder)[0] for folder in (*photos, *drawn)]
     catalog = pd.concat(catalogs, ignore_index=True)
@@ -62,93 +57,73 @@ def load_pictures(photos: list[Path], drawn: list[Path]):
     shares += [DRAWN_SHARE / len(drawn) for _ in drawn]
     chances = np.array(shares)[folder] / np.bincount(folder)[folder]
     pictures = np.concatenate(list(pixel_batches(catalog["path"], STORED_SIZE)))
-    n_photos = int(labels.sum())
-    print(f"{n_photos:,} photos of {labels.shape[1]} labels, {len(labels) - n_photos:,} drawn")
     return pictures, labels, chances.astype(np.float32)
 
 
-def random_crops(pictures, size: int, uniform):
-    """A piece of each picture, half of them mirrored, at side `size`; float32, 0 to 255."""
-    area, aspect = uniform(SMALLEST_CROP, 1), tf.exp(uniform(-0.3, 0.3))
-    height = tf.minimum(tf.sqrt(area * aspect), 1)
-    width = tf.minimum(tf.sqrt(area / aspect), 1)
-    top, left = uniform(0, 1) * (1 - height), uniform(0, 1) * (1 - width)
-    # Of a mirrored piece the right side comes first.
-    mirrored = tf.where(uniform(0, 1) < 0.5, width, 0)
-    boxes = tf.stack([top, left + mirrored, top + height, left + width - mirrored], axis=1)
-    return tf.image.crop_and_resize(pictures, boxes, tf.range(len(pictures)), (size, size))
-
-
-def other_light(views, uniform):
-    """Brighter or darker, harder or softer, warmer or colder: what light does, and no other hue."""
-    mean = tf.reduce_mean(views, axis=(1, 2), keepdims=True)
-    views = mean + (views - mean) * tf.exp(uniform(-0.3, 0.3, 1, 1, 1))
-    grey = tf.reduce_mean(views, axis=3, keepdims=True)
-    views = grey + (views - grey) * uniform(0.75, 1.25, 1, 1, 1)
-    warmth = uniform(-0.1, 0.1, 1, 1, 1) * [1.0, 0.0, -1.0]
-    return tf.clip_by_value(views * tf.exp(warmth + uniform(-0.35, 0.35, 1, 1, 1)), 0, 255)
-
-
-def mixed(views, labels, uniform):
-    """Some views mixed with the next one of the batch, and their labels in the same proportion."""
-    # Sources: Zhang and others, "mixup", ICLR 2018; Yun and others, "CutMix", ICCV 2019.
-    share, kind = uniform(0, 1, 1, 1, 1), uniform(0, 1, 1, 1, 1)
-    row, column = uniform(0, 1, 1, 1, 1), uniform(0, 1, 1, 1, 1)
-    place, reach = tf.linspace(0.0, 1.0, views.shape[1]), tf.sqrt(share) / 2
-    box = tf.abs(place[:, None, None] - row) < reach
-    box &= tf.abs(place[None, :, None] - column) < reach
-    mask = tf.where(kind < MIXED_SHARE / 2, tf.cast(box, tf.float32), share)
-    mask = tf.where(kind < MIXED_SHARE, mask, 0.0)
-    portion = tf.reduce_mean(mask, axis=(1, 2))
-    views += mask * (tf.roll(views, 1, axis=0) - views)
-    return views, labels + portion * (tf.roll(labels, 1, axis=0) - labels)
-
-
-def random_views(pictures, labels, seed, size: int):
-    """Crop, light and mix a batch of pictures; equal for an equal `seed`, int32 [2]."""
+def random_views(pictures, labels, seed, size: int, form: tuple[float, float] = PIECES):
+    """Crop, light and mix a batch of pictures: views, float32, 0 to 255, and labels in proportion;
+    equal for an equal `seed`, int32 [2]. Light changes as light does: a colour stays that colour.
+    """
+    smallest, share_mixed = form
     seeds = iter(tf.unstack(tf.random.split(seed, 16)))
 
     def uniform(low, high, *shape):
         return tf.random.stateless_uniform((len(pictures), *shape), next(seeds), low, high)
 
-    views = other_light(random_crops(pictures, size, uniform), uniform)
-    return mixed(views, labels, uniform)
+    area, aspect = uniform(smallest, 1), tf.exp(uniform(-0.3, 0.3))
+    height, width = (tf.minimum(tf.sqrt(one), 1) for one in (area * aspect, area / aspect))
+    top, left = uniform(0, 1) * (1 - height), uniform(0, 1) * (1 - width)
+    flip = tf.where(uniform(0, 1) < 0.5, width, 0)
+    boxes = tf.stack([top, left + flip, top + height, left + width - flip], axis=1)
+    views = tf.image.crop_and_resize(pictures, boxes, tf.range(len(pictures)), (size, size))
+    mean = tf.reduce_mean(views, axis=(1, 2), keepdims=True)
+    views = mean + (views - mean) * tf.exp(uniform(-0.3, 0.3, 1, 1, 1))
+    grey = tf.reduce_mean(views, axis=3, keepdims=True)
+    views = grey + (views - grey) * uniform(0.75, 1.25, 1, 1, 1)
+    warmth = uniform(-0.1, 0.1, 1, 1, 1) * [1.0, 0.0, -1.0]
+    views = tf.clip_by_value(views * tf.exp(warmth + uniform(-0.35, 0.35, 1, 1, 1)), 0, 255)
+    # Zhang and others, "mixup", ICLR 2018; Yun and others, "CutMix", ICCV 2019.
+    share, kind = uniform(0, 1, 1, 1, 1), uniform(0, 1, 1, 1, 1)
+    y, x = uniform(0, 1, 1, 1, 1), uniform(0, 1, 1, 1, 1)
+    place, reach = tf.linspace(0.0, 1.0, size), tf.sqrt(share) / 2
+    box = (tf.abs(place[:, None, None] - y) < reach) & (tf.abs(place[None, :, None] - x) < reach)
+    mask = tf.where(kind < share_mixed / 2, tf.cast(box, tf.float32), share)
+    mask = tf.where(kind < share_mixed, mask, 0.0)
+    portion = tf.reduce_mean(mask, axis=(1, 2))
+    views += mask * (tf.roll(views, 1, axis=0) - views)
+    return views, labels + portion * (tf.roll(labels, 1, axis=0) - labels)
 
 
-def lesson(pictures, labels, chances, teacher: keras.Model, seed: int, first: int):
+def lesson(pictures, labels, chances, teacher, seed: int, first: int, form=PIECES):
     """Batch by batch, from number `first` on: views for the student, and what it has to learn."""
     steps = EPOCHS * STEPS
     pictures, labels = tf.constant(pictures), tf.constant(labels)
-    chances = tf.math.log(chances)[None]
 
     def draw(number):
         numbers = tf.stack([seed, tf.cast(number, tf.int32)])
-        drawn = tf.reshape(tf.random.stateless_categorical(chances, BATCH, numbers), [BATCH])
+        drawn = tf.random.stateless_categorical(tf.math.log(chances)[None], BATCH, numbers)[0]
         chosen = tf.gather(pictures, drawn), tf.gather(labels, drawn)
-        return number, *random_views(*chosen, numbers, TEACHER_SIZE)
-
-    def taught(views):
-        # The square root tames the few large features.
-        return tf.sqrt(teacher(views / 127.5 - 1, training=False))
+        return number, *random_views(*chosen, numbers, TEACHER_SIZE, form)
 
     sides = tf.constant([side for _, side in SIZES])
     ends = tf.constant([round(share * steps) for share, _ in SIZES[:-1]], tf.int64)
-    afterwards = tf.data.Dataset.range(steps, steps + 16).map(draw)
-    mean = tf.reduce_mean([taught(views) for _, views, _ in afterwards], axis=(0, 1))
 
-    def teach(number, views, label):
-        target = taught(views) - mean
+    def example(number, views, label, mean=0.0):
+        # The square root tames the few large features.
+        target = tf.sqrt(teacher(views / 127.5 - 1, training=False)) - mean
         size = sides[tf.math.count_nonzero(number >= ends)]
         small = tf.image.resize(views, (size, size), antialias=True)
         pixels = keras.applications.vgg16.preprocess_input(small)
         return pixels, {"direction": target, "relation": target, "label": label}
 
-    return tf.data.Dataset.counter(first).map(draw).map(teach).prefetch(2)
+    afterwards = tf.data.Dataset.range(steps, steps + 16).map(draw).map(example)
+    mean = tf.reduce_mean([learnt["direction"] for _, learnt in afterwards], axis=(0, 1))
+    batches = tf.data.Dataset.counter(first).map(draw)
+    return batches.map(lambda *one: example(*one, mean)).prefetch(2)
 
 
 def build_student(n_labels: int, n_taught: int, dtype: str = "mixed_bfloat16") -> keras.Model:
-    """VGG16Slim with batch normalisation after each convolution, and heads that are thrown away."""
-    # bfloat16 is about a sixth faster than float32 on processors that have it.
+    """VGG16Slim with batch normalisation after each convolution; bfloat16 is a sixth faster."""
     policy = keras.DTypePolicy(dtype)
     image = x = keras.Input((None, None, 3))
     for layer in vgg16_slim().layers[1:]:
@@ -160,16 +135,24 @@ def build_student(n_labels: int, n_taught: int, dtype: str = "mixed_bfloat16") -
         name = layer.name.replace("conv", "norm")
         x = layers.BatchNormalization(momentum=0.98, dtype=policy, name=name)(x)
         x = layers.ReLU(dtype=policy)(x)
-    # Pooled as in use; the heads see the features at one scale.
-    features = pooling_layer("gem")(x)
+    return with_heads(image, x, n_labels, n_taught)
+
+
+def with_heads(image, places, n_labels: int, n_taught: int, by_cosine: bool = False):
+    """A model from views to what the losses compare; pooled as in use, heads to be thrown away."""
+    features = pooling_layer("gem")(places)
     scaled = layers.BatchNormalization(center=False, scale=False)(features)
-    direction, label = layers.Dense(n_taught)(scaled), layers.Dense(n_labels)(scaled)
+    direction, label = layers.Dense(n_taught)(scaled), scaled
+    if by_cosine:
+        # Source: Zhai and Wu, "Classification is a strong baseline for deep metric learning", 2019.
+        label = layers.Rescaling(SHARPNESS)(layers.UnitNormalization()(features))
+    norm = keras.constraints.UnitNorm(axis=0) if by_cosine else None
+    label = layers.Dense(n_labels, use_bias=not by_cosine, kernel_constraint=norm)(label)
     return keras.Model(image, {"direction": direction, "relation": features, "label": label})
 
 
 def relation_loss(taught, features):
-    """How differently the student ranks the rest of the batch: a Kullback-Leibler divergence."""
-    # At one scale, as the encoder is saved.
+    """How differently the student, its features at one spread, ranks the batch: KL divergence."""
     features = features / (ops.std(features, axis=0) + 1e-6)
     itself = 1e4 * ops.eye(ops.shape(features)[0])
 
@@ -186,10 +169,17 @@ def label_loss(labels, scores):
     return -ops.sum(labels * ops.log_softmax(scores), axis=1)
 
 
-def encoder_of(student: keras.Model, photos) -> keras.Model:
-    """VGG16Slim, the student's normalisation folded in, and each feature divided by its spread over
-    `photos`, without which those that vary most would decide alone.
-    """
+def teach(student: keras.Model, batches, rate, label_weight: float, **options) -> None:
+    """Fit a student to its batches."""
+    losses = {"direction": "cosine_similarity", "relation": relation_loss, "label": label_loss}
+    weights = {"direction": 1.0, "relation": 1.0, "label": label_weight}
+    adam = keras.optimizers.Adam(rate, global_clipnorm=5.0)
+    student.compile(adam, losses, weights, jit_compile=False)
+    student.fit(batches, steps_per_epoch=STEPS, shuffle=False, **options)
+
+
+def folded(student: keras.Model, photos) -> keras.Model:
+    """VGG16Slim with the student's normalisation folded in, each feature at one spread."""
     encoder = build_encoder("VGG16Slim", weights=None)
     network = encoder.get_layer("vgg16_slim")
     for layer in network.layers:
@@ -201,48 +191,59 @@ def encoder_of(student: keras.Model, photos) -> keras.Model:
             layer.set_weights([kernel * factor, shift - mean * factor])
     # A positive factor passes through ReLU, maximum and mean, so the last convolution takes it.
     spread = embed_images(encoder, photos).std(axis=0)
-    spread = np.where(spread > 1e-6, spread, 1)
     last = network.get_layer("block5_conv3")
-    last.set_weights([weight / spread for weight in last.get_weights()])
-    return encoder
+    last.set_weights([one / np.where(spread > 1e-6, spread, 1) for one in last.get_weights()])
+    return network
+
+
+def finish(network: keras.Model, material: tuple, widths: tuple[int, int]) -> None:
+    """Teach the network as it will be used, and let it go a part of that way."""
+    keras.utils.set_random_seed(material[-1] + 1)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    other = vgg16_slim()
+    keras.config.set_dtype_policy("float32")
+    before = network.get_weights()
+    other.set_weights(before)
+    student = with_heads(other.input, other.output, *widths, by_cosine=True)
+    rate = CosineDecay(1e-5, FINISH * STEPS, warmup_target=7e-4, warmup_steps=100)
+    teach(student, lesson(*material, EPOCHS * STEPS + 16, WHOLE), rate, 2.0, epochs=FINISH)
+    pairs = zip(before, other.get_weights(), strict=True)
+    network.set_weights([old + PART_OF_THE_WAY * (new - old) for old, new in pairs])
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Load, train, fold, save."""
+    """Load, teach, finish, save."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--data", type=Path, nargs="+", required=True, help="photos, one folder a label")
     add("--drawn", type=Path, nargs="*", default=[], help="more pictures, without labels")
     add("--teacher", type=Path, required=True, help="MobileNetV2 0.35 without top, .weights.h5")
-    add("--epochs", type=int, default=EPOCHS, help=f"end early; {EPOCHS} are the whole training")
+    add("--epochs", type=int, default=EPOCHS, help="fewer end early, unfinished")
     add("--seed", type=int, default=0)
-    add("--out", type=Path, required=True, help="a name that ends in .weights.h5")
+    add("--out", type=Path, required=True, help="a folder for the weights and the log")
     options = parser.parse_args(arguments)
-    if not options.out.name.endswith(".weights.h5"):
-        parser.error(f"--out must end in .weights.h5, as Keras wants it: {options.out}")
     pictures, labels, chances = load_pictures(options.data, options.drawn)
     teacher = keras.applications.MobileNetV2(
         (None, None, 3), alpha=0.35, include_top=False, weights=str(options.teacher), pooling="avg"
     )
+    material = pictures, labels, chances, teacher, options.seed
+    widths = labels.shape[1], teacher.output_shape[1]
     keras.utils.set_random_seed(options.seed)
-    student = build_student(labels.shape[1], teacher.output_shape[1])
-    rate = CosineDecay(2e-5, EPOCHS * STEPS, warmup_target=2e-3, warmup_steps=STEPS)
-    losses = {"direction": "cosine_similarity", "relation": relation_loss, "label": label_loss}
-    student.compile(keras.optimizers.Adam(rate, global_clipnorm=5.0), losses, jit_compile=False)
-    backup, log = options.out.with_suffix(".backup"), options.out.with_suffix(".csv")
+    student = build_student(*widths)
+    options.out.mkdir(parents=True, exist_ok=True)
+    backup, log = options.out / "backup", options.out / "log.csv"
     done = len(pd.read_csv(log)) if backup.exists() else 0
     if done:
         print(f"Going on after {done} epochs; delete {backup} to begin anew.")
-    kept = BackupAndRestore(backup, double_checkpoint=True, delete_checkpoint=False)
-    callbacks = [CSVLogger(log, append=done > 0), kept]
-    batches = lesson(pictures, labels, chances, teacher, options.seed, done * STEPS)
-    student.fit(
-        batches, epochs=options.epochs, steps_per_epoch=STEPS, callbacks=callbacks, shuffle=False
-    )
-    encoder = encoder_of(student, pictures[labels.any(axis=1)])
-    encoder.get_layer("vgg16_slim").save_weights(options.out)
+    callbacks = [CSVLogger(log, append=done > 0), BackupAndRestore(backup, delete_checkpoint=False)]
+    rate = CosineDecay(2e-5, EPOCHS * STEPS, warmup_target=2e-3, warmup_steps=STEPS)
+    batches = lesson(*material, done * STEPS)
+    teach(student, batches, rate, 1.0, epochs=options.epochs, callbacks=callbacks)
+    network = folded(student, pictures[labels.any(axis=1)])
+    if options.epochs == EPOCHS:
+        finish(network, material, widths)
+    network.save_weights(options.out / "vgg16_slim.weights.h5")
     shutil.rmtree(backup)
-    print(f"{options.epochs * STEPS * BATCH:,} views seen; saved {options.out}")
 
 
 if __name__ == "__main__":

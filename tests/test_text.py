@@ -37,8 +37,8 @@ alikes avg Caltech checksums Colab convolutional dataset docstrings dtype FAISS 
 Jupyter Kaggle Keras keypoint keypoints litert Matplotlib metadata Milvus nDCG neighbourhoods numpy
 onnx openvino overfitting PCA preprocessing quickstart recoloured recompressed resampled resize
 resized runtime scikit screenshot SNE tensorflow Aggarwal Alexey Carbonell der Douze Efron
-Goldstein Grigorev Hanley Holub Järvelin Jégou Kekäläinen Lippman Maaten Malkov Param Perona Pless
-Radenović Rocchio Schmid Skia Srivastava Stylianou Yashunin
+Goldstein Grigorev Hanley Holub Järvelin Jégou Kekäläinen Klasson Lippman Maaten Malkov Param Perona
+Pless Radenović Rocchio Schmid Skia Srivastava Stylianou Yashunin
 """
 AMERICAN = ("generalized", "license", "program")  # the mean, a proper name, what a computer runs
 

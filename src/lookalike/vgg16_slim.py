@@ -8,7 +8,7 @@ import keras
 
 from lookalike.workspace import project_root
 
-SLIM_SHA256 = "84fbb2186b3f64bb37ebf7d3b56211c24689015eeb34f5b493fcbc949cb3931f"
+SLIM_SHA256 = "b33456b089270bac595809456ef6ef2821aede645a7351451050e44882d72392"
 
 
 def slim_weights() -> Path:
