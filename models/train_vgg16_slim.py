@@ -45,9 +45,7 @@ PART_OF_THE_WAY = 0.4  # chosen on validation photos, see README.md
 
 
 def load_pictures(photos: list[Path], drawn: list[Path]):
-    """Pictures, uint8 [n, side, side, 3], their labels, float32 [n, n_labels], 0 throughout for a
-    drawn one, and how likely each is seen next, float32 [n].
-    """
+    """Pictures, uint8; labels, float32 [n, n_labels], 0 for drawn ones; and chances to be seen."""
     catalogs = [load_catalog("folder", folder)[0] for folder in (*photos, *drawn)]
     catalog = pd.concat(catalogs, ignore_index=True)
     folder = np.repeat(np.arange(len(catalogs)), [len(one) for one in catalogs])
@@ -232,10 +230,12 @@ def main(arguments: list[str] | None = None) -> None:
     student = build_student(*widths)
     options.out.mkdir(parents=True, exist_ok=True)
     backup, log = options.out / "backup", options.out / "log.csv"
-    done = len(pd.read_csv(log)) if backup.exists() else 0
+    done = len(pd.read_csv(log)) if backup.exists() and log.exists() else 0
     if done:
         print(f"Going on after {done} epochs; delete {backup} to begin anew.")
-    callbacks = [CSVLogger(log, append=done > 0), BackupAndRestore(backup, delete_checkpoint=False)]
+    # Two of them, since a kill may leave the newer one half written; and then the line in the log.
+    kept = BackupAndRestore(backup, double_checkpoint=True, delete_checkpoint=False)
+    callbacks = [kept, CSVLogger(log, append=done > 0)]
     rate = CosineDecay(2e-5, EPOCHS * STEPS, warmup_target=2e-3, warmup_steps=STEPS)
     batches = lesson(*material, done * STEPS)
     teach(student, batches, rate, 1.0, epochs=options.epochs, callbacks=callbacks)

@@ -3,7 +3,9 @@ random weights.
 """
 
 import importlib.util
+import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -211,16 +213,27 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(folders):
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not (folders / "killed" / "vgg16_slim.weights.h5").exists()
-    after = subprocess.run(command("killed"), check=True, capture_output=True, text=True)
-    assert re.search(r"Going on after [23] epochs; delete .*killed.backup", after.stdout)
-    assert "Epoch 1/4" not in after.stdout
-    assert not (folders / "killed" / "backup").exists()
-    logs = {name: pd.read_csv(folders / name / "log.csv") for name in ("whole", "short", "killed")}
-    assert logs["killed"]["epoch"].tolist() == [0, 1, 2, 3]
-    np.testing.assert_allclose(logs["killed"]["loss"], logs["whole"]["loss"], rtol=0.02)
+    # As if it had been while the newest backup was written, which goes before the line in the log.
+    shutil.copytree(folders / "killed", folders / "half")
+    backup, log = folders / "half" / "backup", folders / "half" / "log.csv"
+    before = json.loads((backup / "training_metadata.json.bkp").read_text())["epoch"]
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[: 1 + before]))
+    newest = backup / "latest.weights.h5"
+    newest.write_bytes(newest.read_bytes()[:5000])
+    logs = {}
+    for out in ("killed", "half"):
+        after = subprocess.run(command(out), check=True, capture_output=True, text=True)
+        assert re.search(rf"Going on after [123] epochs; delete .*{out}.backup", after.stdout)
+        assert "Epoch 1/4" not in after.stdout
+        assert not (folders / out / "backup").exists()
+        logs[out] = pd.read_csv(folders / out / "log.csv")
+    whole, short = (pd.read_csv(folders / name / "log.csv") for name in ("whole", "short"))
+    for log in logs.values():
+        assert log["epoch"].tolist() == [0, 1, 2, 3]
+        np.testing.assert_allclose(log["loss"], whole["loss"], rtol=0.02)
     # The schedule is that of the whole training.
-    np.testing.assert_allclose(logs["short"]["loss"], logs["whole"]["loss"][:2], rtol=0.02)
-    trained = build_encoder("VGG16Slim", weights=folders / "killed" / "vgg16_slim.weights.h5")
+    np.testing.assert_allclose(short["loss"], whole["loss"][:2], rtol=0.02)
+    trained = build_encoder("VGG16Slim", weights=folders / "half" / "vgg16_slim.weights.h5")
     vectors = trained(np.random.default_rng(0).random((2, 128, 128, 3)).astype(np.float32) * 255)
     assert np.isfinite(vectors).all()
     assert np.ptp(vectors) > 0
