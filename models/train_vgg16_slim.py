@@ -80,7 +80,7 @@ def random_views(pictures, labels, seed, size: int, form: tuple[float, float] = 
     views = grey + (views - grey) * uniform(0.75, 1.25, 1, 1, 1)
     warmth = uniform(-0.1, 0.1, 1, 1, 1) * [1.0, 0.0, -1.0]
     views = tf.clip_by_value(views * tf.exp(warmth + uniform(-0.35, 0.35, 1, 1, 1)), 0, 255)
-    # Zhang and others, "mixup", ICLR 2018; Yun and others, "CutMix", ICCV 2019.
+    # Some are mixed with the next one (Zhang, "mixup", ICLR 2018; Yun, "CutMix", ICCV 2019).
     share, kind = uniform(0, 1, 1, 1, 1), uniform(0, 1, 1, 1, 1)
     y, x = uniform(0, 1, 1, 1, 1), uniform(0, 1, 1, 1, 1)
     place, reach = tf.linspace(0.0, 1.0, size), tf.sqrt(share) / 2
@@ -195,7 +195,7 @@ def folded(student: keras.Model, photos) -> keras.Model:
 
 
 def finish(network: keras.Model, material: tuple, widths: tuple[int, int]) -> None:
-    """Teach the network as it will be used, and let it go a part of that way."""
+    """Teach the network as it will be used, with what `lesson` takes, and go a part of that way."""
     keras.utils.set_random_seed(material[-1] + 1)
     keras.config.set_dtype_policy("mixed_bfloat16")
     other = vgg16_slim()
