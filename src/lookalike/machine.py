@@ -43,7 +43,9 @@ def quiet_stderr() -> Iterator[None]:
 def quiet_tensorflow() -> None:
     """Import TensorFlow without what it says of the machine; to be called before Keras is."""
     with quiet_stderr():
-        import tensorflow  # noqa: F401
+        import tensorflow
+    # It warns of "retracing" where a notebook has used a few networks.
+    tensorflow.get_logger().setLevel("ERROR")
 
 
 def set_up_notebook() -> None:

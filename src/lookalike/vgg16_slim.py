@@ -13,7 +13,7 @@ SLIM_SHA256 = "b33456b089270bac595809456ef6ef2821aede645a7351451050e44882d72392"
 
 def slim_weights() -> Path:
     """Where the bundled weights of VGG16Slim lie."""
-    return project_root() / "models" / "vgg16_slim.weights.h5"
+    return project_root() / "models/vgg16_slim.weights.h5"
 
 
 def vgg16_slim(
@@ -36,21 +36,18 @@ def vgg16_slim(
     if include_top:
         raise ValueError("VGG16Slim has no classifier of its own; use include_top=False.")
     image = x = keras.Input(input_shape, name="pixels")
-    for block, (depth, width) in enumerate(
-        [(2, 16), (2, 32), (3, 64), (3, 128), (3, 128)], start=1
-    ):
+    for block, (depth, width) in enumerate([(2, 16), (2, 32), (3, 64), (3, 128), (3, 128)], 1):
         for layer in range(1, depth + 1):
-            name = f"block{block}_conv{layer}"
             x = keras.layers.Conv2D(
                 width,
                 3,
                 padding="same",
                 activation="relu",
                 kernel_initializer="he_normal",
-                name=name,
+                name=f"block{block}_conv{layer}",
             )(x)
         x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
     model = keras.Model(image, x, name="vgg16_slim")
-    if weights is not None:
+    if weights:
         model.load_weights(weights)
     return model
