@@ -14,13 +14,12 @@ LARGEST =
 unexport SOURCE DATA BACKBONE WEIGHTS ALPHA PORT LARGEST
 export GIVEN_SOURCE := $(value SOURCE)
 export GIVEN_DATA := $(value DATA)
-export GIVEN_BACKBONE := $(value BACKBONE)
+export GIVEN_BACKBONE := $(value BACKBONE)$(if $(value ALPHA),-$(value ALPHA))
 export GIVEN_WEIGHTS := $(value WEIGHTS)
-export GIVEN_ALPHA := $(value ALPHA)
 export GIVEN_PORT := $(value PORT)
 export GIVEN_LARGEST := $(value LARGEST)
 SET = --set "source=$$GIVEN_SOURCE" --set "path=$$GIVEN_DATA" --set "backbone=$$GIVEN_BACKBONE" \
-	--set "weights=$$GIVEN_WEIGHTS" --set "alpha=$$GIVEN_ALPHA"
+	--set "weights=$$GIVEN_WEIGHTS"
 # What an environment holds is known by what is asked for, not by its age: a copy of the project is younger, and the same.
 ASKED := $(shell cat requirements.txt constraints.txt pyproject.toml | cksum)
 ASKED_COLAB := $(shell cat requirements.txt constraints-colab.txt | cksum)
@@ -98,7 +97,7 @@ lab: setup ## open the notebooks in JupyterLab
 app: setup ## open the page on the sample, or on your own photos: make app SOURCE=folder DATA=path
 	@$(BIN)/python -m lookalike.page --source="$${GIVEN_SOURCE:-auto}" --path="$$GIVEN_DATA" \
 		--backbone="$${GIVEN_BACKBONE:-auto}" --weights="$${GIVEN_WEIGHTS:-auto}" \
-		$${GIVEN_ALPHA:+--alpha="$$GIVEN_ALPHA"} $${GIVEN_PORT:+--port="$$GIVEN_PORT"}
+		$${GIVEN_PORT:+--port="$$GIVEN_PORT"}
 
 picture: setup ## take the picture of the page anew; needs Chromium
 	@$(BIN)/python notebooks/picture.py
@@ -120,8 +119,7 @@ lint: setup ## check style, names and imports, as before each commit
 
 bench: setup ## Precision@K and images/s on the sample, or on DATA=path
 	@$(BIN)/python benchmarks/quality.py --data="$${GIVEN_DATA:-data/sample}" \
-		--backbone="$${GIVEN_BACKBONE:-auto}" --weights="$${GIVEN_WEIGHTS:-auto}" \
-		$${GIVEN_ALPHA:+--alpha="$$GIVEN_ALPHA"}
+		--backbone="$${GIVEN_BACKBONE:-auto}" --weights="$${GIVEN_WEIGHTS:-auto}"
 
 clean: ## remove what was built; downloads, stores and models stay
 	rm -rf build $(VENV) $(COLAB) .pytest_cache .ruff_cache .hypothesis src/*.egg-info

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from results import record
+from results import backbone_name, record
 from search import forget_peak, memory
 
-from lookalike.backbones import build_encoder, choose_backbone
+from lookalike.backbones import build_encoder
 from lookalike.copies import CopyIndex, choose_threshold, plant_copies
 from lookalike.copies.pairs import BLOCK, pairs_above
 from lookalike.copies.thresholds import SIMILARITY, precision_recall, recall_by_kind, score_copies
@@ -58,19 +58,14 @@ def parse_arguments() -> argparse.Namespace:
 
 def measure_copies(options: argparse.Namespace) -> None:
     """Choose thresholds on some photos, tell what they find of others."""
-    name = choose_backbone(options.backbone).value
-    encoder = build_encoder(name, alpha=options.alpha, weights=options.weights)
+    name = title = backbone_name(options)
+    encoder = build_encoder(name, weights=options.weights)
     catalog, _ = load_catalog("folder", options.data.expanduser())
     if catalog["split"].isna().all():
         catalog = split_by_product(catalog, fractions=(0.85, 0.15, 0), seed=options.seed)
-    given = {
-        "--backbone": name,
-        "--alpha": options.alpha,
-        "--weights": options.weights != "auto" and "FILE",
-    }
+    given = {"--backbone": name, "--weights": options.weights != "auto" and "FILE"}
     given = " ".join(f"{option} {value}" for option, value in given.items() if value)
     command = f"python benchmarks/copies.py --data DIR {given}"
-    title = f"{name} {options.alpha}" if options.alpha else name
     with tempfile.TemporaryDirectory() as folder:
         train = catalog[catalog["split"] == "train"]
         stores = [

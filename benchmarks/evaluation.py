@@ -18,15 +18,9 @@ from pathlib import Path
 
 import pandas as pd
 from quality import train_on_gallery
-from results import record
+from results import backbone_name, record
 
-from lookalike.backbones import (
-    BACKBONES,
-    WeightsUnavailableError,
-    build_encoder,
-    choose_backbone,
-    embedding_encoder,
-)
+from lookalike.backbones import BACKBONES, WeightsUnavailableError, build_encoder, embedding_encoder
 from lookalike.colour import colour_histograms
 from lookalike.embeddings import compile_encoder
 from lookalike.evaluation import as_text, compare
@@ -62,14 +56,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Train, embed, compare, record."""
     options = parse_arguments()
-    name = choose_backbone(options.backbone).value
-    build = partial(build_encoder, name, alpha=options.alpha, weights=options.weights)
-    title = f"{name} {options.alpha}" if options.alpha else name
-    given = {
-        "--backbone": name,
-        "--alpha": options.alpha,
-        "--weights": options.weights != "auto" and "FILE",
-    }
+    name = title = backbone_name(options)
+    build = partial(build_encoder, name, weights=options.weights)
+    given = {"--backbone": name, "--weights": options.weights != "auto" and "FILE"}
     given |= {"--epochs": options.epochs, "--seed": options.seed}
     command = f"python benchmarks/evaluation.py --data DIR {' '.join(f'{a} {b}' for a, b in given.items() if b)}"
     catalog, _ = load_catalog("folder", options.data.expanduser())
@@ -86,8 +75,8 @@ def main() -> None:
             missing.append(other)
     phases = {"head trained": (True, False), "fine-tuned": (False, True)}
     for what, (head, fine) in phases.items():
-        vars(options).update(SPLITS, train=head, fine_tune=fine, fit="resize")
-        encoders[what] = embedding_encoder(train_on_gallery(build(), catalog, options)[0])
+        vars(options).update(SPLITS, train=head, fine_tune=fine, fit="resize", image_size=None)
+        encoders[what] = embedding_encoder(train_on_gallery(name, catalog, options)[0])
     vectors = {"colour histogram": colour_histograms(catalog["path"])}
     vectors |= {what: embed_quickly(one, catalog["path"]) for what, one in encoders.items()}
     rankings = {what: rank(one, catalog, K, **SPLITS) for what, one in vectors.items()}

@@ -41,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     encoders = {
         "VGG16Slim": build_encoder("VGG16Slim"),
-        "MobileNetV2 0.35": build_encoder("MobileNetV2", weights=options.weights, alpha=0.35),
+        "MobileNetV2 0.35": build_encoder("MobileNetV2-0.35", weights=options.weights),
         "ResNet50, random weights": build_encoder("ResNet50", weights=None),
     }
     catalog, _ = load_catalog("folder", options.data)

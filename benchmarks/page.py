@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 import psutil
 import requests
-from results import record
+from results import backbone_name, record
 
-from lookalike.backbones import build_encoder, choose_backbone
+from lookalike.backbones import build_encoder
 from lookalike.embeddings import EmbeddingStore, embed_catalog, open_store
 from lookalike.images import load_image
 from lookalike.page import Service, build_app
@@ -120,8 +120,7 @@ def main() -> None:
     catalog, _ = load_catalog(
         *(("folder", options.data.expanduser()) if options.data else ("sample",))
     )
-    name = choose_backbone(options.backbone).value
-    encoder_options = {"name": name, "alpha": options.alpha, "weights": options.weights}
+    encoder_options = {"name": backbone_name(options), "weights": options.weights}
     encoder, addresses = (
         build_encoder(**encoder_options),
         multiprocessing.get_context("spawn").Queue(),
@@ -208,10 +207,7 @@ def measure(
         f"after each of the three: {', '.join(held)} MB."
     )
     data = " --data DIR" if options.data else ""
-    given = {
-        "--backbone": options.backbone != "auto" and options.backbone,
-        "--alpha": options.alpha,
-    }
+    given = {"--backbone": options.backbone != "auto" and backbone_name(options)}
     given |= {"--weights": options.weights != "auto" and "FILE"}
     command = (
         f"python benchmarks/page.py{data}{''.join(f' {a} {b}' for a, b in given.items() if b)}"

@@ -20,8 +20,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+from results import backbone_name
 
-from lookalike.backbones import build_classifier, build_encoder, choose_backbone, embedding_encoder
+from lookalike.backbones import backbone_row, build_encoder, embedding_encoder, load_backbone
 from lookalike.embeddings import embed_catalog, embed_images
 from lookalike.encoder_fingerprint import describe_encoder
 from lookalike.evaluation import evaluate
@@ -31,8 +32,8 @@ from lookalike.pooling import POOLINGS
 from lookalike.rankings import rank
 from lookalike.similarity import METRICS
 from lookalike.sources import load_catalog
-from lookalike.splits import split_by_product
-from lookalike.training import FINE_TUNING, label_names, train
+from lookalike.splits import label_names, split_by_product
+from lookalike.training import build_classifier, train
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -66,9 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def train_on_gallery(
-    encoder: keras.Model, catalog: pd.DataFrame, options: argparse.Namespace
-) -> tuple:
+def train_on_gallery(name: str, catalog: pd.DataFrame, options: argparse.Namespace) -> tuple:
     """A classifier trained on the gallery, its accuracy on the queries, and the seconds it took."""
     start = time.monotonic()
     sides = catalog["split"].map({options.gallery_split: "train", options.query_split: "test"})
@@ -76,23 +75,22 @@ def train_on_gallery(
     for split in (options.gallery_split, options.query_split):
         if not (catalog["split"] == split).any():
             raise SystemExit(
-                f"No photo is in the split {split}; there are {sorted(set(catalog['split'].dropna()))}."
+                f"No photo is in the split {split}; "
+                f"there are {sorted(set(catalog['split'].dropna()))}."
             )
     labels = label_names(known)
-    classifier = build_classifier(encoder, len(labels), seed=options.seed)
+    row, _ = backbone_row(name)
+    keras.utils.set_random_seed(options.seed)
+    base, preprocess = load_backbone(name, options.weights, image_size=options.image_size)
+    classifier = build_classifier(base, preprocess, len(labels))
     epochs = {} if options.epochs is None else {"epochs": options.epochs}
+    phases = {"head": {} if options.fine_tune else epochs}
+    if options.fine_tune:
+        after = {"after": row.unfreeze_after, "learning_rate": row.learning_rate}
+        phases["fine"] = {"epochs": 12, "views": 4} | after | epochs
     with tempfile.TemporaryDirectory() as folder:
-        train(
-            classifier,
-            known,
-            Path(folder, "head"),
-            seed=options.seed,
-            **({} if options.fine_tune else epochs),
-        )
-        if options.fine_tune:
-            train(
-                classifier, known, Path(folder, "fine"), **FINE_TUNING | epochs, seed=options.seed
-            )
+        for phase, settings in phases.items():
+            train(classifier, known, Path(folder, phase), **settings, seed=options.seed)
     seconds = time.monotonic() - start
     queries = known[(known["split"] == "test") & known["label"].isin(labels)]
     predicted = embed_images(classifier, queries["path"].to_list(), fit=options.fit).argmax(axis=1)
@@ -104,8 +102,8 @@ def main() -> None:
     options = parse_arguments()
     start = time.monotonic()
     print(describe_machine())
-    choice = choose_backbone(options.backbone)
-    print(choice)
+    name = backbone_name(options)
+    options.weights = None if options.weights == "none" else options.weights
     data = options.data.expanduser()
     catalog, rejected = load_catalog("zip" if data.is_file() else "folder", data)
     if catalog["label"].isna().all():
@@ -116,9 +114,8 @@ def main() -> None:
         f"{len(catalog)} images of {catalog['label'].nunique()} labels, {len(rejected)} files rejected"
     )
     encoder = build_encoder(
-        choice.value,
-        alpha=options.alpha,
-        weights=None if options.weights == "none" else options.weights,
+        name,
+        weights=options.weights,
         pooling=options.pooling,
         image_size=options.image_size,
         seed=options.seed,
@@ -131,7 +128,7 @@ def main() -> None:
             )
             catalog = split_by_product(catalog, fractions=(0.85, 0, 0.15), seed=options.seed)
             options.gallery_split, options.query_split = "train", "test"
-        classifier, accuracy, seconds = train_on_gallery(encoder, catalog, options)
+        classifier, accuracy, seconds = train_on_gallery(name, catalog, options)
         trained = {"accuracy": accuracy, "seconds_training": seconds}
         encoder = embedding_encoder(classifier)
     with tempfile.TemporaryDirectory() as folder:

@@ -4,15 +4,24 @@ makes it again.
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 
 import pandas as pd
 
+from lookalike.backbones import choose_backbone
 from lookalike.machine import describe_machine
 from lookalike.workspace import written_aside
 
 FILE = Path(__file__).with_name("RESULTS.md")
+
+
+def backbone_name(options: argparse.Namespace) -> str:
+    """The backbone that `--backbone` and `--alpha` ask for."""
+    choice = choose_backbone(options.backbone)
+    print(choice)
+    return choice.value if options.alpha is None else f"{choice.value}-{options.alpha}"
 
 
 def record(title: str, command: str, table: pd.DataFrame, note: str = "") -> None:

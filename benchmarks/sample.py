@@ -19,7 +19,7 @@ from lookalike.embeddings import embed_images
 from lookalike.evaluation import evaluate
 from lookalike.rankings import rank
 from lookalike.sources import load_catalog
-from lookalike.sources.load import LESSON_LABELS, MORE_LABELS
+from lookalike.sources.load import LESSON_LABELS
 from lookalike.splits import split_by_product
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    catalog, _ = load_catalog("sample", labels=LESSON_LABELS + MORE_LABELS)
+    catalog, _ = load_catalog("sample", labels="watch, t-shirt, bicycle, shoe, bag, glasses, hat")
     catalog = split_by_product(catalog, fractions=(0.7, 0, 0.3), seed=options.seed)
     encoders = {
         "untrained VGG16Slim": build_encoder("VGG16Slim", weights=None, seed=options.seed),
@@ -41,7 +41,7 @@ def main() -> None:
     }
     if options.mobilenet:
         encoders["MobileNetV2 0.35, ImageNet"] = build_encoder(
-            "MobileNetV2", alpha=0.35, weights=options.mobilenet
+            "MobileNetV2-0.35", weights=options.mobilenet
         )
     paths = catalog["path"].tolist()
     vectors = {"colour histogram (HSV, 512 bins)": colour_histograms(paths)}

@@ -2,7 +2,7 @@
 machine, one run.
 
 python benchmarks/training.py --data DIR --backbone VGG16 --weights none --photos 96 --epochs 2
-python benchmarks/training.py --data DIR --backbone MobileNetV2 --alpha 0.35 --weights FILE --image-size 192
+python benchmarks/training.py --data DIR --backbone MobileNetV2-0.35 --weights FILE
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import tempfile
 import time
 from pathlib import Path
 
+import keras
 import pandas as pd
-from results import record
+from results import backbone_name, record
 
-from lookalike.backbones import build_classifier, build_encoder
+from lookalike.backbones import backbone_row, load_backbone
 from lookalike.embeddings import embed_images
 from lookalike.sources import load_catalog
-from lookalike.training import FINE_TUNING, label_names, train
+from lookalike.splits import label_names
+from lookalike.training import build_classifier, train
 
 
 def main() -> None:
@@ -41,8 +43,8 @@ def main() -> None:
     parser.add_argument(
         "--photos", type=int, default=0, help="only so many train photos; 0 is all of them"
     )
-    parser.add_argument("--epochs", type=int, default=FINE_TUNING["epochs"])
-    parser.add_argument("--views", type=int, default=FINE_TUNING["views"])
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--views", type=int, default=4)
     options = parser.parse_args()
     catalog, _ = load_catalog("folder", options.data)
     catalog["split"] = catalog["split"].replace("validation", "test")
@@ -51,42 +53,34 @@ def main() -> None:
         kept = catalog["label"].isin(drawn["label"]) & (catalog["split"] == "test")
         catalog = pd.concat([drawn, catalog[kept].head(options.photos)], ignore_index=True)
     labels, queries = label_names(catalog), catalog[catalog["split"] == "test"]
+    network = backbone_name(options)
+    row, _ = backbone_row(network)
+    weights = None if options.weights == "none" else options.weights
     rows = []
     for way in ("cached halves", "plain path"):
-        weights = None if options.weights == "none" else options.weights
-        encoder = build_encoder(
-            options.backbone, weights=weights, alpha=options.alpha, image_size=options.image_size
-        )
-        classifier = build_classifier(encoder, len(labels))
-        fine = FINE_TUNING | {
-            "epochs": options.epochs,
-            "views": options.views,
-            "cached": way == "cached halves",
-        }
+        base, preprocess = load_backbone(network, weights, image_size=options.image_size)
+        keras.utils.set_random_seed(0)
+        classifier = build_classifier(base, preprocess, len(labels))
+        fine = {"after": row.unfreeze_after, "learning_rate": row.learning_rate}
+        fine |= {"views": options.views, "once": way == "cached halves"}
         with tempfile.TemporaryDirectory() as folder:
-            train(classifier, catalog, Path(folder, "head"), views=2, cached=True)
+            train(classifier, catalog, Path(folder, "head"), views=2, epochs=8, once=True)
             begin = time.monotonic()
-            seconds = train(classifier, catalog, Path(folder, "fine"), **fine)["seconds"]
+            train(classifier, catalog, Path(folder, "fine"), epochs=options.epochs, **fine)
             total = time.monotonic() - begin
-        # The first epoch also compiles the graph; it is left out where there are others.
-        epoch = seconds.iloc[1:].mean() if len(seconds) > 1 else seconds.mean()
         predicted = embed_images(classifier, queries["path"].to_list()).argmax(axis=1)
-        rows.append((way, epoch, total, (predicted == queries["label"].map(labels.index)).mean()))
-    table = pd.DataFrame(rows, columns=["way", "epoch", "total", "accuracy"])
+        rows.append((way, total, (predicted == queries["label"].map(labels.index)).mean()))
+    table = pd.DataFrame(rows, columns=["way", "total", "accuracy"])
     shown = pd.DataFrame(
         {
             "way": table["way"],
-            "seconds an epoch": table["epoch"].map("{:.1f}".format),
-            "ratio": (table["epoch"] / table["epoch"].iloc[1]).map("{:.2f}".format),
-            f"seconds for {options.epochs} epochs, frozen half included": table["total"].map(
-                "{:.0f}".format
-            ),
+            f"seconds for {options.epochs} epochs, frozen half included": table["total"].round(),
+            "ratio": (table["total"] / table["total"].iloc[1]).map("{:.2f}".format),
             "accuracy": table["accuracy"].map("{:.3f}".format),
         }
     )
     if options.weights == "none":  # speed alone: what random weights learn says nothing
         shown = shown.drop(columns="accuracy")
-    network = " ".join(filter(None, [options.backbone, str(options.alpha or "")]))
     name = f"Fine-tuning {network}: cached halves and the plain path"
     arguments = [
         f"--{key.replace('_', '-')} {value}"

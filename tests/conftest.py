@@ -12,16 +12,19 @@ import tracemalloc
 from contextlib import contextmanager
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from lookalike.backbones import build_encoder
+from lookalike.backbones import build_encoder, load_backbone
 from lookalike.embeddings import embed_catalog
 from lookalike.page import build_app
+from lookalike.training import build_classifier
 
 PROJECT = Path(__file__).resolve().parents[1]
+ALL_LABELS = ("watch", "t-shirt", "bicycle", "shoe", "bag", "glasses", "hat")  # of the sample
 CLOTHING = PROJECT.parent / "shared" / "datasets" / "clothing"
 GROCERY = CLOTHING.with_name("grocery")
 MOBILENET = PROJECT.parent / "shared" / "weights" / "mobilenet_v2_0.35_224_notop.weights.h5"
@@ -104,6 +107,13 @@ def pytest_runtest_makereport(item, call):
 def encoder():
     """An untrained VGG16Slim on 32 x 32 pixels: the real architecture, in milliseconds."""
     return build_encoder("VGG16Slim", weights=None, image_size=32)
+
+
+def small_classifier(n_classes=3, *, dim=8, name="VGG16Slim", weights=None, size=32, seed=0):
+    """A network of the table with a head, untrained and on small photos if nothing else is said."""
+    keras.utils.set_random_seed(seed)
+    base, preprocess = load_backbone(name, weights, image_size=size)
+    return build_classifier(base, preprocess, n_classes, dim=dim)
 
 
 @pytest.fixture(scope="session")

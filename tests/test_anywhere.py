@@ -206,10 +206,11 @@ def test_what_make_is_given_reaches_python_as_it_was_written(name, recorder):
     told = given_by_make(recorder, "app", f"DATA=/shop/{name}", "PORT=7777")
     assert f"--path=/shop/{name}" in told
     assert "--port=7777" in told
-    assert not [word for word in told if word.startswith("--alpha")]
-    told = given_by_make(recorder, "bench", f"DATA=/shop/{name}", "ALPHA=0.35")
+    told = given_by_make(
+        recorder, "bench", f"DATA=/shop/{name}", "BACKBONE=MobileNetV2", "ALPHA=0.35"
+    )
     assert f"--data=/shop/{name}" in told
-    assert "--alpha=0.35" in told
+    assert "--backbone=MobileNetV2-0.35" in told
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,16 +5,12 @@ import keras
 import numpy as np
 import pytest
 
-from conftest import quick
 from lookalike import backbones
 from lookalike.backbones import (
     BACKBONES,
     WeightsUnavailableError,
-    build_classifier,
     build_encoder,
     choose_backbone,
-    embedding_encoder,
-    frozen_and_trainable,
     inner_backbone,
 )
 from lookalike.embeddings import embed_images
@@ -118,17 +114,15 @@ def test_a_local_weights_file_is_loaded(tmp_path):
 
 
 def test_the_fingerprint_changes_with_whatever_changes_the_output():
-    base = encoder_fingerprint(
-        build_encoder("MobileNetV2", weights=None, alpha=0.35, image_size=32)
-    )
+    base = encoder_fingerprint(build_encoder("MobileNetV2-0.35", weights=None, image_size=32))
     changed = [
-        build_encoder("MobileNetV2", weights=None, alpha=0.35, image_size=64),
-        build_encoder("MobileNetV2", weights=None, alpha=0.35, image_size=32, pooling="max"),
-        build_encoder("MobileNetV2", weights=None, alpha=0.5, image_size=32),
-        build_encoder("MobileNetV2", weights=None, alpha=0.35, image_size=32, seed=1),
+        build_encoder("MobileNetV2-0.35", weights=None, image_size=64),
+        build_encoder("MobileNetV2-0.35", weights=None, image_size=32, pooling="max"),
+        build_encoder("MobileNetV2-0.5", weights=None, image_size=32),
+        build_encoder("MobileNetV2-0.35", weights=None, image_size=32, seed=1),
     ]
     image = keras.Input((32, 32, 3))
-    body = build_encoder("MobileNetV2", weights=None, alpha=0.35, image_size=32).layers[-2]
+    body = build_encoder("MobileNetV2-0.35", weights=None, image_size=32).layers[-2]
     fronts = [
         keras.layers.Rescaling(1 / 128)(image),
         keras.layers.Rescaling(1 / 255)(image),
@@ -217,8 +211,8 @@ def test_misuse_is_refused(tmp_path):
         choose_backbone("VGG19")
     with pytest.raises(ValueError, match="avg, max"):
         build_encoder("VGG16Slim", weights=None, pooling="sum")
-    with pytest.raises(ValueError, match="alpha belongs to MobileNetV2"):
-        build_encoder("VGG16Slim", weights=None, alpha=0.5)
+    with pytest.raises(ValueError, match=r"Unknown backbone 'VGG16Slim-0\.5'"):
+        build_encoder("VGG16Slim-0.5", weights=None)
     with pytest.raises(FileNotFoundError, match=r"No weights file at .*missing\.h5"):
         build_encoder("VGG16Slim", weights=tmp_path / "missing.h5")
     with pytest.raises(FileNotFoundError, match="imagenet"):
@@ -228,193 +222,23 @@ def test_misuse_is_refused(tmp_path):
         build_encoder("VGG16Slim", weights=tmp_path / "wrong.weights.h5")
 
 
-@pytest.mark.filterwarnings("ignore:Skipping")  # Keras tells of each layer
 def test_a_width_may_be_part_of_the_name():
     named = build_encoder("MobileNetV2-0.35", weights=None, image_size=32)
-    told = build_encoder("MobileNetV2", alpha=0.35, weights=None, image_size=32)
-    assert named.name == told.name == "MobileNetV2-0.35-gem-untrained"
-    assert encoder_fingerprint(named) == encoder_fingerprint(told)
+    assert named.name == "MobileNetV2-0.35-gem-untrained"
+    whole = build_encoder("MobileNetV2", weights=None, image_size=32)
+    assert named.count_params() < whole.count_params() / 4
     assert choose_backbone("MobileNetV2-0.35").value == "MobileNetV2-0.35"
-    with pytest.raises(ValueError, match="names its width"):
-        build_encoder("MobileNetV2-0.35", alpha=0.5, weights=None)
-    for odd in ("MobileNetV2-wide", "MobileNetV7-0.35"):
-        with pytest.raises(ValueError, match="Unknown backbone 'MobileNetV"):
+    for odd in ("MobileNetV2-wide", "MobileNetV7-0.35", "ResNet50-0.5"):
+        with pytest.raises(ValueError, match=f"Unknown backbone '{odd}'"):
             choose_backbone(odd)
 
 
-def test_weights_of_another_width_are_refused_in_a_few_lines_that_tell_of_alpha(tmp_path):
-    narrow = build_encoder("MobileNetV2", weights=None, alpha=0.35)
+@pytest.mark.filterwarnings("ignore:Skipping")  # Keras tells of each layer
+def test_weights_of_another_width_are_refused_in_a_few_lines_that_tell_of_its_name(tmp_path):
+    narrow = build_encoder("MobileNetV2-0.35", weights=None)
     inner_backbone(narrow).save_weights(tmp_path / "narrow.weights.h5")
     with pytest.raises(
         ValueError, match=r"narrow\.weights\.h5 do not fit MobileNetV2: .*MobileNetV2-0\.35"
     ) as refused:
         build_encoder("MobileNetV2", weights=tmp_path / "narrow.weights.h5")
     assert len(str(refused.value)) < 600 + len(str(tmp_path))
-
-
-# --- Classifiers
-# ---------------------------------------------------------------------------------------------------
-
-
-def some_pixels(count, size=32):
-    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3)).astype(np.float32)
-
-
-def test_a_classifier_is_an_encoder_with_a_head_of_three_layers(encoder):
-    classifier = build_classifier(encoder, 3)
-    assert classifier.name == "VGG16Slim-gem-untrained-classifier"
-    assert [layer.name for layer in classifier.layers[-4:]] == [
-        "pooling",
-        "dropout",
-        "embedding",
-        "label",
-    ]
-    assert classifier.layers[: len(encoder.layers)] == encoder.layers
-    embedding, label = classifier.layers[-2:]
-    assert (embedding.units, embedding.activation) == (256, keras.activations.relu)
-    assert (label.units, label.activation) == (3, keras.activations.softmax)
-    assert classifier.get_layer("dropout").rate == 0.5
-    assert build_classifier(encoder, 3, dim=8).get_layer("embedding").units == 8
-    assert build_classifier(encoder, 3, dropout=0.1).get_layer("dropout").rate == 0.1
-    assert [weight.path for weight in classifier.trainable_weights] == [
-        "embedding/kernel",
-        "embedding/bias",
-        "label/kernel",
-        "label/bias",
-    ]
-    probabilities = classifier(some_pixels(5)).numpy()
-    assert probabilities.shape == (5, 3)
-    assert probabilities.dtype == np.float32
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
-
-
-@pytest.mark.parametrize("n_labels", [0, 1])
-def test_a_classifier_of_fewer_than_two_labels_is_refused(encoder, n_labels):
-    with pytest.raises(
-        ValueError, match=f"two labels at least, not {n_labels}; add photos of another kind"
-    ):
-        build_classifier(encoder, n_labels)
-
-
-def test_the_head_follows_the_seed(encoder):
-    one, same, other = (build_classifier(encoder, 3, seed=seed) for seed in (1, 1, 2))
-    for layer in ("embedding", "label"):
-        kernels = [classifier.get_layer(layer).kernel.numpy() for classifier in (one, same, other)]
-        np.testing.assert_array_equal(kernels[0], kernels[1])
-        assert (kernels[0] != kernels[2]).any()
-
-
-def test_the_encoder_of_a_classifier_gives_what_its_layer_embedding_does(encoder):
-    classifier = build_classifier(encoder, 3)
-    trained = embedding_encoder(classifier)
-    assert trained.name == "VGG16Slim-gem-untrained-trained"
-    assert (trained.input_shape, trained.output_shape) == (classifier.input_shape, (None, 256))
-    pixels = some_pixels(5)
-    embedding = classifier.get_layer("embedding")
-    by_hand = np.maximum(
-        encoder(pixels).numpy() @ embedding.kernel.numpy() + embedding.bias.numpy(), 0
-    )
-    vectors = trained(pixels).numpy()
-    np.testing.assert_allclose(vectors, by_hand, rtol=1e-4, atol=1e-4)
-    assert (vectors > 0).any()
-    np.testing.assert_array_equal(classifier.get_layer("label")(vectors), classifier(pixels))
-    embedding.bias.assign_add(np.ones(256))  # its weights are the classifier's own
-    np.testing.assert_allclose(
-        trained(pixels), np.maximum(by_hand + (vectors > 0), trained(pixels)), rtol=1e-4
-    )
-
-
-# --- Two halves
-# ----------------------------------------------------------------------------------------------------
-
-
-def same_weights(weights, expected):
-    return {id(weight) for weight in weights} == {id(weight) for weight in expected}
-
-
-@pytest.mark.parametrize("name", quick(BACKBONES, "VGG16Slim", "MobileNetV2"))
-def test_two_halves_are_the_whole_and_what_the_upper_one_learns_the_whole_knows(name, tmp_path):
-    options = {"alpha": 0.35} if name == "MobileNetV2" else {}
-    classifier = build_classifier(
-        build_encoder(name, weights=None, image_size=64, **options), 3, dim=16
-    )
-    backbone = next(layer for layer in classifier.layers if isinstance(layer, keras.Model))
-    classifier.save(tmp_path / "classifier.keras")
-    # So pale that the softmax of an untrained network is not saturated.
-    pixels = 110 + some_pixels(4, 64) / 20
-    expected = classifier(pixels).numpy()
-    names = [layer.name for layer in backbone.layers]
-    of_head = [weight for layer in classifier.layers[-2:] for weight in layer.weights]
-    for cut, behind in (
-        ("", []),
-        ("auto", backbone.layers[names.index(BACKBONES[name].unfreeze_after) + 1 :]),
-    ):
-        lower, upper = frozen_and_trainable(classifier, cut)
-        np.testing.assert_allclose(upper(lower(pixels)), expected, atol=1e-5)
-        behind = [
-            layer for layer in behind if not isinstance(layer, keras.layers.BatchNormalization)
-        ]
-        learned = [weight for layer in behind for weight in layer.weights]
-        assert lower.trainable_weights == []
-        assert same_weights(upper.trainable_weights, [*learned, *of_head])
-        assert same_weights(classifier.trainable_weights, [*learned, *of_head])
-        assert bool(learned) == bool(cut)
-
-    lower, upper = frozen_and_trainable(
-        keras.models.load_model(tmp_path / "classifier.keras", safe_mode=True), "auto"
-    )
-    np.testing.assert_allclose(upper(lower(pixels)), expected, atol=1e-5)
-    assert len(upper.trainable_weights) == len(learned) + 4
-    assert lower.trainable_weights == []
-
-    lower, upper = frozen_and_trainable(classifier, "auto")
-    before = {weight.path: weight.numpy() for weight in backbone.weights}
-    assert any("moving" in path for path in before) == (name not in ("VGG16", "VGG16Slim"))
-    upper.compile(keras.optimizers.Adam(1e-2), "categorical_crossentropy", run_eagerly=True)
-    features = lower(pixels).numpy()
-    for _ in range(2):
-        upper.train_on_batch(features, np.eye(3)[[0, 1, 2, 0]])
-    changed = {
-        weight.path for weight in backbone.weights if (weight.numpy() != before[weight.path]).any()
-    }
-    assert changed
-    assert changed <= {weight.path for weight in learned}
-    whole = classifier(pixels).numpy()
-    assert np.abs(whole - expected).max() > 1e-5
-    np.testing.assert_allclose(upper(lower(pixels)), whole, atol=1e-5)
-
-
-def test_a_cut_is_made_behind_any_layer_by_its_name():
-    classifier = build_classifier(build_encoder("VGG16Slim", weights=None, image_size=32), 2)
-    pixels = some_pixels(2)
-    for cut, count in (
-        ("block1_pool", 26 - 4 + 4),
-        ("block5_conv2", 2 + 4),
-        ("", 4),
-        ("pixels", 26 + 4),
-    ):
-        lower, upper = frozen_and_trainable(classifier, cut)
-        assert len(upper.trainable_weights) == len(classifier.trainable_weights) == count
-        np.testing.assert_allclose(upper(lower(pixels)), classifier(pixels), atol=1e-5)
-
-
-def test_a_layer_that_is_not_there_is_refused_with_those_that_are(encoder):
-    with pytest.raises(
-        ValueError, match=r"vgg16_slim has no layer 'block9_pool'; it has pixels, block1_conv1.*"
-    ):
-        frozen_and_trainable(build_classifier(encoder, 2), "block9_pool")
-
-
-def test_a_layer_beside_which_others_pass_is_refused_in_words():
-    """Behind a layer inside a residual block there is no clean cut, nor behind the last one."""
-    network = build_encoder("MobileNetV2", weights=None, alpha=0.35, image_size=32)
-    for cut in ("block_5_depthwise", "out_relu"):
-        with pytest.raises(ValueError, match=f"cut.*{cut}"):
-            frozen_and_trainable(build_classifier(network, 2), cut)
-
-
-def test_a_classifier_without_a_backbone_of_the_table_is_refused():
-    image = keras.Input((32, 32, 3))
-    flat = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image))
-    with pytest.raises(ValueError, match="backbone"):
-        frozen_and_trainable(build_classifier(flat, 2))

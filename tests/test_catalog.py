@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from conftest import PROJECT
+from conftest import ALL_LABELS, PROJECT
 from lookalike.catalog import attribute_columns, catalog_name, read_catalog, save_catalog
 from lookalike.sources import load_catalog
-from lookalike.sources.load import LESSON_LABELS, MORE_LABELS
+from lookalike.sources.load import LESSON_LABELS
 from lookalike.workspace import Workspace
 
 HEADER = "image_id,path,product_id,label,split"
@@ -31,7 +31,7 @@ def make(folder, titles):
 
 
 def test_the_sample_is_whole_and_no_attribute_gives_another_away():
-    catalog, rejected = load_catalog("sample", labels=LESSON_LABELS + MORE_LABELS)
+    catalog, rejected = load_catalog("sample", labels=ALL_LABELS)
     assert rejected.empty
     assert catalog.drop(columns="split").notna().all(axis=None)
     assert {*catalog["product_id"].value_counts()} == {3}

@@ -22,9 +22,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from conftest import PROJECT, make_catalog, quick, write_photo
+from conftest import PROJECT, make_catalog, quick, small_classifier, write_photo
 from lookalike import embeddings
-from lookalike.backbones import BACKBONES, build_classifier, build_encoder, embedding_encoder
+from lookalike.backbones import BACKBONES, build_encoder, embedding_encoder
 from lookalike.catalog import check_photos, save_catalog
 from lookalike.embeddings import compile_encoder, embed_catalog, embed_images, open_store
 from lookalike.encoder_fingerprint import encoder_fingerprint
@@ -553,7 +553,7 @@ def test_opening_a_store_warns_where_its_photos_are_not_those_of_today(kept, los
 
 @pytest.mark.parametrize("size", [32, 96])
 def test_a_batch_and_a_single_image_give_the_same_vector(size, tmp_path):
-    encoder = build_encoder("MobileNetV2", alpha=0.35, weights=None, image_size=size)
+    encoder = build_encoder("MobileNetV2-0.35", weights=None, image_size=size)
     paths = make_catalog(tmp_path, 33)["path"].tolist()
     batch = embed_images(encoder, paths)
     single = np.concatenate([embed_images(encoder, [path]) for path in paths])
@@ -585,7 +585,7 @@ def vectors_of(encoder, pixels):
 
 
 def test_an_encoder_that_learned_since_answers_anew_and_what_was_compiled_as_before(catalog):
-    classifier = build_classifier(build_encoder("VGG16Slim", weights=None, image_size=32), 3, dim=8)
+    classifier = small_classifier()
     encoder = embedding_encoder(classifier)
     paths = catalog["path"].tolist()
     pixels = np.stack([load_image(path, 32) for path in paths])

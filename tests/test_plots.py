@@ -3,7 +3,7 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from conftest import make_catalog
-from lookalike.charts import show_comparison, show_counts, show_precision, show_probabilities
+from lookalike.charts import show_comparison, show_precision
 from lookalike.explain import Explanation
 from lookalike.images import load_image
 from lookalike.plots import (
@@ -92,23 +92,6 @@ def test_nothing_to_find_is_said():
     assert show_precision(scores).axes[0].get_title() == "nothing to find"
 
 
-def test_counts_are_stacked_by_split_largest_first(tmp_path):
-    catalog = make_catalog(tmp_path, 10)
-    axes = show_counts(catalog).axes[0]
-    assert [bar.get_width() for bar in axes.patches] == [4, 3, 3]
-    assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b", "c"]
-    assert axes.get_title() == "the largest label has 1.3 times the images of the smallest"
-    catalog.loc[catalog["label"] == "b", "split"] = "train"
-    catalog.loc[:0, "split"] = "test"
-    bars = {
-        part.get_label(): [bar.get_width() for bar in part]
-        for part in show_counts(catalog).axes[0].containers
-    }
-    assert bars == {"train": [0, 3, 0], "test": [1, 0, 0], "no split yet": [3, 0, 3]}
-    assert "(1 more labels not shown)" in show_counts(catalog, max_rows=2).axes[0].get_title()
-    assert show_counts(catalog.assign(label=None)).axes[0].get_title() == "10 images of each label"
-
-
 def test_pairs_show_sizes_and_mark_labels_that_differ(tmp_path):
     catalog = make_catalog(tmp_path, 6).assign(pixel_width=40, pixel_height=30)
     pairs = pd.DataFrame(
@@ -155,37 +138,6 @@ def test_photos_and_pixels_stand_in_rows_below_their_titles(tmp_path):
     assert figure.get_suptitle() == "views"
     figure.savefig(tmp_path / "photos.png")
     assert len(show_photos([pixels], ["one"], title="").axes) == 1
-
-
-def test_probabilities_are_bars_the_five_most_likely_on_top(tmp_path):
-    photo = make_catalog(tmp_path, 1)["path"][0]
-    labels = ["bag", "cup", "hat", "pen", "shoe", "tie"]
-    figure = show_probabilities(
-        photo, labels, np.array([0.1, 0.3, 0.05, 0.01, 0.5, 0.04], np.float32)
-    )
-    left, right = figure.axes
-    assert left.images
-    assert [text.get_text() for text in right.get_yticklabels()] == [
-        "shoe",
-        "cup",
-        "bag",
-        "hat",
-        "tie",
-    ]
-    np.testing.assert_allclose(
-        [bar.get_width() for bar in right.patches], [0.5, 0.3, 0.1, 0.05, 0.04]
-    )
-    assert [text.get_text() for text in right.texts] == [
-        "0.500",
-        "0.300",
-        "0.100",
-        "0.050",
-        "0.040",
-    ]
-    assert right.yaxis_inverted()
-    assert right.get_title() == "shoe, with probability 0.50"
-    two = show_probabilities(photo, ["bag", "cup"], np.array([0.5, 0.5])).axes[1]
-    assert [text.get_text() for text in two.get_yticklabels()] == ["bag", "cup"]
 
 
 def test_vectors_are_strips_on_one_scale_beside_their_photos(tmp_path):

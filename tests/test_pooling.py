@@ -7,22 +7,11 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from conftest import make_catalog
-from lookalike.backbones import (
-    build_classifier,
-    build_encoder,
-    embedding_encoder,
-    frozen_and_trainable,
-)
-from lookalike.embeddings import embed_images
+from lookalike.backbones import build_encoder
 from lookalike.encoder_fingerprint import encoder_fingerprint
-from lookalike.explain import explain
-from lookalike.images import load_image
 from lookalike.pooling import POOLINGS, GeneralizedMeanPooling2D, pooling_layer, shares
 from lookalike.saving import load_model, save_model
-from lookalike.training import train
 
 FRESH = "import sys; from lookalike.saving import load_model; m, c = load_model(sys.argv[1]); "
 FRESH += "import numpy as np; print(c['fingerprint'], *m(np.full((1, 32, 32, 3), 7.0)).numpy()[0, :5].tolist())"
@@ -201,50 +190,3 @@ def test_it_is_saved_and_loaded_in_safe_mode_here_and_in_a_process_that_knows_no
     fingerprint, *vector = told.stdout.split()
     assert fingerprint == card["fingerprint"]
     np.testing.assert_allclose(np.array(vector, float), encoder(pixels)[0, :5], rtol=1e-5)
-
-
-@pytest.mark.parametrize("unfreeze_after", ["", "auto"])
-def test_halves_of_a_classifier_that_pools_so_are_the_whole(unfreeze_after):
-    classifier = build_classifier(
-        build_encoder("VGG16Slim", image_size=32, pooling="gem"), 3, dim=8
-    )
-    lower, upper = frozen_and_trainable(classifier, unfreeze_after)
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
-    np.testing.assert_allclose(upper(lower(pixels)), classifier(pixels), atol=1e-5)
-
-
-@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
-def test_a_backbone_is_trained_through_it_saved_and_explained(tmp_path, precision):
-    catalog = make_catalog(tmp_path / "photos", 18).assign(split="train")
-    # Strong colours, whose features go into the hundreds.
-    for number, path in enumerate(catalog["path"]):
-        Image.new("RGB", (64, 64), [(255, 0, 0), (0, 255, 0), (0, 0, 255)][number % 3]).save(path)
-    classifier = build_classifier(
-        build_encoder("VGG16Slim", image_size=64, pooling="gem"), 3, dim=8
-    )
-    before = classifier.get_weights()
-    options = {
-        "unfreeze_after": "auto",
-        "epochs": 2,
-        "batch_size": 6,
-        "cached": False,
-        "precision": precision,
-    }
-    history = train(classifier, catalog, tmp_path / "run", **options)
-    assert np.isfinite(history["loss"]).all()
-    changed = [
-        not np.array_equal(old, new)
-        for old, new in zip(before, classifier.get_weights(), strict=True)
-    ]
-    assert changed == [False] * 20 + [True] * 10, (
-        "three convolutions and two dense layers, with their biases"
-    )
-    assert all(np.isfinite(weights).all() for weights in classifier.get_weights())
-    encoder = embedding_encoder(classifier)
-    save_model(encoder, tmp_path / "encoder.keras", {})
-    again, _ = load_model(tmp_path / "encoder.keras")
-    photos = [load_image(path) for path in catalog["path"][:2]]
-    vectors = embed_images(again, photos)
-    np.testing.assert_allclose(vectors, embed_images(encoder, photos), rtol=1e-4, atol=1e-4)
-    cosine = vectors[0] @ vectors[1] / np.linalg.norm(vectors, axis=1).prod()
-    assert explain(again, *photos).score == pytest.approx(cosine, abs=1e-4)

@@ -3,14 +3,18 @@ import json
 import os
 import pickle
 import re
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
-from conftest import PROJECT
-from lookalike.backbones import build_classifier, build_encoder, embedding_encoder
+from conftest import PROJECT, small_classifier
+from lookalike.backbones import build_encoder, embedding_encoder
 from lookalike.encoder_fingerprint import encoder_fingerprint
 from lookalike.saving import load_model, open_encoder, save_model
 
@@ -20,68 +24,88 @@ FIRST_EDITION = Path(__file__).parent / "models" / "first_edition.keras"
 @pytest.fixture
 def trained(tmp_path):
     """A classifier for the catalogue `shop`, saved as notebook 03 does."""
-    classifier = build_classifier(build_encoder("VGG16Slim", weights=None, image_size=32), 3, dim=7)
-    save_model(
-        classifier,
-        tmp_path / "model_recommendation.keras",
-        {"catalogue": "shop", "backbone": "VGG16Slim"},
-    )
+    classifier = small_classifier(3, dim=7)
+    file = tmp_path / "shop" / "model_recommendation.keras"
+    save_model(classifier, file, {"catalogue": "shop", "backbone": "VGG16Slim"})
     return classifier
 
 
 @pytest.mark.parametrize("backbone", ["auto", "VGG16Slim"])
-def test_the_model_trained_on_a_catalogue_gives_its_second_to_last_layer(
-    trained, tmp_path, backbone
-):
+def test_the_model_trained_on_a_catalogue_gives_its_layer_embedding(trained, tmp_path, backbone):
     encoder, choice = open_encoder(tmp_path, "shop", backbone)
-    assert encoder.output_shape == (None, 7)
-    assert encoder.get_layer("embedding").get_weights()[0].shape == (128, 7)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+    vectors = encoder(pixels).numpy()
+    np.testing.assert_allclose(vectors, embedding_encoder(trained)(pixels), atol=1e-6)
     assert str(choice) == (
-        "encoder = VGG16Slim-gem-untrained-trained: trained on this catalogue by 03_fine_tuning.ipynb"
+        "encoder = vgg16_slim-trained: trained on this catalogue by 03_fine_tuning.ipynb"
     )
 
 
 @pytest.mark.parametrize(
-    ("catalogue", "backbone"), [("another shop", "VGG16Slim"), ("shop", "MobileNetV2")]
-)
-def test_a_model_of_another_catalogue_or_backbone_is_not_used_and_that_is_said(
-    trained, tmp_path, catalogue, backbone
-):
-    encoder, choice = open_encoder(
-        tmp_path, catalogue, backbone, weights=None, image_size=32, seed=0
-    )
-    expected = build_encoder(backbone, weights=None, image_size=32, seed=0)
-    assert encoder_fingerprint(encoder) == encoder_fingerprint(expected)
-    assert "the trained model is a VGG16Slim for shop" in choice.reason
-
-
-@pytest.mark.parametrize(
-    ("name", "alpha", "used"),
+    ("catalogue", "backbone", "why"),
     [
-        ("MobileNetV2", 0.35, True),
-        ("MobileNetV2", None, True),
-        ("MobileNetV2-0.35", None, True),
-        ("auto", None, True),
-        ("MobileNetV2", 1.0, False),
-        ("MobileNetV2-0.5", None, False),
+        ("another shop", "VGG16Slim", "no model is trained on this catalogue yet; as asked"),
+        ("shop", "MobileNetV2-0.35", "trained on this catalogue is a VGG16Slim; as asked"),
     ],
 )
-@pytest.mark.parametrize("card", [("MobileNetV2", 0.35), ("MobileNetV2-0.35", None)])
-def test_a_model_of_another_width_is_not_used(tmp_path, name, alpha, used, card):
-    classifier = build_classifier(
-        build_encoder("MobileNetV2", weights=None, alpha=0.35, image_size=32), 3, dim=7
-    )
-    card = {"catalogue": "shop", "backbone": card[0], "alpha": card[1]}
-    save_model(classifier, tmp_path / "model_recommendation.keras", card)
-    encoder, choice = open_encoder(tmp_path, "shop", name, alpha=alpha, weights=None, image_size=32)
-    assert encoder.name.endswith("-trained") == used
-    assert used or "the trained model is a MobileNetV2 of alpha 0.35 for shop" in choice.reason
+def test_a_model_of_another_catalogue_or_backbone_is_not_used_and_that_is_said(
+    trained, tmp_path, catalogue, backbone, why
+):
+    options = {"weights": None, "image_size": 32, "seed": 0}
+    encoder, choice = open_encoder(tmp_path, catalogue, backbone, **options)
+    expected = build_encoder(backbone, **options)
+    assert encoder_fingerprint(encoder) == encoder_fingerprint(expected)
+    assert choice.reason.endswith(why)
 
 
-def test_without_a_trained_model_the_backbone_is_taken_as_it_comes(tmp_path):
-    encoder, choice = open_encoder(tmp_path, "shop", "VGG16Slim", weights=None, image_size=32)
-    assert encoder.output_shape == (None, 128)
-    assert choice.reason == "no model is trained yet; as asked"
+def test_two_catalogues_keep_their_models(tmp_path):
+    for number, shop in enumerate(("one", "other")):
+        card = {"catalogue": shop, "backbone": "VGG16Slim"}
+        model = small_classifier(seed=number)
+        save_model(model, tmp_path / shop / "model_recommendation.keras", card)
+    one, other = (open_encoder(tmp_path, shop)[0] for shop in ("one", "other"))
+    assert encoder_fingerprint(one) != encoder_fingerprint(other)
+
+
+PHOTOS = pd.DataFrame(
+    {
+        "label": ["shoe", "shoe", "hat", "hat"],
+        "split": ["train", "test", "train", "test"],
+        "sha256": ["a", "b", "c", "d"],
+    }
+)
+CARD = {"backbone": "VGG16", "labels": ["hat", "shoe"]}
+CARD |= {"train_sha256": ["a", "c"], "test_sha256": ["b", "d"]}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "change", "told"),
+    [
+        ("VGG16", {}, ""),
+        ("auto", {}, ""),
+        ("ResNet50", {}, "the backbone was VGG16, and now is ResNet50"),
+        (
+            "auto",
+            {"label": ["Shoe", "Shoe", "hat", "hat"]},
+            r"of the classes \['shoe'\] are gone and \['Shoe'\] new",
+        ),
+        (
+            "auto",
+            {"split": ["test", "train", "train", "test"]},
+            "2 train photos were others; 2 test",
+        ),
+        ("auto", {"sha256": ["a", "b", "x", "d"]}, "2 train photos were others"),
+    ],
+)
+def test_a_model_is_compared_with_the_catalogue_of_today(tmp_path, backbone, change, told):
+    file = tmp_path / "model_head.keras"
+    save_model(small_classifier(2), file, CARD)
+    options = {"known": PHOTOS.assign(**change), "backbone": backbone}
+    if not told:
+        assert load_model(file, **options)[1]["backbone"] == "VGG16"
+        return
+    with pytest.raises(ValueError, match=told + ".* Run 02_transfer_learning.ipynb again"):
+        load_model(file, **options)
 
 
 def test_a_model_of_the_first_edition_opens_and_gives_the_vectors_that_it_gave():
@@ -91,6 +115,129 @@ def test_a_model_of_the_first_edition_opens_and_gives_the_vectors_that_it_gave()
     np.testing.assert_allclose(vector, card["embedding_of_a_gradient"], rtol=1e-4)
     assert classifier.get_layer("pooling").p == 3
     assert classifier.output_shape == (None, len(card["labels"]))
+
+
+RELOAD = """
+import sys, warnings
+warnings.simplefilter("error", UserWarning)
+import keras, numpy as np
+from lookalike import pooling  # its layer registers itself
+model = keras.models.load_model(sys.argv[1], safe_mode=True)
+inner = [layer for part in model.layers for layer in getattr(part, "layers", [part])]
+assert {layer.dtype_policy.name for layer in inner} == {"float32"}
+np.save(sys.argv[3], model(np.load(sys.argv[2])).numpy())
+"""
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_a_saved_model_gives_the_same_outputs_in_a_new_process(tmp_path, policy):
+    """A GPU trains in half precision; what it leaves behind is float32, for any machine."""
+    keras.config.set_dtype_policy(policy)
+    try:
+        classifier = small_classifier(weights="auto", name="VGG16Slim")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    save_model(classifier, tmp_path / "classifier.keras", {"labels": ["blue", "red"]})
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3)).astype(np.float32)
+    np.save(tmp_path / "pixels.npy", pixels)
+    files = [str(tmp_path / name) for name in ("classifier.keras", "pixels.npy", "outputs.npy")]
+    process = subprocess.run([sys.executable, "-c", RELOAD, *files], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    tolerance = 1e-6 if policy == "float32" else 0.02
+    outputs = np.load(tmp_path / "outputs.npy")
+    assert outputs.dtype == np.float32
+    np.testing.assert_allclose(outputs, classifier(pixels), atol=tolerance)
+
+
+def equal(one, other):
+    pairs = zip(one.get_weights(), other.get_weights(), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_a_model_comes_back_with_its_card(tmp_path, recwarn):
+    classifier = small_classifier()
+    classifier.compile("adam", "sparse_categorical_crossentropy")
+    save_model(classifier, tmp_path / "photo.v1.keras", {"labels": ["Tücher", "red"], "seed": 0})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photo.v1.json", "photo.v1.keras"]
+    model, card = load_model(tmp_path / "photo.v1.keras")
+    assert equal(model, classifier)
+    assert not model.compiled
+    versions = {"tensorflow", "keras", "numpy"}
+    assert card["keras"] == keras.__version__
+    assert card["numpy"] == np.__version__
+    assert {name: value for name, value in card.items() if name not in versions} == {
+        "labels": ["Tücher", "red"],
+        "seed": 0,
+        "fingerprint": encoder_fingerprint(classifier),
+        "input": [32, 32, 3],
+    }
+    assert "Tücher" in (tmp_path / "photo.v1.json").read_text(encoding="utf-8")
+    assert not [warning for warning in recwarn if issubclass(warning.category, UserWarning)]
+
+
+def test_a_missing_model_or_card_names_the_notebook_that_writes_it(tmp_path):
+    file = tmp_path / "classifier.keras"
+    with pytest.raises(
+        FileNotFoundError, match=r"classifier\.keras\. Run 02_transfer_learning\.ipynb first"
+    ):
+        load_model(file)
+    save_model(small_classifier(), file, {})
+    file.with_suffix(".json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"Run 03_fine_tuning\.ipynb first"):
+        load_model(file, after="03_fine_tuning.ipynb")
+
+
+def test_the_card_of_another_model_is_refused(tmp_path):
+    for seed in (0, 1):
+        save_model(small_classifier(seed=seed), tmp_path / f"{seed}.keras", {})
+    os.replace(tmp_path / "1.json", tmp_path / "0.json")
+    with pytest.raises(
+        ValueError, match=r"0\.keras and its card do not belong together\. Run 02_transfer"
+    ):
+        load_model(tmp_path / "0.keras")
+
+
+def test_a_card_that_cannot_be_written_leaves_the_old_model(tmp_path):
+    file = tmp_path / "classifier.keras"
+    save_model(small_classifier(), file, {"seed": 0})
+    before = Counter({path.name: path.read_bytes() for path in tmp_path.iterdir()})
+    with pytest.raises(TypeError):
+        save_model(small_classifier(seed=1), file, {"seed": object()})
+    assert Counter({path.name: path.read_bytes() for path in tmp_path.iterdir()}) == before
+    assert load_model(file)[1]["seed"] == 0
+
+
+@pytest.mark.parametrize("renames", range(3))
+def test_a_model_that_replaces_another_is_one_of_the_two_at_any_moment(
+    tmp_path, monkeypatch, renames
+):
+    """Its files take their names one after the other; between any two of them the process may be
+    killed.
+    """
+    file, replace, left = tmp_path / "classifier.keras", os.replace, [None] * renames
+    save_model(small_classifier(), file, {"seed": 0})
+
+    class Killed(BaseException):
+        pass
+
+    def killing(*names):
+        if not left:
+            raise Killed
+        left.pop()
+        replace(*names)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(os, "replace", killing)
+        save_model(small_classifier(seed=1), file, {"seed": 1})
+    model, card = load_model(file)
+    assert card["seed"] == (renames == 2)
+    assert equal(model, small_classifier(seed=card["seed"]))
+    save_model(small_classifier(seed=2), file, {"seed": 2})
+    assert load_model(file)[1]["seed"] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "classifier.json",
+        "classifier.keras",
+    ]
 
 
 # --- Files that could run code
@@ -119,7 +266,8 @@ def marking(mark, *layers):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", ["keras", "h5", "pickle", "text"])
 def test_a_model_with_code_inside_is_refused_and_the_code_does_not_run(trained, tmp_path, kind):
-    file, source = tmp_path / "model_recommendation.keras", tmp_path / f"stranger.{kind}"
+    file = tmp_path / "shop" / "model_recommendation.keras"
+    source = tmp_path / f"stranger.{kind}"
     mark = tmp_path / "mark"
     stranger = marking(mark)
     if kind in ("keras", "h5"):

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from scipy.cluster.hierarchy import DisjointSet
 
-from lookalike.splits import SPLITS, split_by_product, three_splits
+from lookalike.splits import (
+    SPLITS,
+    TooFewLabelsError,
+    class_weights,
+    label_names,
+    split_by_product,
+    three_splits,
+)
 
 few_examples = settings(max_examples=40, deadline=None)
 seeds, numbers = st.integers(0, 5), st.integers(0, 99)
@@ -133,3 +140,46 @@ def test_one_side_alone_is_split_anew_and_all_else_stays():
     three = make([(place, "hat", side) for place, side in enumerate(SPLITS)])
     for catalog in (three, SHOES, three[1:]):
         assert_frame_equal(three_splits(catalog), catalog)
+
+
+# --- Kinds to learn
+# --------------------------------------------------------------------------------------------------
+
+
+def labelled(train, test=(), validation=()):
+    sides = {"train": train, "test": test, "validation": validation}
+    rows = [(label, side) for side, labels in sides.items() for label in labels]
+    return pd.DataFrame(rows, columns=["label", "split"])
+
+
+def test_the_labels_are_those_of_the_train_photos_sorted():
+    catalog = labelled(["pen", "cup", None, "pen"], test=["cup"], validation=["shoe"])
+    assert label_names(catalog) == ["cup", "pen"]
+    assert label_names(catalog, splits=("train", "test")) == ["cup", "pen"]
+
+
+@pytest.mark.parametrize(
+    ("catalog", "told"),
+    [
+        (labelled([None]), "of the train photos none has a label. Put the photos of two kinds"),
+        (labelled([]), "none has a label"),
+        (labelled([], test=["cup", "pen"]), "none has a label"),
+        (labelled(["cup", "cup", None], test=["cup"]), "all are labelled 'cup'.*01_data"),
+        (
+            labelled(["Shoe", "hat"], test=["shoe"]),
+            "Photos of 'test' show 'shoe'; train photos 'Shoe', 'hat'. Give the same kind the same",
+        ),
+        (labelled(["cup", "pen"]), "Photos of 'test' show no kind at all; .* three products at"),
+    ],
+)
+def test_too_few_kinds_are_refused_with_which_they_are_and_what_to_do(catalog, told):
+    with pytest.raises(TooFewLabelsError, match=told):
+        label_names(catalog, splits=("train", "test"))
+    assert issubclass(TooFewLabelsError, ValueError)
+
+
+def test_photos_of_rare_classes_count_more_from_ten_to_one_on():
+    labels = ["cup"] * 9 + ["hat"]
+    assert class_weights(labels, ["cup", "hat"]) is None
+    balanced = class_weights(["cup", *labels], ["cup", "hat"])
+    assert balanced == pytest.approx({0: 11 / 20, 1: 11 / 2})

@@ -36,9 +36,9 @@ TERMS = """
 alikes avg Caltech checksums Colab convolutional dataset docstrings dtype FAISS Gradio hnsw ivfpq
 Jupyter Kaggle Keras keypoint keypoints litert Matplotlib metadata Milvus nDCG neighbourhoods numpy
 onnx openvino overfitting PCA preprocessing quickstart recoloured recompressed resampled resize
-resized runtime scikit screenshot SNE tensorflow Aggarwal Alexey Carbonell der Douze Efron
+resized params runtime scikit softmax screenshot SNE tensorflow Aggarwal Alexey Carbonell der Douze Efron
 Goldstein Grigorev Hanley Holub Järvelin Jégou Kekäläinen Klasson Lippman Maaten Malkov Param Perona
-Pless Radenović Rocchio Schmid Skia Srivastava Stylianou Yashunin
+Pless Radenović Rocchio Schmid Skia Srivastava Stylianou Yashunin Zhai
 """
 AMERICAN = ("generalized", "license", "program")  # the mean, a proper name, what a computer runs
 

@@ -2,59 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from sklearn.metrics import ConfusionMatrixDisplay
 
-from lookalike.plots import NEUTRAL, RIGHT, WRONG, show_photo, styled
-
-SPLIT_COLOURS = {
-    "train": RIGHT,
-    "validation": "#E69F00",
-    "test": "#009E73",
-    "no split yet": NEUTRAL,
-}
-
-
-@styled
-def show_counts(
-    catalog: pd.DataFrame, *, by: str = "label", max_rows: int = 25, title: str = ""
-) -> Figure:
-    """Images a label as bars, largest first; in the colours of the splits where the catalogue has
-    them.
-    """
-    labels = catalog[by].fillna("no label")
-    counts = pd.crosstab(labels, catalog["split"].fillna("no split yet"))
-    counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
-    counts = counts[[name for name in SPLIT_COLOURS if name in counts]]
-    total = counts.sum(axis=1)
-    shown = counts.head(max_rows)
-    figure, axes = plt.subplots(figsize=(7, 0.32 * len(shown) + 1.2), layout="constrained")
-    left = np.zeros(len(shown))
-    for split in counts:
-        axes.barh(shown.index, shown[split], left=left, color=SPLIT_COLOURS[split], label=split)
-        left += shown[split].to_numpy()
-    axes.bar_label(
-        axes.containers[-1], labels=[f"{count:,}" for count in total.head(max_rows)], padding=3
-    )
-    axes.invert_yaxis()
-    axes.set(xlabel="images", xlim=(0, 1.12 * left.max()))
-    if len(counts.columns) > 1:
-        figure.legend(loc="outside right upper")
-    more = (
-        f" ({len(counts) - len(shown)} more labels not shown)" if len(counts) > len(shown) else ""
-    )
-    finding = (
-        f"the largest label has {total.max() / total.min():.1f} times the images of the smallest"
-    )
-    finding = finding if total.max() > total.min() else f"{total.max():,} images of each label"
-    axes.set_title((title or finding) + more)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
+from lookalike.plots import NEUTRAL, RIGHT, WRONG, styled
 
 
 @styled
@@ -106,78 +61,6 @@ def show_precision(scores: pd.DataFrame) -> Figure:
     )
     figure.legend(loc="outside lower center", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-@styled
-def show_history(phases: Mapping[str, pd.DataFrame]) -> Figure:
-    """Accuracy and loss of each epoch, of all phases of training one after the other."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-    for axes, name in zip(panels, ("accuracy", "loss"), strict=True):
-        begin = 0
-        for phase, history in phases.items():
-            epochs = begin + history["epoch"]
-            for column, colour, style in ((name, RIGHT, "-"), (f"val_{name}", WRONG, "--")):
-                if column in history:
-                    label = "train" if column == name else "validation"
-                    axes.plot(
-                        epochs,
-                        history[column],
-                        style,
-                        color=colour,
-                        marker=".",
-                        label="" if begin else label,
-                    )
-            axes.axvline(begin + 0.5, color=NEUTRAL, linewidth=0.8)
-            axes.text(
-                begin + 0.7,
-                1.0,
-                phase,
-                transform=axes.get_xaxis_transform(),
-                va="bottom",
-                color=NEUTRAL,
-            )
-            begin += len(history)
-        axes.set(xlabel="epoch", ylabel=name, xlim=(0.5, begin + 0.5))
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend()
-        axes.spines[["top", "right"]].set_visible(False)
-    epochs = pd.concat(phases.values())
-    held_out = epochs.get("val_accuracy", epochs["accuracy"])
-    whose = "validation" if "val_accuracy" in epochs else "training"
-    figure.suptitle(
-        f"{whose} accuracy {held_out.iloc[0]:.2f} after the first epoch, {held_out.iloc[-1]:.2f} at the end"
-    )
-    return figure
-
-
-@styled
-def show_confusion(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> Figure:
-    """How many photos of each true label got each predicted one."""
-    side = 0.5 * len(labels) + 2
-    figure, axes = plt.subplots(figsize=(side, side - 0.4), layout="constrained")
-    table = ConfusionMatrixDisplay.from_predictions(
-        truth, predicted, labels=labels, ax=axes, cmap="Blues", colorbar=False, xticks_rotation=45
-    )
-    counts = table.confusion_matrix
-    axes.set_title(f"{np.trace(counts)} of {counts.sum()} right")
-    return figure
-
-
-@styled
-def show_probabilities(photo: str, labels: Sequence[str], probabilities: np.ndarray) -> Figure:
-    """A photo beside the probabilities of its labels, as bars, the five most likely."""
-    order = np.argsort(-np.asarray(probabilities), kind="stable")[:5]
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(7, 2.4), width_ratios=(1, 2), layout="constrained"
-    )
-    show_photo(left, photo)
-    bars = right.barh([labels[index] for index in order], probabilities[order], color=RIGHT)
-    right.bar_label(bars, fmt="%.3f", padding=3)
-    right.invert_yaxis()
-    right.set(xlim=(0, 1.15), xlabel="probability")
-    right.set_title(f"{labels[order[0]]}, with probability {probabilities[order[0]]:.2f}")
-    right.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -49,9 +49,9 @@ def explain(
 
     A pooled vector is a sum over places, so the product of two is a sum over pairs of places,
     exactly. Source: Stylianou, Souvenir, Pless, "Visualizing Deep Similarity Networks", WACV 2019.
-    Ours is what follows for dense layers behind the pooling, as in a trained head: the sum stays
-    exact, but how it is shared out is a convention. Of a ReLU each place gets its part where the
-    whole is positive, of a bias all get the same.
+    Ours is what follows for the layers of a trained head behind the pooling: the sum stays exact,
+    but how it is shared out is a convention. Of a ReLU each place gets its part where the whole is
+    positive, of a bias all get the same, and all are divided by the spread of the whole.
 
     Parameters
     ----------
@@ -75,9 +75,17 @@ def explain(
     for features in np.asarray(maps):
         parts = shares(pooling, features.reshape(-1, features.shape[-1]))
         for layer in steps:
-            weights, *bias = layer.get_weights()
-            parts = parts @ weights.astype(np.float64) + (bias[0] / len(parts) if bias else 0)
-            if layer.activation is keras.activations.relu:
+            whole = parts.sum(axis=0)
+            weights, bias = [*layer.get_weights(), 1, 0][:2]
+            if isinstance(layer, keras.layers.UnitNormalization):
+                parts = parts / np.linalg.norm(whole)
+            elif isinstance(layer, keras.layers.LayerNormalization):
+                spread = np.sqrt(whole.var() + layer.epsilon)
+                parts = (parts - parts.mean(axis=1, keepdims=True)) / spread * weights
+            else:
+                parts = parts @ weights.astype(np.float64)
+            parts = parts + bias / len(parts)
+            if getattr(layer, "activation", None) is keras.activations.relu:
                 parts = parts * (parts.sum(axis=0) > 0)
         length = np.linalg.norm(parts.sum(axis=0))
         sums.append(parts / (length or 1))
@@ -101,23 +109,25 @@ def _until(encoder: keras.Model, pooling: keras.layers.Layer) -> keras.Model:
     return keras.Model(encoder.input, pooling.input)
 
 
-def _pooling_and_head(encoder: keras.Model) -> tuple[keras.layers.Layer, list[keras.layers.Dense]]:
-    """The layer that pools over places, and the dense layers behind it."""
-    layers = encoder.operations  # with the sums and products that are no layers
+def _pooling_and_head(encoder: keras.Model) -> tuple[keras.layers.Layer, list[keras.layers.Layer]]:
+    """The layer that pools over places, and what is behind it and changes a vector's direction."""
+    operations = encoder.operations  # with the sums and products that are no layers
     places = [
-        place for place, layer in enumerate(layers) if isinstance(layer, tuple(LAYERS.values()))
+        place for place, one in enumerate(operations) if isinstance(one, tuple(LAYERS.values()))
     ]
     if not places:
         raise ValueError(
             f"Only vectors pooled over places can be explained; {encoder.name} pools nothing."
         )
     head = [
-        layer for layer in layers[places[-1] + 1 :] if not isinstance(layer, keras.layers.Dropout)
+        one for one in operations[places[-1] + 1 :] if not isinstance(one, keras.layers.Dropout)
     ]
+    scaling = (keras.layers.LayerNormalization, keras.layers.UnitNormalization)
     simple = (keras.activations.linear, keras.activations.relu)
-    for layer in head:
-        if not isinstance(layer, keras.layers.Dense) or layer.activation not in simple:
+    for one in head:
+        is_sum = isinstance(one, keras.layers.Dense) and one.activation in simple
+        if not is_sum and not isinstance(one, scaling):
             raise ValueError(
-                f"{encoder.name} cannot be explained: its layer {layer.name!r} is no sum over places."
+                f"{encoder.name} cannot be explained: its layer {one.name!r} is no sum over places."
             )
-    return layers[places[-1]], head
+    return operations[places[-1]], head

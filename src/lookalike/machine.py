@@ -53,8 +53,13 @@ def set_up_notebook() -> None:
     warning of ours is one sentence, without the line of code that it comes from.
     """
     quiet_tensorflow()
+    import matplotlib
     from IPython import get_ipython
 
+    # The first figure would switch this on, and if drawn in our style, off again.
+    matplotlib.interactive(True)
+    # A label may hold a dollar, and means money by it.
+    matplotlib.rcParams["text.parse_math"] = False
     formatter = get_ipython().display_formatter.mimebundle_formatter
     formatter.for_type_by_name("matplotlib.figure", "Figure", _with_alt_text)
     show = warnings.showwarning

@@ -9,9 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import keras
+import pandas as pd
 
 from lookalike import pooling  # noqa: F401, registers a layer that models may hold
-from lookalike.backbones import build_encoder, choose_backbone, embedding_encoder, split_width
+from lookalike.backbones import build_encoder, choose_backbone, embedding_encoder
 from lookalike.encoder_fingerprint import encoder_fingerprint
 from lookalike.workspace import Choice
 
@@ -19,25 +20,30 @@ from lookalike.workspace import Choice
 def save_model(model: keras.Model, file: str | Path, card: dict) -> None:
     """Write a model as `.keras`, and beside it, as `.json`, a card of what it was made from; whole
     or not at all.
+
+    Layers that were trained in half precision are written in float32, and no optimizer is.
     """
     file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    bare = keras.Model(model.input, model.output, name=model.name)  # without its optimizer
+    plain = keras.models.clone_model(bare, clone_function=_in_float32, recursive=True)
+    plain.set_weights(model.get_weights())
     versions = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
+    facts = {"fingerprint": encoder_fingerprint(plain), "input": list(model.input_shape[1:])}
+    text = json.dumps(card | facts | versions, indent=2, ensure_ascii=False) + "\n"
     with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
-        # Without the state of its optimizer.
-        bare = keras.Model(model.input, model.output, name=model.name)
-        bare.save(Path(scratch, file.name))
-        card = {
-            **card,
-            "fingerprint": encoder_fingerprint(model),
-            "input": list(model.input_shape[1:]),
-            **versions,
-        }
-        Path(scratch, "card.json").write_text(
-            json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        plain.save(Path(scratch, file.name))
+        Path(scratch, "card.json").write_text(text, encoding="utf-8")
         os.replace(Path(scratch, "card.json"), _next_card(file))
         os.replace(Path(scratch, file.name), file)
         os.replace(_next_card(file), file.with_suffix(".json"))
+
+
+def _in_float32(layer: keras.Layer) -> keras.Layer:
+    config = layer.get_config()
+    if "dtype" in config:  # a step of the preprocessing has none
+        config["dtype"] = "float32"
+    return layer.__class__.from_config(config)
 
 
 def _next_card(file: Path) -> Path:
@@ -48,10 +54,27 @@ def _next_card(file: Path) -> Path:
 
 
 def load_model(
-    file: str | Path, *, after: str = "02_transfer_learning.ipynb"
+    file: str | Path,
+    *,
+    after: str = "02_transfer_learning.ipynb",
+    known: pd.DataFrame | None = None,
+    backbone: str = "auto",
 ) -> tuple[keras.Model, dict]:
-    """Read a model and its card, in Keras' safe mode; FileNotFoundError names the notebook that
-    writes them.
+    """Read a model and its card, in Keras' safe mode.
+
+    Parameters
+    ----------
+    after
+        The notebook that writes it, for the messages.
+    known, backbone
+        If given, photos with `label`, `split` and `sha256`, and a backbone, that the model must
+        have been made with.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If it is not there, does not open, has another card, or was made from something else; what
+        has changed since is said.
     """
     file = Path(file)
     cards = [card for card in (file.with_suffix(".json"), _next_card(file)) if card.is_file()]
@@ -66,8 +89,30 @@ def load_model(
     fingerprint = encoder_fingerprint(model)
     for card in (json.loads(card.read_text(encoding="utf-8")) for card in cards):
         if card["fingerprint"] == fingerprint:
+            changes = [] if known is None else _changes(card, backbone, known)
+            if changes:
+                raise ValueError(
+                    f"The model is not of this catalogue as it is now: {'; '.join(changes)}. "
+                    f"Run {after} again."
+                )
             return model, card
     raise ValueError(f"{file} and its card do not belong together. Run {after} again.")
+
+
+def _changes(card: dict, backbone: str, known: pd.DataFrame) -> list[str]:
+    """What has changed since a model was made."""
+    changes = []
+    if backbone not in ("auto", card["backbone"]):
+        changes.append(f"the backbone was {card['backbone']}, and now is {backbone}")
+    now = {*known.loc[known["split"] == "train", "label"]}
+    gone, new = sorted({*card["labels"]} - now), sorted(now - {*card["labels"]})
+    if gone or new:
+        changes.append(f"of the classes {gone} are gone and {new} new")
+    for side in ("train", "test"):
+        photos = {*known.loc[known["split"] == side, "sha256"]}
+        if count := len({*card[f"{side}_sha256"]} ^ photos):
+            changes.append(f"{count} {side} photos were others")
+    return changes
 
 
 def open_encoder(
@@ -79,12 +124,9 @@ def open_encoder(
     Parameters
     ----------
     folder
-        Where `model_recommendation.keras` lies, if 03_fine_tuning.ipynb has written one.
-    catalogue
-        The name that the model's card must give.
+        That of all models; in it each catalogue that 03_fine_tuning.ipynb has run on has its own.
     backbone
-        As `choose_backbone` takes it; a trained model of another, or of another `alpha`, is not
-        used.
+        As `choose_backbone` takes it; a trained model of another is not used.
     options
         For `build_encoder`.
 
@@ -92,21 +134,15 @@ def open_encoder(
     -------
     The encoder, and why it is this one. What is raised is that of `load_model` and `build_encoder`.
     """
-    file = Path(folder, "model_recommendation.keras")
-    reason = "no model is trained yet"
+    file = Path(folder, catalogue, "model_recommendation.keras")
+    reason = "no model is trained on this catalogue yet"
     if file.is_file():
         model, card = load_model(file, after="03_fine_tuning.ipynb")
-        asked, width = split_width(backbone)
-        taught, its_width = split_width(card["backbone"])
-        its_width = its_width or card.get("alpha")
-        same = asked in ("auto", taught) and (options.get("alpha") or width) in (None, its_width)
-        if card["catalogue"] == catalogue and same:
+        if backbone in ("auto", card["backbone"]):
             encoder = embedding_encoder(model)
-            return encoder, Choice(
-                "encoder", encoder.name, "trained on this catalogue by 03_fine_tuning.ipynb"
-            )
-        width = f" of alpha {its_width}" if its_width else ""
-        reason = f"the trained model is a {taught}{width} for {card['catalogue']}"
+            reason = "trained on this catalogue by 03_fine_tuning.ipynb"
+            return encoder, Choice("encoder", encoder.name, reason)
+        reason = f"the model trained on this catalogue is a {card['backbone']}"
     choice = choose_backbone(backbone)
     encoder = build_encoder(choice.value, **options)
     return encoder, Choice("encoder", encoder.name, f"{reason}; {choice.reason}")

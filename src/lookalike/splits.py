@@ -11,6 +11,10 @@ import pandas as pd
 SPLITS = ("train", "validation", "test")
 
 
+class TooFewLabelsError(ValueError):
+    """A catalogue that has nothing to teach: its train photos are not of two kinds at least."""
+
+
 def draw_order(product: str, seed: int) -> str:
     """What decides the order in which products are drawn, whatever the order of the rows."""
     return hashlib.sha256(f"{seed}:{product}".encode("utf-8", "surrogateescape")).hexdigest()
@@ -84,6 +88,43 @@ def three_splits(catalog: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     split = catalog["split"].replace("validation", "test")
     split[train.index] = split_by_product(train, fractions=(0.9, 0.1, 0), seed=seed)["split"]
     return catalog.assign(split=split)
+
+
+def label_names(catalog: pd.DataFrame, *, splits: Sequence[str] = ("train",)) -> list[str]:
+    """The kinds that train photos show, sorted: the order of a classifier's outputs.
+
+    Raises
+    ------
+    TooFewLabelsError
+        If there are fewer than two, or one of `splits` has no photo of them.
+    """
+    kinds = catalog.groupby("split")["label"].agg(lambda labels: sorted(labels.dropna().unique()))
+    taught = list(kinds.get("train", []))
+    if len(taught) < 2:
+        found = f"all are labelled {taught[0]!r}" if taught else "none has a label"
+        raise TooFewLabelsError(
+            f"There must be kinds to tell apart; of the train photos {found}. Put the photos of "
+            "two kinds at least into a folder each, and run 01_data.ipynb again."
+        )
+    for split in splits:
+        if not {*kinds.get(split, [])} & {*taught}:
+            shown = ", ".join(map(repr, kinds.get(split, []))) or "no kind at all"
+            raise TooFewLabelsError(
+                f"Photos of {split!r} show {shown}; train photos {', '.join(map(repr, taught))}. "
+                "Give the same kind the same name everywhere, and three products at least; then "
+                "run 01_data.ipynb again."
+            )
+    return taught
+
+
+def class_weights(labels: Sequence[str], classes: Sequence[str]) -> dict[int, float] | None:
+    """What a photo of each class counts, if one class has ten times the photos of another: then as
+    much as makes all classes equal.
+    """
+    from sklearn.utils.class_weight import compute_class_weight  # a second that few need
+
+    weights = compute_class_weight("balanced", classes=np.array(classes), y=labels)
+    return dict(enumerate(weights)) if weights.max() >= 10 * weights.min() else None
 
 
 def _joined(catalog, copies):

@@ -1,315 +1,240 @@
-"""Teach a classifier the labels of a catalogue: its head first, then the last layers of its
-backbone.
+"""Teach a classifier the kinds of a catalogue: its head first, then the last layers of its backbone.
+
+What is here is what notebooks 02 and 03 write out.
 """
 
 from __future__ import annotations
 
+import atexit
 import hashlib
-import json
 import shutil
 import tempfile
-import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
-import numpy as np
 import pandas as pd
 import tensorflow as tf
+from keras import layers
+from keras.optimizers.schedules import CosineDecay
 
-from lookalike.backbones import frozen_and_trainable
+from lookalike.backbones import inner_backbone
 from lookalike.encoder_fingerprint import encoder_fingerprint
+from lookalike.images import load_image
 from lookalike.machine import progress
-from lookalike.training_data import Batches, augmented_features, augmented_photos
-from lookalike.workspace import written_aside
-
-# What proved itself.
-FINE_TUNING = {"unfreeze_after": "auto", "learning_rate": 1e-3, "epochs": 12, "views": 8}
-SIDES = ("train", "validation")
-SCRATCH = "features-"
-RARE = 10  # labels are weighted where one has this many times the photos of another
+from lookalike.splits import class_weights, label_names
 
 
-class TooFewLabelsError(ValueError):
-    """A catalogue that has nothing to teach: its train photos are not of two kinds at least."""
+def photo_batches(
+    rows: pd.DataFrame,
+    classes: Sequence[str],
+    size: tuple[int, int],
+    *,
+    batch_size: int = 32,
+    shuffle: bool = False,
+) -> tf.data.Dataset:
+    """Photos as they are needed: batches of float32 pixels [b, height, width, 3] in 0-255, and of
+    the places [b] of their labels in `classes`; with `shuffle` in another order each time.
+    """
+
+    def load(path, kind):
+        read = tf.numpy_function(lambda path: load_image(path.decode(), size), [path], tf.uint8)
+        return tf.cast(tf.ensure_shape(read, (*size, 3)), tf.float32), kind
+
+    kinds = [classes.index(label) for label in rows["label"]]
+    photos = tf.data.Dataset.from_tensor_slices((list(rows["path"]), kinds))
+    photos = photos.shuffle(len(rows), seed=0) if shuffle else photos
+    photos = photos.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    return photos.batch(batch_size)
+
+
+def backup_folder(folder: Path, catalog: pd.DataFrame, model: keras.Model) -> Path:
+    """Where in `folder` the state of a training is kept, so that it goes on after a kill; what
+    another one, or one of other photos or weights, has left there is removed.
+    """
+    asked = encoder_fingerprint(model) + catalog[["image_id", "label", "split"]].to_csv()
+    backup = folder / hashlib.sha256(asked.encode()).hexdigest()
+    if not backup.is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    return backup
+
+
+def cached(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Run through a dataset once, and keep what comes out in a file until Python ends."""
+    place = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    batches = batches.cache(f"{place}/batches")
+    for _ in progress(batches, total=len(batches), description="Frozen layers", unit="batches"):
+        pass
+    return batches
+
+
+def augmentation() -> layers.Pipeline:
+    """Random variants of photos, float32 pixels in 0-255: mirrored or not, turned and zoomed a
+    little, in another light. What comes in from beyond the edge is reflected.
+    """
+    return layers.Pipeline(
+        [
+            layers.RandomFlip("horizontal"),
+            layers.RandomRotation(0.04, fill_mode="reflect"),
+            layers.RandomZoom((-0.2, 0.1), fill_mode="reflect"),
+            layers.RandomBrightness(0.2),
+            layers.RandomContrast(0.2),
+        ]
+    )
+
+
+def build_classifier(
+    base: keras.Model, preprocess: Callable, n_classes: int, *, dim: int = 256
+) -> keras.Model:
+    """Put a head on a network: pooling, a dense layer whose outputs, at unit length, are the
+    `embedding`, and a softmax of their cosines with a direction for each class.
+
+    Source of this "normalised softmax": Zhai and Wu, "Classification is a Strong Baseline for Deep
+    Metric Learning", BMVC 2019. The scale 8 was measured.
+
+    Returns
+    -------
+    keras.Model, RGB 0-255 [batch, height, width, 3] to float32 probabilities [batch, n_classes].
+    """
+    photo = keras.Input(base.input_shape[1:], name="photo")
+    places = base(preprocess(photo), training=False)
+    x = layers.GlobalAveragePooling2D(name="features", dtype="float32")(places)
+    x = layers.LayerNormalization()(x)
+    x = layers.Dropout(0.1)(x)
+    x = layers.Dense(dim, activation="relu")(x)
+    x = layers.UnitNormalization(name="embedding")(x)
+    x = layers.Rescaling(8)(x)
+    outputs = layers.Dense(
+        n_classes,
+        use_bias=False,
+        kernel_constraint=keras.constraints.UnitNorm(axis=0),
+        activation="softmax",
+        dtype="float32",
+    )(x)
+    return keras.Model(photo, outputs, name=f"{base.name}-classifier")
+
+
+def rising_and_falling(rate: float, epochs: int, steps: int) -> CosineDecay:
+    """A learning rate that grows to `rate` through the first epoch of `steps` batches, and falls to
+    zero as a cosine.
+
+    Source: Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.2; Loshchilov and Hutter,
+    "SGDR", ICLR 2017.
+    """
+    falling = max(1, epochs - 1) * steps
+    return CosineDecay(rate / 20, falling, warmup_target=rate, warmup_steps=steps)
+
+
+def unfreeze(base: keras.Model, after: str) -> None:
+    """Let the layers behind `after` learn, but for BatchNormalization: its averages are of many more
+    photos than ours.
+    """
+    base.trainable = True
+    learning = False
+    for layer in base.layers:
+        layer.trainable = learning and not isinstance(layer, layers.BatchNormalization)
+        learning |= layer.name == after
+
+
+def halves(classifier: keras.Model, after: str = "") -> tuple[keras.Model, keras.Model]:
+    """A classifier as two models that share its layers: what stays frozen, and what is trained.
+
+    The cut is behind the layer `after` of its backbone, or behind the pooling where that is empty.
+    The first is pixels to a feature map, or vector; the second that to probabilities.
+    """
+    base = inner_backbone(classifier)
+    pooling = classifier.get_layer("features")
+    if not after:
+        frozen = keras.Model(classifier.input, pooling.output)
+        return frozen, keras.Model(pooling.output, classifier.output)
+    middle = base.get_layer(after).output
+    unfreeze(base, after)
+    fed = classifier.operations[classifier.operations.index(base) - 1].output
+    lower = keras.Model(base.input, middle)
+    head = keras.Model(pooling.input, classifier.output)
+    frozen = keras.Model(classifier.input, lower(fed, training=False))
+    return frozen, keras.Model(middle, head(base.output))
 
 
 def train(
     classifier: keras.Model,
     catalog: pd.DataFrame,
-    folder: str | Path,
+    folder: Path,
     *,
-    unfreeze_after: str = "",
-    epochs: int = 30,
+    after: str = "",
     learning_rate: float = 2e-3,
-    views: int = 4,
-    cached: bool | str = "auto",
-    batch_size: int = 32,
-    label_smoothing: float = 0.1,
-    class_weight: str | None = "auto",
-    patience: int = 8,
-    precision: str = "auto",
+    epochs: int = 30,
+    views: int = 1,
+    once: bool | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Train a classifier, in place, on the train photos of a catalogue; the weights of its best
-    epoch are kept.
-
-    What stays frozen always answers the same. So with `cached` it is computed once for each of
-    `views` augmented views of each photo, and only the rest is trained, on another view each epoch.
-    Otherwise photos are augmented anew each epoch and run through the whole network, which a fast
-    GPU affords. A killed run goes on where it was.
+    """Train a classifier, in place, on the train photos of a catalogue: its head, or with `after`
+    the layers of its backbone behind that one, too.
 
     Parameters
     ----------
-    catalog
-        With `label` and `split`; without validation photos all epochs are run and the last is kept.
     folder
-        Keeps `history.csv` and the state of training, after each epoch.
-    unfreeze_after
-        Empty: train the head alone. "auto" or a layer's name: the backbone too, behind that layer.
+        Keeps `history.csv` and the state of training, from which a killed one goes on.
     learning_rate
-        Reached after the first epoch; it then falls to zero as a cosine (Loshchilov and Hutter,
-        "SGDR", ICLR 2017).
-    cached
-        "auto" is True where there is no GPU.
-    label_smoothing
-        Probability that is given to all labels alike (Szegedy et al., "Rethinking the Inception
-        Architecture", CVPR 2016).
-    class_weight
-        "balanced" lets photos of rare labels count more; "auto" does so where one label has ten
-        times another's photos.
-    patience
-        Epochs without a better validation loss after which training stops.
-    precision
-        "float32" or "mixed_float16"; "auto" is the second on a GPU.
+        Of the first step; it falls to zero, as a cosine.
+    views
+        1: photos are seen as they are; else so many variants of each, in turn.
+    once
+        Whether frozen layers run once; else photos are varied anew and go through the whole
+        network, as a GPU affords. None: where there is no GPU.
 
     Returns
     -------
-    DataFrame, one row an epoch: `epoch`, `accuracy`, `loss`, `val_accuracy`, `val_loss`, `seconds`.
+    DataFrame, a row an epoch: `epoch`, `accuracy`, `loss`, and of validation photos `val_accuracy`,
+    `val_loss`. These may end the training of a head early, and its best epoch is kept.
 
     Raises
     ------
     ValueError
-        If there are too few photos or labels to learn from, the classifier has others, or
-        `class_weight` is unknown.
+        If there are too few kinds or photos, or the backbone has no layer of that name.
     """
-    if class_weight not in (None, "auto", "balanced"):
-        raise ValueError(f"class_weight is 'auto', 'balanced' or None, not {class_weight!r}.")
-    labels = label_names(catalog)
-    rows = {
-        split: catalog[(catalog["split"] == split) & catalog["label"].isin(labels)]
-        for split in SIDES
-    }
-    _check(classifier, rows["train"], labels)
-    on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    cached = not on_gpu if cached == "auto" else cached
-    precision = ("mixed_float16" if on_gpu else "float32") if precision == "auto" else precision
-    lower, upper = frozen_and_trainable(classifier, unfreeze_after)
-    model = upper if cached else classifier
-    options = [
-        unfreeze_after,
-        epochs,
-        learning_rate,
-        views,
-        cached,
-        batch_size,
-        label_smoothing,
-        class_weight,
-    ]
-    options += [precision, seed]
-    asked = [
-        encoder_fingerprint(classifier),
-        *options,
-        *catalog[["image_id", "label", "split"]].astype(str).to_numpy(),
-    ]
-    patience = patience if len(rows["validation"]) else epochs
-    state = _State(Path(folder), hashlib.sha256(str(asked).encode()).hexdigest(), patience)
-    targets = {
-        split: np.eye(len(labels))[part["label"].map(labels.index)] for split, part in rows.items()
-    }
-    weights = {
-        "train": _weights(targets["train"], class_weight),
-        "validation": np.ones(len(rows["validation"])),
-    }
+    classes = label_names(catalog)
+    known = catalog[catalog["label"].isin(classes)]
+    taught, judging = (known[known["split"] == split] for split in ("train", "validation"))
+    backup = backup_folder(folder, known, classifier)
     keras.utils.set_random_seed(seed)
-    with _precision(model, precision):
-        steps = -(-len(rows["train"]) // batch_size)
-        cosine = keras.optimizers.schedules.CosineDecay(
-            learning_rate / 20,
-            max(1, epochs - 1) * steps,
-            warmup_target=learning_rate,
-            warmup_steps=steps,
-        )
-        model.compile(
-            keras.optimizers.Adam(cosine),
-            keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
-            weighted_metrics=["accuracy"],
-        )
-        done = state.restore(model)
-        if done < epochs and not state.stopped:
-            with tempfile.TemporaryDirectory(
-                dir=folder, prefix=SCRATCH, ignore_cleanup_errors=True
-            ) as scratch:
-                batches = {}
-                for split, part in rows.items():
-                    count = 1 if split != "train" else views if cached else epochs
-                    take = augmented_photos(
-                        part["path"].to_list(), classifier.input_shape[1:3], seed
-                    )
-                    if cached:
-                        take = augmented_features(
-                            lower, take, len(part), count, Path(scratch, split)
-                        )
-                    # Keras counts the epochs of validation otherwise after a kill.
-                    shuffled = split == "train"
-                    parts = take, targets[split], weights[split]
-                    batches[split] = Batches(*parts, count, batch_size, seed, done, shuffled)
-                state.bar = progress(
-                    total=epochs, initial=done, description="Training", unit="epochs"
-                )
-                held_out = batches["validation"] if len(rows["validation"]) else None
-                steps = {
-                    "initial_epoch": done,
-                    "epochs": epochs,
-                    "callbacks": [state],
-                    "shuffle": False,
-                    "verbose": 0,
-                }
-                model.fit(batches["train"], validation_data=held_out, **steps)
-                state.bar.close()
-        if state.best:
-            model.set_weights(state.best)
-    return pd.DataFrame(state.history)
+    frozen, model = halves(classifier, after)
+    size = classifier.input_shape[1:3]
+    lessons = photos = photo_batches(taught, classes, size, shuffle=True)
+    if views > 1:
+        augment = augmentation()
+        lessons = photos.map(lambda pixels, kinds: (augment(pixels, training=True), kinds))
+    held_out = photo_batches(judging, classes, size) if len(judging) else None
+    if once or (once is None and not tf.config.list_physical_devices("GPU")):
 
+        def run_frozen(pixels, kinds):
+            return frozen(pixels, training=False), kinds
 
-def label_names(catalog: pd.DataFrame, *, splits: Sequence[str] = ("train",)) -> list[str]:
-    """The labels of the train photos, sorted: the order of a classifier's outputs.
-
-    Raises
-    ------
-    TooFewLabelsError
-        If there are fewer than two, or one of `splits` has no photo of them.
-    """
-    labels = sorted(catalog.loc[catalog["split"] == "train", "label"].dropna().unique())
-    if len(labels) < 2:
-        found = f"all are labelled {labels[0]!r}" if labels else "none has a label"
-        raise TooFewLabelsError(
-            f"There must be kinds to tell apart; of the train photos {found}. Put the photos of two kinds at "
-            "least into a folder each, and split them with split_by_product or 01_data.ipynb."
-        )
-    if missing := set(splits) - set(catalog.loc[catalog["label"].isin(labels), "split"]):
-        raise TooFewLabelsError(
-            f"No photo is in the split {min(missing)!r}: there are too few of each kind to share out."
-        )
-    return labels
-
-
-def _check(classifier: keras.Model, rows: pd.DataFrame, labels: list[str]) -> None:
-    """Say in words what would else fail deep inside."""
-    if classifier.output_shape[-1] != len(labels):
-        raise ValueError(
-            f"The classifier has {classifier.output_shape[-1]} outputs; the labels are {labels}."
-        )
-    counts = rows["label"].value_counts()
-    if counts.min() < 5:
-        rare = ", ".join(f"{label} ({count})" for label, count in counts[counts < 5].items())
-        warnings.warn(
-            f"Few photos to learn from: {rare}. Add some, or leave those labels out.", stacklevel=3
-        )
-
-
-def _weights(targets: np.ndarray, class_weight: str | None) -> np.ndarray:
-    """What each photo counts, 1 on average."""
-    counts = targets.sum(axis=0)
-    if class_weight == "balanced" or (
-        class_weight == "auto" and counts.max() >= RARE * counts.min()
-    ):
-        return targets @ (len(targets) / (len(counts) * counts))
-    return np.ones(len(targets))
-
-
-@contextmanager
-def _precision(model: keras.Model, name: str) -> Iterator[None]:
-    """Let the layers compute in another precision while training; their weights stay float32."""
-    layers = [
-        layer
-        for layer in model._flatten_layers()
-        if layer.dtype_policy.name == "float32" and name != "float32"
+        lessons = cached(lessons.repeat(views).map(run_frozen))
+        held_out = held_out and cached(held_out.map(run_frozen))
+    else:
+        model = classifier
+    model.compile(
+        keras.optimizers.Adam(rising_and_falling(learning_rate, epochs, len(photos))),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    callbacks = [
+        keras.callbacks.BackupAndRestore(backup, double_checkpoint=True),
+        keras.callbacks.CSVLogger(folder / "history.csv", append=True),
     ]
-    # Float16 would lose small numbers.
-    layers = [layer for layer in layers if layer.name not in ("pooling", "label")]
-    for layer in layers:
-        layer.dtype_policy = name
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.dtype_policy = "float32"
-
-
-class _State(keras.callbacks.Callback):
-    """After each epoch: the history, early stopping, and on disk all that it takes to go on after a
-    kill.
-    """
-
-    def __init__(self, folder: Path, identity: str, patience: int):
-        super().__init__()
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(f"{SCRATCH}*"):  # by a run that was killed
-            shutil.rmtree(left)
-        self.file = folder / "state.npz"
-        self.identity = identity
-        self.patience = patience
-        self.history = []
-        self.best = []
-
-    def restore(self, model: keras.Model) -> int:
-        """Take up what an earlier run of the same training left; tell how many epochs it has done."""
-        model.optimizer.build(model.trainable_variables)
-        self.variables = [*model.variables, *model.optimizer.variables]
-        if self.file.is_file():
-            with np.load(self.file, allow_pickle=False) as saved:
-                if str(saved["identity"]) == self.identity:
-                    self.history = json.loads(str(saved["history"]))
-                    self.best = [saved[f"best-{number}"] for number in range(len(model.weights))]
-                    for number, variable in enumerate(self.variables):
-                        variable.assign(saved[f"variable-{number}"])
-                    self._write_history()
-        return len(self.history)
-
-    @property
-    def stopped(self) -> bool:
-        """Whether patience is at its end."""
-        return self._waited() >= self.patience
-
-    def _waited(self) -> int:
-        losses = [row.get("val_loss", -row["epoch"]) for row in self.history]
-        return len(losses) - 1 - int(np.argmin(np.nan_to_num(losses, nan=np.inf))) if losses else 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.start = time.monotonic()
-
-    def on_epoch_end(self, epoch, logs=None):
-        seconds = round(time.monotonic() - self.start, 3)
-        measured = {name: float(value) for name, value in logs.items()}
-        self.history.append({"epoch": epoch + 1, **measured, "seconds": seconds})
-        if self._waited() == 0:
-            self.best = self.model.get_weights()
-        arrays = {
-            f"variable-{number}": variable.numpy() for number, variable in enumerate(self.variables)
-        }
-        arrays |= {f"best-{number}": array for number, array in enumerate(self.best)}
-        with written_aside(self.file) as aside, open(aside, "wb") as stream:
-            np.savez(stream, identity=self.identity, history=json.dumps(self.history), **arrays)
-        self._write_history()
-        self.bar.set_postfix_str(
-            ", ".join(f"{name} {value:.3f}" for name, value in logs.items() if "accuracy" in name)
-        )
-        self.bar.update()
-        self.model.stop_training = self.stopped
-
-    def _write_history(self) -> None:
-        with written_aside(self.file.with_name("history.csv")) as aside:
-            pd.DataFrame(self.history).to_csv(aside, index=False)
+    if held_out and not after:
+        callbacks.append(keras.callbacks.EarlyStopping(patience=5, restore_best_weights=True))
+    model.fit(
+        lessons.repeat(),
+        steps_per_epoch=len(photos),
+        epochs=epochs,
+        validation_data=held_out,
+        class_weight=class_weights(taught["label"], classes),
+        callbacks=callbacks,
+        shuffle=False,
+        verbose=0,
+    )
+    return pd.read_csv(folder / "history.csv")

@@ -5,18 +5,18 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
+from conftest import ALL_LABELS
 from lookalike.copies import alignment
 from lookalike.copies.alignment import COARSE, KEYPOINTS, MIRRORED, align, detect_keypoints
 from lookalike.images import ImageError
 from lookalike.sources import load_catalog
-from lookalike.sources.load import LESSON_LABELS, MORE_LABELS
 
 COPY = 0.8  # what copies agree by at least
 
 
 @pytest.fixture(scope="module")
 def sample():
-    return load_catalog("sample", labels=LESSON_LABELS + MORE_LABELS)[0]
+    return load_catalog("sample", labels=ALL_LABELS)[0]
 
 
 @pytest.fixture(scope="module")

@@ -12,21 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
-from conftest import CLOTHING, write_photo
+from conftest import ALL_LABELS, CLOTHING, write_photo
 from lookalike.copies import CopyIndex, find, find_near_duplicates, plant_copies
 from lookalike.copies.find import STEPS
 from lookalike.copies.hashing import perceptual_hash
 from lookalike.embeddings import EmbeddingStore, embed_catalog
 from lookalike.images import ImageError, load_image
 from lookalike.sources import load_catalog
-from lookalike.sources.load import LESSON_LABELS, MORE_LABELS
 
 COLUMNS = ["image_id", "other_id", "step", "score"]
 
 
 @pytest.fixture(scope="module")
 def sample():
-    return load_catalog("sample", labels=LESSON_LABELS + MORE_LABELS)[0]
+    return load_catalog("sample", labels=ALL_LABELS)[0]
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter, ImageOps
 
-from conftest import write_photo
+from conftest import ALL_LABELS, write_photo
 from lookalike.copies import find_near_duplicates, group_copies
 from lookalike.copies.planted import COPIES
 from lookalike.images import ImageError
 from lookalike.sources import load_catalog
-from lookalike.sources.load import LESSON_LABELS, MORE_LABELS
 
 COLUMNS = ["keep", "drop", "step", "score", "why"]
 STEPS = ("perceptual hash", "alignment")
@@ -332,7 +331,7 @@ def test_a_margin_of_one_colour_does_not_count_as_size(room, colour, tmp_path):
 @pytest.fixture(scope="module")
 def forty():
     """Forty pictures of all seven labels, most of them on a plain ground."""
-    return load_catalog("sample", labels=LESSON_LABELS + MORE_LABELS)[0].iloc[::12].head(40)
+    return load_catalog("sample", labels=ALL_LABELS)[0].iloc[::12].head(40)
 
 
 def kept_against(forty, folder, change):

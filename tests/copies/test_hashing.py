@@ -8,18 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 
-from conftest import write_photo
+from conftest import ALL_LABELS, write_photo
 from lookalike.copies import find_near_duplicates, plant_copies
 from lookalike.copies.hashing import hash_photo, inner_box, perceptual_hash, thumbnail_correlation
 from lookalike.images import ImageError, load_image
 from lookalike.sources import load_catalog
-from lookalike.sources.load import LESSON_LABELS, MORE_LABELS
 
 
 @pytest.fixture(scope="module")
 def twenty():
     """Twenty pictures of all seven labels."""
-    sample = load_catalog("sample", labels=LESSON_LABELS + MORE_LABELS)[0]
+    sample = load_catalog("sample", labels=ALL_LABELS)[0]
     return sample.iloc[::24].head(20).reset_index(drop=True)
 
 

@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import precision_recall_curve
 
+from conftest import ALL_LABELS
 from lookalike.copies import CopyIndex, choose_threshold, plant_copies
 from lookalike.copies.find import STEPS
 from lookalike.copies.thresholds import SIMILARITY, precision_recall, recall_by_kind, score_copies
 from lookalike.embeddings import embed_catalog
 from lookalike.sources import load_catalog
-from lookalike.sources.load import LESSON_LABELS, MORE_LABELS
 
 DEFAULTS = {"content": 1.0, "perceptual hash": 0.985, "alignment": 0.8}
 
@@ -285,7 +285,7 @@ def test_recall_by_kind_is_what_a_loop_counts(data):
 @pytest.fixture(scope="module")
 def dozen(encoder, tmp_path_factory):
     """An index of twelve pictures of all seven labels."""
-    catalog = load_catalog("sample", labels=LESSON_LABELS + MORE_LABELS)[0].iloc[::41].head(12)
+    catalog = load_catalog("sample", labels=ALL_LABELS)[0].iloc[::41].head(12)
     return CopyIndex(embed_catalog(encoder, catalog, tmp_path_factory.mktemp("store") / "store"))
 
 

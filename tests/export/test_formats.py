@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import EXTRAS, MOBILENET, quick, skip_without
-from lookalike.backbones import build_classifier, build_encoder, inner_backbone
+from conftest import EXTRAS, MOBILENET, quick, skip_without, small_classifier
+from lookalike.backbones import build_encoder, inner_backbone
 from lookalike.encoder_fingerprint import encoder_fingerprint
 from lookalike.evaluation import compare
 from lookalike.export import compare_exports, export_model, open_export
@@ -96,7 +96,7 @@ def normalize_as_trained(encoder, pixels):
 
 BIG = {
     "VGG16Slim": {"image_size": 128},
-    "MobileNetV2": {"alpha": 0.35, "weights": None, "image_size": 64},
+    "MobileNetV2-0.35": {"weights": None, "image_size": 64},
     "ResNet50": {"weights": None, "image_size": 32},
 }
 
@@ -105,7 +105,7 @@ BIG = {
 def network(request, sample):
     """An encoder, all photos of the sample in its size, and what Keras makes of them."""
     options = dict(BIG[request.param])
-    if request.param == "MobileNetV2" and MOBILENET.is_file():
+    if request.param == "MobileNetV2-0.35" and MOBILENET.is_file():
         options |= {"weights": MOBILENET, "image_size": 96}
     encoder = build_encoder(request.param, **options)
     pixels = photos_of(sample, encoder.input_shape[1])
@@ -181,7 +181,7 @@ def test_the_card_says_what_the_export_is(exports, slim):
 
 
 def test_a_classifier_gives_the_same_probabilities_and_its_labels(slim, pixels, tmp_path):
-    classifier, labels = build_classifier(slim, 3, dim=16), ["hat", "Schuh", "ë"]
+    classifier, labels = small_classifier(weights="auto", size=SIZE, dim=16), ["hat", "Schuh", "ë"]
     expected = classifier(pixels.astype(np.float32), training=False).numpy()
     for format in FLOAT32:
         folder = export_model(classifier, tmp_path / format, format, labels=labels)

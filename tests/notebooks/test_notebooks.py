@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 
+import keras
 import nbformat
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ import papermill
 import pytest
 
 from conftest import EXTRAS, PROJECT, quick, skip_without_engines, write_photo
+from lookalike.backbones import inner_backbone
 from lookalike.catalog import read_catalog
 from lookalike.embeddings import open_store
 from lookalike.export.formats import FORMATS
@@ -238,16 +240,48 @@ def test_the_trained_model_has_a_card_and_opens_in_safe_mode(series):
     if labelled:
         model, card = load_model(home / "models" / "model_recommendation.keras")
         assert card["labels"] == ["cup", "plate"]
-        assert list(card["precision_at_10"]) == [
-            "frozen network",
-            "with a trained head",
-            "fine-tuned",
-        ]
-        assert card["photos"] == {"train": 34, "validation": 6, "test": 8}
+        assert (len(card["train_sha256"]), len(card["test_sha256"])) == (34, 8)
+        own = home / "models" / card["catalogue"] / "model_recommendation.keras"
+        assert load_model(own)[1] == card
         assert model.get_layer("embedding").output.shape == (None, 256)
         assert "largest difference after loading: 0.0e+00" in text_of(
             executed(home, "03_fine_tuning")
         )
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_the_branches_that_a_reader_in_colab_takes(tmp_path, on_gpu):
+    """VGG16 itself, of random weights; and what is done on a GPU, in half precision."""
+    for number in range(12):
+        write_photo(tmp_path / "photos" / ("cup", "hat")[number % 2] / f"{number:02}.png", number)
+    given = {"source": "folder", "path": tmp_path / "photos", "root": tmp_path}
+    backbone = {"backbone": "VGG16Slim"}
+    if not on_gpu:
+        weights = tmp_path / "vgg16.weights.h5"
+        keras.applications.VGG16(include_top=False, weights=None).save_weights(weights)
+        backbone = {"backbone": "VGG16", "weights": weights}
+    for path in SERIES[1:4]:
+        notebook = nbformat.read(path, 4)
+        for cell in notebook.cells:
+            if on_gpu and cell.cell_type == "code":
+                cell.source = re.sub(r"(?m)^on_gpu = .*", "on_gpu = True", cell.source)
+        nbformat.write(notebook, tmp_path / path.name)
+        declared = papermill.inspect_notebook(str(path))
+        asked = {name: str(value) for name, value in (given | backbone).items() if name in declared}
+        done = papermill.execute_notebook(
+            tmp_path / path.name,
+            tmp_path / path.name,
+            asked,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(RUNNER.parent),
+        )
+    assert "block5_conv3" in str(done.cells)
+    model, card = load_model(tmp_path / "models" / "model_recommendation.keras")
+    assert card["backbone"] == backbone["backbone"]
+    inner = inner_backbone(model).layers
+    assert {layer.dtype_policy.name for layer in inner} == {"float32"}
 
 
 def test_the_embeddings_notebook_resumes_grows_and_draws_a_map(series):

@@ -43,8 +43,35 @@ def any_catalog(random):
     return (pd.DataFrame({"image_id": ids, "product_id": products, "label": label, "split": None}),)
 
 
+def any_base(random):
+    """A small network with a layer of each kind that matters, its preprocessing, some classes."""
+    pixels = keras.Input((12, 12, 3))
+    x = keras.layers.Conv2D(4, 3, name="first")(pixels)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Conv2D(6, 3, activation="relu", name="second")(x)
+    base = keras.Model(pixels, keras.layers.BatchNormalization()(x), name="stub")
+    base.trainable = False
+    return base, keras.applications.mobilenet_v2.preprocess_input, int(random.integers(2, 6))
+
+
+def any_labels(random):
+    """Labels of three classes, from evenly spread to one that is rare."""
+    classes = ["bag", "hat", "shoe"]
+    shares = random.dirichlet([1, 1, 1])
+    return pd.Series([*classes, *random.choice(classes, 60, p=shares)]), classes
+
+
 # For each function that a notebook writes or imports: arguments from random numbers, to compare.
-EXAMPLES = {"load_image": any_photo, "split_by_product": any_catalog}
+EXAMPLES = {
+    "load_image": any_photo,
+    "split_by_product": any_catalog,
+    "build_classifier": any_base,
+    "rising_and_falling": lambda random: (random.random(), *random.integers(1, 9, 2).tolist()),
+    "class_weights": any_labels,
+    "confidence_interval": lambda random: (random.random(40), random.integers(0, 12, 40)),
+    "augmentation": lambda random: (),
+    "unfreeze": lambda random: (any_base(random)[0], str(random.choice(["first", "second"]))),
+}
 
 
 def obeying():

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import normalize
 
-from lookalike.backbones import build_classifier, embedding_encoder
+from conftest import small_classifier
+from lookalike.backbones import embedding_encoder
 from lookalike.embeddings import compile_encoder, embed_images
 from lookalike.encoder_fingerprint import encoder_fingerprint
 from lookalike.images import load_image
@@ -62,8 +63,8 @@ def test_a_mirrored_encoder_is_an_encoder_like_any_other(encoder, tmp_path):
     np.testing.assert_allclose(compile_encoder(both)(pixels), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_trained_encoder_can_be_mirrored(encoder):
-    trained = embedding_encoder(build_classifier(encoder, 3, dim=7))
+def test_a_trained_encoder_can_be_mirrored():
+    trained = embedding_encoder(small_classifier())
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
     expected = (trained(pixels).numpy() + trained(pixels[:, :, ::-1]).numpy()) / 2
     np.testing.assert_allclose(mirrored(trained)(pixels), expected, rtol=1e-5, atol=1e-5)

@@ -4,18 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from lookalike.backbones import (
-    BACKBONES,
-    build_classifier,
-    build_encoder,
-    embedding_encoder,
-    frozen_and_trainable,
-    inner_backbone,
-)
+from conftest import small_classifier
+from lookalike.backbones import BACKBONES, build_encoder, embedding_encoder, inner_backbone
 from lookalike.embeddings import compile_encoder
 from lookalike.saving import load_model, save_model
 from lookalike.studies.encoder_variants import mirrored
 from lookalike.studies.network_stages import stage_encoder
+from lookalike.training import halves
 
 STAGES = {
     "VGG16": ["block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3"],
@@ -52,7 +47,9 @@ def check(encoder, stages, columns, pixels):
     assert list(columns.values()) == [slice(*pair) for pair in pairwise(ends)]
     assert ends[-1] == outputs.shape[1]
     backbone = inner_backbone(encoder)
-    prepared = BACKBONES[encoder.name.split("-")[0]].preprocess(pixels.copy())
+    names = {"vgg16_slim": "VGG16Slim"}
+    name = encoder.name.split("-")[0]
+    prepared = BACKBONES[names.get(name, name)].preprocess(pixels.copy())
     *names, last = columns
     assert last == "vector"
     for name in names:
@@ -90,8 +87,8 @@ def test_an_input_so_small_that_the_last_map_is_one_place_has_the_same_stages(na
 
 @pytest.mark.parametrize("name", ["VGG16", "ResNet50", "MobileNetV2", "EfficientNetV2B0"])
 def test_at_the_usual_size_the_stages_are_the_same(name):
-    options = {"alpha": 0.35} if name == "MobileNetV2" else {}
-    _, columns = stage_encoder(build_encoder(name, weights=None, **options))
+    width = "-0.35" if name == "MobileNetV2" else ""
+    _, columns = stage_encoder(build_encoder(name + width, weights=None))
     assert list(columns) == [*STAGES[name], "vector"]
 
 
@@ -119,10 +116,10 @@ def test_a_photo_that_is_no_square_has_the_same_stages():
 
 
 def test_the_stages_of_a_trained_encoder_are_those_of_its_fine_tuned_weights():
-    classifier = build_classifier(build_encoder("VGG16Slim", weights=None, image_size=64), 3, dim=7)
+    classifier = small_classifier(size=64, dim=7)
     stages, columns = stage_encoder(embedding_encoder(classifier))
     before = stages(photos(64)).numpy()
-    _, upper = frozen_and_trainable(classifier, "block4_pool")
+    _, upper = halves(classifier, "block4_pool")
     for weight in upper.trainable_weights:
         weight.assign(weight * 1.5)
     encoder = embedding_encoder(classifier)
@@ -142,7 +139,7 @@ def test_the_stages_of_a_trained_encoder_are_those_of_its_fine_tuned_weights():
 
 
 def test_what_learns_by_batches_is_left_in_inference():
-    encoder = build_encoder("MobileNetV2", weights=None, image_size=32, alpha=0.35)
+    encoder = build_encoder("MobileNetV2-0.35", weights=None, image_size=32)
     stages, columns = stage_encoder(encoder)
     pixels = photos(32)
     np.testing.assert_allclose(stages(pixels, training=True), stages(pixels), rtol=1e-6)
@@ -166,14 +163,6 @@ def test_a_model_without_a_backbone_of_the_table_is_refused(encoder):
     )
     with pytest.raises(ValueError, match="bare has no backbone inside"):
         stage_encoder(bare)
-    inner = keras.Sequential(
-        [keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 3), keras.layers.MaxPooling2D()]
-    )
-    other = keras.Sequential(
-        [keras.Input((32, 32, 3)), inner, keras.layers.Flatten()], name="other"
-    )
-    with pytest.raises(ValueError, match="Unknown backbone 'other'"):
-        stage_encoder(other)
     for outer in (mirrored(encoder), stage_encoder(encoder)[0]):
         with pytest.raises(ValueError, match=f"{outer.name} has no backbone inside"):
             stage_encoder(outer)

@@ -201,7 +201,6 @@ def main() -> None:
     parser.add_argument("--path", default="", help="the folder, zip or metadata file")
     parser.add_argument("--backbone", default="auto")
     parser.add_argument("--weights", default="auto", help="a file, or auto")
-    parser.add_argument("--alpha", type=float, help="width multiplier of MobileNetV2")
     parser.add_argument("--root", default="", help="where data, embeddings and models live")
     parser.add_argument("--port", type=int, help="7860, or the next that is free")
     asked = parser.parse_args()
@@ -224,9 +223,7 @@ def _open(asked: argparse.Namespace) -> tuple[EmbeddingStore, keras.Model]:
         catalog = open_catalog(source.value, asked.path, workspace=work)
     except FileNotFoundError:  # 01_data.ipynb has not run
         catalog, _ = load_catalog(source.value, asked.path, workspace=work)
-    encoder, choice = open_encoder(
-        work.models, name, asked.backbone, weights=asked.weights, alpha=asked.alpha
-    )
+    encoder, choice = open_encoder(work.models, name, asked.backbone, weights=asked.weights)
     print(source, choice, sep="\n")
     folder = work.embeddings / f"{name}-{encoder.name}"
     return embed_catalog(encoder, catalog, folder), encoder

@@ -30,10 +30,11 @@ from lookalike.sources.layouts import (
     split_in,
 )
 from lookalike.sources.lists import read_lists
+from lookalike.splits import three_splits
 from lookalike.workspace import Workspace, open_workspace, plain_path, project_root
 
 SOURCES = ("sample", "folder", "zip", *KAGGLE, "amazon")
-LESSON_LABELS, MORE_LABELS = ("watch", "t-shirt", "bicycle", "shoe"), ("bag", "glasses", "hat")
+LESSON_LABELS = ("watch", "t-shirt", "bicycle", "shoe")
 # What is taken when nothing else is asked for: the kinds of the lesson, and of Caltech's no more
 # than it takes.
 DEFAULT_LABELS = {"sample": LESSON_LABELS, "caltech256": LESSON_LABELS}
@@ -66,7 +67,7 @@ def load_catalog(
         one; none for "sample".
     labels
         Take only these: a list, or a text with commas; none named means all, of the sample and
-        Caltech-256 the lesson's four (`MORE_LABELS` extend them).
+        Caltech-256 the lesson's four.
     at_most
         Take at most so many images of a label, the same ones for the same `seed`, of Amazon so many
         products; None or 0: all, of Caltech-256 200, of Amazon 1,000.
@@ -120,7 +121,8 @@ def open_catalog(source: str, path: str | Path = "", *, workspace: Workspace) ->
     """Read the catalogue that 01_data.ipynb wrote for a source.
 
     Where its photos are gone, since they or the project have moved, they are found again by their
-    names, and unpacked or downloaded if need be.
+    names, and unpacked or downloaded if need be. It comes with three splits, as `three_splits`
+    makes them of two.
 
     Raises
     ------
@@ -136,7 +138,7 @@ def open_catalog(source: str, path: str | Path = "", *, workspace: Workspace) ->
         raise FileNotFoundError(
             f"{len(gone)} photos are gone, such as {gone.iloc[0]}. Run 01_data.ipynb again."
         )
-    return catalog
+    return three_splits(catalog)
 
 
 def _folder(source, path, workspace):

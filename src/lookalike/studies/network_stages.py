@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from lookalike.backbones import backbone_row, inner_backbone
+from lookalike.backbones import inner_backbone
 
 
 def stage_encoder(encoder: keras.Model) -> tuple[keras.Model, dict[str, slice]]:
@@ -33,7 +33,6 @@ def stage_encoder(encoder: keras.Model) -> tuple[keras.Model, dict[str, slice]]:
         If the encoder has none of the table's backbones inside.
     """
     backbone = inner_backbone(encoder)
-    row = backbone_row(encoder)
     last: dict[int, keras.layers.Layer] = {}
     for layer in backbone.layers:
         # Not what is still pixels, nor "squeeze and excitation", which looks at the whole map as at
@@ -46,8 +45,9 @@ def stage_encoder(encoder: keras.Model) -> tuple[keras.Model, dict[str, slice]]:
         if is_map and not isinstance(layer, keras.layers.ZeroPadding2D):
             last[shape[1]] = layer
     maps = keras.Model(backbone.input, [layer.output for layer in last.values()])
-    image = keras.Input(encoder.input_shape[1:], name="image")
-    outputs = maps(row.preprocess(image), training=False)
+    # What the backbone is fed, by the preprocessing just before it.
+    fed = encoder.operations[encoder.operations.index(backbone) - 1].output
+    outputs = maps(fed, training=False)
     vector = outputs[-1]
     for layer in encoder.layers[encoder.layers.index(backbone) + 1 :]:
         vector = layer(vector)
@@ -61,5 +61,7 @@ def stage_encoder(encoder: keras.Model) -> tuple[keras.Model, dict[str, slice]]:
         columns[name] = slice(start, start + part.shape[-1])
         start += part.shape[-1]
     return keras.Model(
-        image, keras.layers.Concatenate()(list(parts.values())), name=f"{encoder.name}-stages"
+        encoder.input,
+        keras.layers.Concatenate()(list(parts.values())),
+        name=f"{encoder.name}-stages",
     ), columns
