@@ -87,7 +87,7 @@ def train_on_gallery(name: str, catalog: pd.DataFrame, options: argparse.Namespa
     phases = {"head": {} if options.fine_tune else epochs}
     if options.fine_tune:
         after = {"after": row.unfreeze_after, "learning_rate": row.learning_rate}
-        phases["fine"] = {"epochs": 12, "views": 4} | after | epochs
+        phases["fine"] = {"epochs": 12, "views": 5} | after | epochs
     with tempfile.TemporaryDirectory() as folder:
         for phase, settings in phases.items():
             train(classifier, known, Path(folder, phase), **settings, seed=options.seed)

@@ -44,7 +44,7 @@ def main() -> None:
         "--photos", type=int, default=0, help="only so many train photos; 0 is all of them"
     )
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--views", type=int, default=5)
     options = parser.parse_args()
     catalog, _ = load_catalog("folder", options.data)
     catalog["split"] = catalog["split"].replace("validation", "test")

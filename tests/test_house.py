@@ -26,14 +26,14 @@ GOALS = {"core": 16_000, "sources": 4_800, "studies": 2_800, "copies": 5_000, "p
 GOALS |= {"export": 1_900, "scale": 4_000, "all": 37_500}
 # What each has come down to. These numbers only fall.
 CEILINGS = {
-    "core": 25_532,
+    "core": 25_526,
     "sources": 6_303,
     "studies": 3_703,
     "copies": 11_040,
     "page": 7_515,
     "export": 2_070,
     "scale": 8_361,
-    "all": 64_524,
+    "all": 64_518,
 }
 # Tokens a code line, on average: the goal, and what they have come down to.
 DENSITY_GOAL, DENSITY = 9.0, 9.7

@@ -195,7 +195,7 @@ def test_variants_are_pixels_that_come_again_by_their_seed():
 
 
 def test_a_photo_of_one_colour_stays_so_with_nothing_black_beyond_its_edge():
-    for shade in variants(np.full((40, 40, 3), (160, 90, 60))):
+    for shade in variants(np.full((40, 40, 3), (190, 140, 100))):
         assert np.ptp(shade.reshape(-1, 3), axis=0).max() < 1
         red, green, blue = shade[0, 0]
         assert red > green > blue > 20

@@ -48,7 +48,7 @@ BACKBONES = {
         _apps.ResNet50, _apps.resnet50.preprocess_input, 224, "conv4_block6_out", 1e-4
     ),
     "MobileNetV2": Backbone(
-        _apps.MobileNetV2, _apps.mobilenet_v2.preprocess_input, 224, "block_5_add", 1e-3
+        _apps.MobileNetV2, _apps.mobilenet_v2.preprocess_input, 224, "block_2_add", 1e-3
     ),
     # EfficientNetV2 rescales inside; VGG16Slim takes its pixels as VGG16 does.
     "EfficientNetV2B0": Backbone(
@@ -196,8 +196,8 @@ def build_encoder(
     base, preprocess = load_backbone(name, weights, image_size=image_size)
     image = keras.Input(base.input_shape[1:], name="image")
     places = base(preprocess(image), training=False)
-    parts = [name, pooling, "untrained" if weights is None else ""]
-    return keras.Model(image, pool(places), name="-".join(filter(None, parts)))
+    untrained = "-untrained" if weights is None else ""
+    return keras.Model(image, pool(places), name=f"{name}-{pooling}{untrained}")
 
 
 def embedding_encoder(classifier: keras.Model) -> keras.Model:

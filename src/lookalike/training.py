@@ -180,7 +180,7 @@ def train(
     learning_rate
         Of the first step; it falls to zero, as a cosine.
     views
-        1: photos are seen as they are; else so many variants of each, in turn.
+        Photos are seen as they are, and then so many times less one as variants, in turn.
     once
         Whether frozen layers run once; else photos are varied anew and go through the whole
         network, as a GPU affords. None: where there is no GPU.
@@ -205,14 +205,15 @@ def train(
     lessons = photos = photo_batches(taught, classes, size, shuffle=True)
     if views > 1:
         augment = augmentation()
-        lessons = photos.map(lambda pixels, kinds: (augment(pixels, training=True), kinds))
+        varied = photos.map(lambda pixels, kinds: (augment(pixels, training=True), kinds))
+        lessons = photos.concatenate(varied.repeat(views - 1))
     held_out = photo_batches(judging, classes, size) if len(judging) else None
     if once or (once is None and not tf.config.list_physical_devices("GPU")):
 
         def run_frozen(pixels, kinds):
             return frozen(pixels, training=False), kinds
 
-        lessons = cached(lessons.repeat(views).map(run_frozen))
+        lessons = cached(lessons.map(run_frozen))
         held_out = held_out and cached(held_out.map(run_frozen))
     else:
         model = classifier
