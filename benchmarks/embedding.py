@@ -168,7 +168,7 @@ def compare_neighbours(name: str, data: Path, weights: str, seconds: float) -> N
             batches = pixel_batches(catalog["path"], size, batch_size=BATCH)
             vectors = np.concatenate([forward(batch) for batch in batches])
             ranking = rank(vectors, catalog, gallery_split="train", query_split="validation")
-            scores = precision_at_k(ranking, 10)
+            scores = precision_at_k(ranking.relevant, 10)
             plain = plain or (vectors, ranking, scores)
             cosines = exact_scores(vectors, plain[0], "cosine")
             same = overlap_at_k(ranking, plain[1], 10)

@@ -18,10 +18,9 @@ from pathlib import Path
 
 import pandas as pd
 from quality import train_on_gallery
-from results import backbone_name, record
+from results import backbone_name, colours_of, record
 
 from lookalike.backbones import BACKBONES, WeightsUnavailableError, build_encoder, embedding_encoder
-from lookalike.colour import colour_histograms
 from lookalike.embeddings import compile_encoder
 from lookalike.evaluation import as_text, compare
 from lookalike.images import pixel_batches
@@ -77,12 +76,14 @@ def main() -> None:
     for what, (head, fine) in phases.items():
         vars(options).update(SPLITS, train=head, fine_tune=fine, fit="resize", image_size=None)
         encoders[what] = embedding_encoder(train_on_gallery(name, catalog, options)[0])
-    vectors = {"colour histogram": colour_histograms(catalog["path"])}
+    vectors = {"colour histogram": colours_of(catalog["path"])}
     vectors |= {what: embed_quickly(one, catalog["path"]) for what, one in encoders.items()}
     rankings = {what: rank(one, catalog, K, **SPLITS) for what, one in vectors.items()}
     compared = compare(rankings, K, reference=title)
     table = as_text(compared, K)
-    table.insert(0, "P@5", [f"{precision_at_k(one, 5).mean():.3f}" for one in rankings.values()])
+    table.insert(
+        0, "P@5", [f"{precision_at_k(one.relevant, 5).mean():.3f}" for one in rankings.values()]
+    )
     table["dim"] = [one.shape[1] for one in vectors.values()]
     table["million weights"] = pd.Series(
         {what: f"{one.count_params() / 1e6:.2f}" for what, one in encoders.items()}

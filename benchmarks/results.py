@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lookalike.backbones import choose_backbone
+from lookalike.colour import colour_histograms
+from lookalike.images import pixel_batches
 from lookalike.machine import describe_machine
 from lookalike.workspace import written_aside
 
@@ -22,6 +26,11 @@ def backbone_name(options: argparse.Namespace) -> str:
     choice = choose_backbone(options.backbone)
     print(choice)
     return choice.value if options.alpha is None else f"{choice.value}-{options.alpha}"
+
+
+def colours_of(paths: Sequence[str]) -> np.ndarray:
+    """The baseline without a network: the colours of photos [n, 108]."""
+    return np.concatenate([colour_histograms(pixels) for pixels in pixel_batches(paths, 128)])
 
 
 def record(title: str, command: str, table: pd.DataFrame, note: str = "") -> None:

@@ -12,9 +12,9 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
+from results import colours_of
 
 from lookalike.backbones import build_encoder
-from lookalike.colour import colour_histograms
 from lookalike.embeddings import embed_images
 from lookalike.evaluation import evaluate
 from lookalike.rankings import rank
@@ -44,7 +44,7 @@ def main() -> None:
             "MobileNetV2-0.35", weights=options.mobilenet
         )
     paths = catalog["path"].tolist()
-    vectors = {"colour histogram (HSV, 512 bins)": colour_histograms(paths)}
+    vectors = {"colour histogram": colours_of(paths)}
     vectors |= {name: embed_images(encoder, paths) for name, encoder in encoders.items()}
     lesson = catalog["label"].isin(LESSON_LABELS).to_numpy()
     rows = {}

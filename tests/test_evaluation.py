@@ -57,7 +57,7 @@ def test_evaluate_has_a_row_for_each_k_and_means_over_queries():
     assert table.index.tolist() == [1, 3]
     assert table.index.name == "k"
     expected = {
-        "Precision@k": precision_at_k(ranking, 3),
+        "Precision@k": precision_at_k(ranking.relevant, 3),
         "chance": chance_at_k(ranking, 3),
         "possible": [1] * 59 + [0],
         "hit rate@k": hit_rate_at_k(ranking, 3),
@@ -130,7 +130,7 @@ def test_macro_counts_classes_and_micro_counts_queries():
     np.testing.assert_allclose(
         table["chance"], [1 / 20, 9 / 20, (1 + 9) / 40, (6 * 9 + 2) / 20 / 8]
     )
-    values = precision_at_k(ranking, 10)
+    values = precision_at_k(ranking.relevant, 10)
     hats = confidence_interval(values[:6], products[:6])
     assert table.loc["hat", ["low", "high"]].tolist() == pytest.approx(hats)
     assert table.loc["micro average", ["low", "high"]].tolist() == pytest.approx(
@@ -207,7 +207,7 @@ def test_each_of_several_changes_has_its_share_of_the_doubt():
     random = np.random.default_rng(0)
     products = np.repeat(np.arange(30), 3)
     rankings = {name: by_counts(random.integers(0, 11, 90), products=products) for name in "abcdef"}
-    change = precision_at_k(rankings["c"], 10) - precision_at_k(rankings["a"], 10)
+    change = precision_at_k(rankings["c"].relevant, 10) - precision_at_k(rankings["a"].relevant, 10)
     for names, level in {"ac": 0.95, "abc": 0.975, "abcdef": 0.99}.items():
         table = compare({name: rankings[name] for name in names})
         expected = confidence_interval(change, products, level=level, n_resamples=10_000)
@@ -340,7 +340,7 @@ def test_pairs_are_counted_for_labels_of_any_type(labels, gaps):
         catalog["kind"] = catalog["kind"].where(catalog.index > 4)
     ranking = rank(vectors, catalog, 5, by="kind")
     table = confused_pairs(ranking, catalog, 5, by="kind")
-    right = precision_at_k(ranking, 5)
+    right = precision_at_k(ranking.relevant, 5)
     assert len(table) == 2
     for pair in table.itertuples():
         asked = ranking.labels == pair.asked
@@ -370,7 +370,7 @@ def test_a_comparison_as_text_has_three_digits_and_nothing_where_nothing_is_know
         "+0.400",
         "better",
     ]
-    low, high = confidence_interval(precision_at_k(better, 10))
+    low, high = confidence_interval(precision_at_k(better.relevant, 10))
     assert text.loc["other", "95 % interval"] == f"{low:.3f} to {high:.3f}"
     assert text.loc["other", "of the change"].startswith("+0.")
     few = as_text(compare({"plain": by_counts([1, 2]), "other": by_counts([3, 4])}), 10)

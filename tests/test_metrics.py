@@ -30,6 +30,10 @@ from lookalike.rankings import Ranking, rank
 NAN = np.nan
 
 
+def precision(ranking, k):
+    return precision_at_k(ranking.relevant, k)
+
+
 def make_ranking(orders, depth, scores=None, results=None, labels=None):
     """A ranking cut at `depth`; of each query, which of its whole gallery are relevant, best first."""
     padded = np.array([(list(order) + [False] * depth)[:depth] for order in orders], bool).reshape(
@@ -67,8 +71,8 @@ HAND = make_ranking(
     4,
 )
 EXPECTED = {
-    (precision_at_k, 4): [3 / 4, 2 / 4, 1 / 4, 0, 0, 2 / 4, 1 / 4, 1, 0],
-    (precision_at_k, 1): [1, 1, 0, 0, 0, 1, 0, 1, 0],
+    (precision, 4): [3 / 4, 2 / 4, 1 / 4, 0, 0, 2 / 4, 1 / 4, 1, 0],
+    (precision, 1): [1, 1, 0, 0, 0, 1, 0, 1, 0],
     (recall_at_k, 4): [1, 2 / 3, 1, 0, NAN, 1, 1, 4 / 6, NAN],
     (recall_at_k, 2): [2 / 3, 1 / 3, 0, 0, NAN, 1, 1, 2 / 6, NAN],
     (hit_rate_at_k, 4): [1, 1, 1, 0, 0, 1, 1, 1, 0],
@@ -101,7 +105,7 @@ def test_each_metric_has_the_value_computed_by_hand(metric, k):
     np.testing.assert_allclose(metric(HAND, k), EXPECTED[metric, k])
 
 
-def test_average_precision_is_divided_by_what_is_asked_for():
+def test_average_precision_at_k_is_divided_by_what_is_asked_for():
     values = {
         of: average_precision_at_k(HAND, 4, of=of)[:8] for of in ("possible", "found", "relevant")
     }
@@ -159,7 +163,7 @@ def test_overlap_of_other_queries_or_of_another_column_is_refused():
 @pytest.mark.parametrize(
     "metric",
     [
-        precision_at_k,
+        precision,
         recall_at_k,
         hit_rate_at_k,
         average_precision_at_k,
@@ -207,7 +211,7 @@ def slow_reciprocal(order):
 
 
 SLOW = {
-    precision_at_k: lambda order, k: sum(order[:k]) / k,
+    precision: lambda order, k: sum(order[:k]) / k,
     recall_at_k: lambda order, k: sum(order[:k]) / sum(order) if any(order) else NAN,
     hit_rate_at_k: lambda order, k: float(any(order[:k])),
     ndcg_at_k: lambda order, k: (
@@ -243,7 +247,7 @@ def test_every_metric_that_scikit_learn_has_agrees_with_it(order, data):
     k, order = data.draw(st.integers(1, len(order))), np.array(order)
     scores, shown = -np.arange(len(order)), np.arange(len(order)) < k
     ranking = make_ranking([order], len(order))
-    assert precision_at_k(ranking, k)[0] == pytest.approx(precision_score(order, shown))
+    assert precision(ranking, k)[0] == pytest.approx(precision_score(order, shown))
     assert recall_at_k(ranking, k)[0] == pytest.approx(recall_score(order, shown))
     assert ndcg_at_k(ranking, k)[0] == pytest.approx(ndcg_score([order], [scores], k=k))
     everything = average_precision_at_k(ranking, len(order), of="relevant")[0]
@@ -269,14 +273,14 @@ def test_random_vectors_score_the_level_of_chance():
     for label in "abc":
         asked = ranking.labels == label
         expected = chance_at_k(ranking, 10)[asked].mean()
-        assert precision_at_k(ranking, 10)[asked].mean() == pytest.approx(expected, abs=0.03)
+        assert precision(ranking, 10)[asked].mean() == pytest.approx(expected, abs=0.03)
 
 
 def test_perfect_vectors_score_one_and_vectors_told_to_mislead_score_zero():
     catalog = pd.DataFrame({"product_id": np.arange(60) // 2, "label": np.arange(60) // 2 % 3})
     perfect = rank(np.eye(3, dtype=np.float32)[catalog["label"]], catalog, 18)
     ones = (
-        precision_at_k,
+        precision,
         recall_at_k,
         hit_rate_at_k,
         average_precision_at_k,
@@ -287,5 +291,5 @@ def test_perfect_vectors_score_one_and_vectors_told_to_mislead_score_zero():
         np.testing.assert_array_equal(metric(perfect, 18), 1)
     np.testing.assert_array_equal(r_precision(perfect), 1)
     blind = rank(np.ones((60, 3), np.float32), catalog, 18, pessimistic=True)
-    for metric in (precision_at_k, recall_at_k, hit_rate_at_k, average_precision_at_k, ndcg_at_k):
+    for metric in (precision, recall_at_k, hit_rate_at_k, average_precision_at_k, ndcg_at_k):
         np.testing.assert_array_equal(metric(blind, 18), 0)

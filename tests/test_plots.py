@@ -3,7 +3,7 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from conftest import make_catalog
-from lookalike.charts import show_comparison, show_precision
+from lookalike.charts import show_comparison
 from lookalike.explain import Explanation
 from lookalike.images import load_image
 from lookalike.plots import (
@@ -16,7 +16,6 @@ from lookalike.plots import (
     show_map,
     show_pairs,
     show_photos,
-    show_vectors,
 )
 
 
@@ -70,14 +69,6 @@ def test_contact_sheet_has_a_row_a_label_with_its_count(tmp_path):
     assert unlabelled.axes[0].get_ylabel() == "no label\n10 images"
 
 
-def test_precision_is_drawn_beside_guessing():
-    scores = pd.DataFrame({"Precision@k": [0.9, 0.6], "chance": [0.25, 0.2]}, index=[1, 10])
-    axes = show_precision(scores).axes[0]
-    assert [bar.get_height() for bar in axes.patches] == [0.9, 0.6]
-    assert [line[0, 1] for line in axes.collections[0].get_segments()] == [0.25, 0.2]
-    assert axes.get_title() == "3.0 times as good as guessing at k = 10"
-
-
 def test_a_label_with_a_dollar_sign_is_text(tmp_path):
     catalog = make_catalog(tmp_path, 3).assign(label="a$^$b")
     for figure in (
@@ -85,11 +76,6 @@ def test_a_label_with_a_dollar_sign_is_text(tmp_path):
         show_gallery(catalog.iloc[:1], [results_of(catalog, ["a$^$b"])]),
     ):
         figure.savefig(tmp_path / "figure.png")
-
-
-def test_nothing_to_find_is_said():
-    scores = pd.DataFrame({"Precision@k": [0.0], "chance": [0.0]}, index=[10])
-    assert show_precision(scores).axes[0].get_title() == "nothing to find"
 
 
 def test_pairs_show_sizes_and_mark_labels_that_differ(tmp_path):
@@ -138,18 +124,6 @@ def test_photos_and_pixels_stand_in_rows_below_their_titles(tmp_path):
     assert figure.get_suptitle() == "views"
     figure.savefig(tmp_path / "photos.png")
     assert len(show_photos([pixels], ["one"], title="").axes) == 1
-
-
-def test_vectors_are_strips_on_one_scale_beside_their_photos(tmp_path):
-    catalog = make_catalog(tmp_path, 2)
-    figure = show_vectors(
-        catalog["path"].tolist(), np.array([[0, 1, 2], [4, 0, 1]], np.float32), ["one", "other"]
-    )
-    photos, strips = figure.axes[::2], figure.axes[1::2]
-    assert all(axes.images for axes in photos)
-    assert [[bar.get_height() for bar in axes.patches] for axes in strips] == [[0, 1, 2], [4, 0, 1]]
-    assert strips[0].get_ylim() == strips[1].get_ylim()
-    assert figure.get_suptitle() == "A photo is 3 numbers"
 
 
 def test_a_map_has_a_point_a_photo_and_no_thumbnails_on_top_of_each_other(tmp_path):

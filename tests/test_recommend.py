@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from pathlib import Path
 
@@ -6,12 +7,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.spatial.distance import cdist
 
+from lookalike.colour import join
 from lookalike.embeddings import EmbeddingStore, embed_catalog
 from lookalike.images import load_image
 from lookalike.recommend import recommend, recommend_all
-from lookalike.similarity import METRICS
+from lookalike.similarity import METRICS, normalise, top_k
 
 
 @pytest.fixture
@@ -198,7 +201,7 @@ def test_one_liked_thing_in_a_list_is_the_plain_query(metric):
     ):
         pd.testing.assert_frame_equal(recommend(store, query, 7, metric=metric), plain)
     pd.testing.assert_frame_equal(
-        recommend(store, "c", 7, metric=metric, disliked=[], where={}, expand=0), plain
+        recommend(store, "c", 7, metric=metric, disliked=[], where={}, colour=0), plain
     )
 
 
@@ -272,7 +275,7 @@ def test_liked_things_may_be_of_every_kind_at_once(store, encoder, other_encoder
 
 
 # --- Filters
-# ----------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def filtered():
@@ -372,7 +375,7 @@ def test_a_message_does_not_take_some_values_for_all_there_are():
 
 
 # --- Variety
-# ----------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -438,76 +441,106 @@ def test_diversity_outside_its_range_is_refused(bad):
         recommend(random_store(0), "a", diversity=bad)
 
 
-# --- Query expansion
+# --- Colour
 # --------------------------------------------------------------------------------------------------
 
 
-def test_by_cosine_expansion_weighs_the_first_results_by_the_cube_of_their_similarity():
-    #                   a       b       c       d        e
-    store = make_store([(2, 0), (8, 6), (0, 9), (-3, 0), (1, 1)])
-    expanded = (1 + 0.8**3 * 0.8, 0.8**3 * 0.6)  # the nearest is b, at the cosine 0.8
-    table = recommend(store, "a", 3, expand=1)
-    assert list(table["image_id"]) == ["b", "e", "c"]
-    np.testing.assert_allclose(
-        table["score"], cosines(expanded, [(4, 3), (1, 1), (0, 1)]), atol=1e-6
-    )
-    third = 2**-1.5  # the second is e, at the cosine 1 / sqrt(2)
-    expanded = np.add(expanded, third / np.sqrt(2))
-    for count in (2, 3, 4, 9):  # c and d, at 0 and -1, weigh nothing
-        table = recommend(store, "a", 9, expand=count)
-        assert list(table["image_id"]) == ["b", "e", "c", "d"]
-        np.testing.assert_allclose(
-            table["score"], cosines(expanded, [(4, 3), (1, 1), (0, 1), (-1, 0)]), atol=1e-6
-        )
+def coloured_store(seed=0, n=20, dim=3, **columns):
+    """A store whose photos have colours, unit vectors of four numbers."""
+    store = random_store(seed, n, dim, **columns)
+    colours = normalise(np.random.default_rng(seed).random((n, 4)) ** 3)
+    return dataclasses.replace(store, side_arrays={"colours": colours})
 
 
-def test_by_distance_expansion_is_the_mean_with_the_first_results():
-    store = make_store([(0, 0), (3, 0), (0, 4.5), (-8, 0)])
-    table = recommend(store, "a", 9, metric="euclidean", expand=1)  # (1.5, 0)
-    np.testing.assert_allclose(table["score"], [1.5, np.hypot(1.5, 4.5), 9.5], atol=1e-6)
-    table = recommend(store, "a", 9, metric="euclidean", expand=2)  # (1, 1.5)
-    assert list(table["image_id"]) == ["b", "c", "d"]
-    np.testing.assert_allclose(table["score"], [2.5, np.hypot(1, 3), np.hypot(9, 1.5)], atol=1e-6)
+@pytest.mark.parametrize("colour", [0.1, 0.5, 1])
+def test_the_score_is_the_weighted_sum_of_both_likenesses(colour):
+    store = coloured_store()
+    colours = store.side_arrays["colours"]
+    expected = (1 - colour) * cosines(store.vectors[0], store.vectors) + colour * colours @ colours[
+        0
+    ]
+    table = recommend(store, "a", 19, colour=colour)
+    rows = store.catalog["image_id"].tolist()
+    places = [rows.index(name) for name in table["image_id"]]
+    assert places == sorted(range(1, 20), key=lambda row: -expected[row])
+    np.testing.assert_allclose(table["score"], expected[places], atol=1e-6)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_neither_the_asked_nor_the_disliked_take_part_in_expansion(metric):
-    #                   a       b        c       d
-    store = make_store([(1, 0), (1, 0.1), (1, 1), (0, 1)])
-    alone = make_store([(1, 0), (1, 0.1), (1, 1), (0, 1)], product_id=["x", "x", "y", "z"])
-    weight = {"dislike_weight": 0.0}
-    table = recommend(store, "a", 9, metric=metric, disliked=["b"], expand=1, **weight)
-    assert list(table["image_id"]) == ["c", "d"]
-    others = recommend(alone, "a", 9, metric=metric, other_products=True, expand=1)
-    np.testing.assert_allclose(table["score"], others["score"], atol=1e-6)
-    if metric == "cosine":
-        w = 2**-1.5
-        np.testing.assert_allclose(
-            table["score"],
-            cosines((1 + w / np.sqrt(2), w / np.sqrt(2)), [(1, 1), (0, 1)]),
-            atol=1e-6,
-        )
-    else:
-        np.testing.assert_allclose(table["score"], [0.5, np.sqrt(1.25)], atol=1e-6)  # from (1, 1/2)
+def test_one_gallery_serves_every_weight():
+    store = coloured_store(1)
+    gallery = store.joined
+    for colour in (0, 0.3, 1):
+        parts = normalise(store.vectors), store.side_arrays["colours"]
+        for_it = join(np.sqrt(1 - colour) * parts[0], np.sqrt(colour) * parts[1])
+        found, scores = top_k(join(*parts, colour), gallery, 5, metric="product")
+        expected, of_it = top_k(for_it, for_it, 5)
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_allclose(scores, of_it, atol=1e-6)
 
 
-def test_expansion_where_nothing_else_is_there_changes_nothing():
-    store = make_store([(1, 0), (2, 1)])
-    table = recommend(store, "a", 5, disliked=["b"], expand=3)
-    assert table.empty
-    assert list(table.columns[:3]) == ["rank", "score", "image_id"]
+def test_a_taste_has_a_colour_too_and_scores_stay_within_one():
+    store = coloured_store(2)
+    for options in ({}, {"disliked": ["d", "e"], "dislike_weight": 0.9}, {"diversity": 0.5}):
+        table = recommend(store, ["a", "b", "c"], 9, colour=0.4, **options)
+        assert table["score"].between(-1, 1).all()
+    alike = dataclasses.replace(store, vectors=np.ones_like(store.vectors))
+    colours = store.side_arrays["colours"]
+    wanted = normalise([colours[:2].mean(axis=0) - 0.2 * colours[2]])[0]
+    table = recommend(alike, ["a", "b"], 9, disliked=["c"], colour=0.5)
+    expected = np.sort(0.5 + 0.5 * colours[3:] @ wanted)[::-1][:9]
+    np.testing.assert_allclose(table["score"], expected, atol=1e-6)
 
 
-def test_a_negative_expansion_is_refused_by_its_name():
-    with pytest.raises(ValueError, match="expand must be a whole number, 0 or more, not -1"):
-        recommend(random_store(0), "a", expand=-1)
+def test_with_colours_a_varied_choice_differs_in_colour(encoder):
+    store = coloured_store(3, 3)
+    colours = np.float32([[1, 0, 0], [1, 0, 0], [0, 1, 0]])
+    vectors = np.float32([[1, 0], [1, 0.1], [1, 0.2]])
+    store = dataclasses.replace(store, vectors=vectors, side_arrays={"colours": colours})
+    assert recommend(store, "a", 1, colour=0.3)["image_id"].tolist() == ["b"]
+    more = make_store([*vectors, vectors[1]])
+    more = dataclasses.replace(more, side_arrays={"colours": colours[[0, 1, 2, 1]]})
+    assert recommend(more, "a", 2, colour=0.3)["image_id"].tolist() == ["b", "d"]
+    varied = recommend(more, "a", 2, colour=0.3, diversity=0.7)
+    assert varied["image_id"].tolist() == ["b", "c"]
+
+
+def test_a_photo_is_asked_with_its_own_colours_however_it_is_given(store, encoder):
+    row = store.catalog.iloc[7]
+    photos = [row["path"], Path(row["path"]).read_bytes(), load_image(row["path"])]
+    for photo in [*photos, Image.open(row["path"])]:
+        table = recommend(store, photo, 3, encoder=encoder, colour=0.5)
+        assert table["image_id"][0] == row["image_id"]
+        assert table["score"][0] == pytest.approx(1, abs=1e-4)
+
+
+def test_recommend_all_by_colour_agrees_with_recommend(store):
+    everything = recommend_all(store, 4, colour=0.3)
+    for image_id, group in everything.groupby("image_id"):
+        single = recommend(store, image_id, 4, other_products=True, colour=0.3)
+        assert list(group["recommended_image_id"]) == list(single["image_id"])
+        np.testing.assert_allclose(group["score"], single["score"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("store", "query", "options", "message"),
+    [
+        (coloured_store(), np.ones(3, np.float32), {"colour": 0.2}, "A vector has no colour"),
+        (coloured_store(), "a", {"colour": 0.2, "metric": "euclidean"}, "metric='cosine'"),
+        (coloured_store(), "a", {"colour": 1.1}, "between 0 and 1, not 1.1"),
+        (coloured_store(), "a", {"colour": np.nan}, "between 0 and 1, not nan"),
+        (random_store(0), "a", {"colour": 0.2}, "keeps no colours: run 04_embeddings"),
+    ],
+)
+def test_where_colour_cannot_count_it_says_why(store, query, options, message):
+    with pytest.raises(ValueError, match=message):
+        recommend(store, query, **options)
 
 
 # --- Odds and ends
 # ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"expand": 2}, {"disliked": ["b"]}, {"diversity": 0.5}])
+@pytest.mark.parametrize("options", [{}, {"disliked": ["b"]}, {"diversity": 0.5}])
 def test_an_unknown_metric_and_no_k_are_refused(options):
     with pytest.raises(
         ValueError, match="metric must be one of cosine, euclidean, not 'manhattan'"
@@ -566,11 +599,10 @@ def test_recommend_all_of_a_single_product_is_empty_but_has_its_columns():
 @pytest.mark.parametrize("k", [10**12, np.int8(100)])
 def test_more_than_there_are_is_all_that_there_are(metric, k):
     store = random_store(0)
-    for options in ({}, {"diversity": 0.4}, {"expand": k}, {"disliked": ["b"], "expand": 10**12}):
-        few = {name: 50 if name == "expand" else value for name, value in options.items()}
+    for options in ({}, {"diversity": 0.4}, {"disliked": ["b"]}):
         pd.testing.assert_frame_equal(
             recommend(store, "a", k, metric=metric, **options),
-            recommend(store, "a", 50, metric=metric, **few),
+            recommend(store, "a", 50, metric=metric, **options),
         )
     pd.testing.assert_frame_equal(
         recommend_all(store, k, metric=metric), recommend_all(store, 50, metric=metric)
@@ -582,9 +614,6 @@ def test_numbers_that_are_not_whole_are_refused_by_their_name(bad):
     for ask in (recommend, lambda store, _, k: recommend_all(store, k)):
         with pytest.raises(ValueError, match=f"k must be a whole number, at least 1, not {bad!r}"):
             ask(random_store(0), "a", bad)
-    if bad is not True:
-        with pytest.raises(ValueError, match="expand must be a whole number, 0 or more, not "):
-            recommend(random_store(0), "a", expand=bad)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -57,7 +57,7 @@ def all_that_a_shop_does(folder, number, encoder):
         "a store that was replaced can be read to the end"
     )
     for metric in ("cosine", "euclidean"):
-        recommend(store, "10.png", metric=metric, expand=2, diversity=0.3)
+        recommend(store, "10.png", metric=metric, diversity=0.3)
         recommend_all(store, metric=metric)
     rank(store.vectors, split_by_product(store.catalog, seed=number), 5)
     for kind in ["exact", "flat", "hnsw"] if importlib.util.find_spec("faiss") else ["exact"]:

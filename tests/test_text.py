@@ -33,12 +33,12 @@ CALLERS = (".ci/run", ".github/workflows/ci.yml", ".pre-commit-config.yaml")
 # Words that the dictionary does not have: terms of the field, names of things, and of people. Add
 # those that you need.
 TERMS = """
-alikes avg Caltech checksums Colab convolutional dataset docstrings dtype FAISS Gradio hnsw ivfpq
-Jupyter Kaggle Keras keypoint keypoints litert Matplotlib metadata Milvus nDCG neighbourhoods numpy
-onnx openvino overfitting PCA preprocessing quickstart recoloured recompressed resampled resize
-resized params runtime scikit softmax screenshot SNE tensorflow Aggarwal Alexey Carbonell der Douze Efron
-Goldstein Grigorev Hanley Holub Järvelin Jégou Kekäläinen Klasson Lippman Maaten Malkov Param Perona
-Pless Radenović Rocchio Schmid Skia Srivastava Stylianou Yashunin Zhai
+alikes avg Caltech checksums CIELAB Colab convolutional dataset docstrings dtype FAISS Gradio hnsw
+ivfpq Jupyter Kaggle Keras keypoint keypoints litert Matplotlib metadata Milvus nDCG neighbourhoods
+numpy onnx openvino overfitting PCA preprocessing quickstart recoloured recompressed resampled
+resize resized params runtime scikit softmax screenshot SNE tensorflow Aggarwal Alexey Carbonell
+der Douze Efron Goldstein Grigorev Hanley Holub Järvelin Jégou Kekäläinen Klasson Lippman Maaten
+Malkov Param Perona Pless Radenović Rocchio Schmid Skia Srivastava Stylianou Yashunin Zhai
 """
 AMERICAN = ("generalized", "license", "program")  # the mean, a proper name, what a computer runs
 

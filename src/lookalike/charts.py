@@ -40,31 +40,6 @@ def show_comparison(trials: pd.DataFrame, *, x: str, hue: str, y: str, title: st
 
 
 @styled
-def show_precision(scores: pd.DataFrame) -> Figure:
-    """Precision@k of `evaluation.evaluate` as bars, with the level of guessing as a line across
-    each.
-    """
-    k = scores.index[-1]
-    best = scores["Precision@k"].iloc[-1]
-    chance = scores["chance"].iloc[-1]
-    figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
-    places = np.arange(len(scores))
-    bars = axes.bar(places, scores["Precision@k"], color=RIGHT, width=0.6)
-    axes.bar_label(bars, fmt="%.2f", padding=2)
-    axes.hlines(
-        scores["chance"], places - 0.4, places + 0.4, color=WRONG, linestyle="--", label="guessing"
-    )
-    axes.set(ylim=(0, 1.12), ylabel="Precision@k, from 0 to 1")
-    axes.set_xticks(places, [f"k = {k}" for k in scores.index])
-    axes.set_title(
-        f"{best / chance:.1f} times as good as guessing at k = {k}" if chance else "nothing to find"
-    )
-    figure.legend(loc="outside lower center", frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-@styled
 def show_intervals(
     scores: pd.DataFrame, *, xlabel: str, title: str, changes: bool = False
 ) -> Figure:

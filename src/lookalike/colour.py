@@ -1,48 +1,64 @@
-"""The baseline without a network: how much of each colour a photo has."""
+"""What colours a photo has, and how they are joined to what a network sees in it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
-from lookalike.images import load_image
-from lookalike.machine import parallel_map, progress
+SIDE = 64  # pixels of the photo that are counted, in height and width
+# Of lightness, from green to red, and from blue to yellow: bins, and the ends of the outer ones.
+BINS = (3, 6, 6)
+ENDS = ((0, 100), (-64, 64), (-64, 64))
+# Each pixel counts by a Gaussian about the centre, where the product is.
+_BELL = np.exp(-((np.arange(SIDE) - (SIDE - 1) / 2) ** 2) / (2 * 20**2))
+CENTRED = np.outer(_BELL, _BELL) / _BELL.sum() ** 2
+TO_LAB = ImageCms.buildTransform(
+    ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
+)
 
-SIDE = 128  # pixels of the photo that are counted, in height and width
+
+def lab_pixels(pixels: np.ndarray) -> np.ndarray:
+    """RGB in 0-255 [height, width, 3] in CIELAB [64, 64, 3]: lightness in 0-100, then a and b."""
+    small = Image.fromarray(pixels).resize((SIDE, SIDE))
+    lab = np.array(ImageCms.applyTransform(small, TO_LAB))
+    lightness = lab[..., :1] * (100 / 255)
+    return np.concatenate([lightness, lab[..., 1:].view(np.int8)], axis=2)
 
 
-def colour_histograms(paths: Sequence[str | Path], *, bins: int = 8) -> np.ndarray:
-    """The shares of colours in photos, as vectors whose cosine is the Bhattacharyya coefficient of
-    two photos.
+def colour_histogram(pixels: np.ndarray) -> np.ndarray:
+    """The shares of colours in a photo, as a vector of length 1; the product of two is their
+    Bhattacharyya coefficient, 1 for equal shares.
 
     Source: Swain and Ballard, "Color Indexing", IJCV 1991; the square root, which makes it the
     coefficient, lets a small patch of colour count beside a large ground.
 
     Parameters
     ----------
-    bins
-        Of hue, of saturation and of value each.
+    pixels : uint8 [height, width, 3]
 
     Returns
     -------
-    float32 [len(paths), bins ** 3], of length 1.
-
-    Raises
-    ------
-    ImageError
-        If a file cannot be read as an image.
+    float32 [108]
     """
-    bar = progress(paths, total=len(paths), description="Counting colours")
-    counted = list(parallel_map(lambda path: _histogram(load_image(path, SIDE), bins), bar))
-    return np.stack(counted) if counted else np.empty((0, bins**3), np.float32)
+    lab = lab_pixels(pixels).reshape(-1, 3)
+    low, high = np.transpose(ENDS)
+    counts, _ = np.histogramdd(np.clip(lab, low, high), BINS, ENDS, weights=CENTRED.ravel())
+    return np.sqrt(counts.ravel(), dtype=np.float32)
 
 
-def _histogram(pixels: np.ndarray, bins: int) -> np.ndarray:
-    hsv = (
-        np.asarray(Image.fromarray(pixels).convert("HSV")).reshape(-1, 3).astype(int) * bins // 256
-    )
-    counts = np.bincount(hsv @ [bins**2, bins, 1], minlength=bins**3)
-    return np.sqrt(counts / counts.sum(), dtype=np.float32)
+def colour_histograms(photos: np.ndarray) -> np.ndarray:
+    """`colour_histogram` of photos [n, height, width, 3]: float32 [n, 108]."""
+    return np.stack([colour_histogram(pixels) for pixels in photos])
+
+
+def join(seen: np.ndarray, colours: np.ndarray, colour: float | None = None) -> np.ndarray:
+    """What a network sees and colours, unit vectors both, side by side: [n, dim] and [n, 108] to
+    [n, dim + 108].
+
+    A gallery is joined as it is, a query with the weight `colour` in 0-1. The product of the two is
+    (1 - colour) times the cosine plus `colour` times the colours' likeness: one gallery serves
+    every weight.
+    """
+    if colour is not None:
+        seen, colours = (1 - colour) * seen, colour * colours
+    return np.hstack([seen, colours])

@@ -21,10 +21,11 @@ import numpy as np
 import pandas as pd
 
 from lookalike.catalog import FILE_COLUMNS, read_catalog, save_catalog
+from lookalike.colour import colour_histograms, join
 from lookalike.encoder_fingerprint import describe_encoder, encoder_fingerprint
 from lookalike.images import File, ImageError, content_hash, pixel_batches
 from lookalike.machine import parallel_map, progress
-from lookalike.similarity import vector_lengths
+from lookalike.similarity import normalise, vector_lengths
 from lookalike.workspace import file_hash, replaced, sole_writer, written_aside
 
 if TYPE_CHECKING:
@@ -55,6 +56,11 @@ class EmbeddingStore:
     def lengths(self) -> np.ndarray:
         """The lengths of the vectors [n], measured once for all searches."""
         return vector_lengths(self.vectors, "gallery")
+
+    @functools.cached_property
+    def joined(self) -> np.ndarray:
+        """Vectors at length 1 and colours side by side, as `join` makes them, in memory."""
+        return join(normalise(self.vectors), self.side_arrays["colours"])
 
 
 def compile_encoder(encoder: keras.Model) -> Forward:
@@ -97,7 +103,7 @@ def embed_images(
     """
     vectors = [np.empty((0, encoder.output_shape[-1]))]
     if len(images) > 4 * batch_size:
-        images = progress(images, total=len(images), description="Embedding")
+        images = progress(images, description="Embedding")
     size = encoder.input_shape[1:3]
     for pixels in pixel_batches(images, size, batch_size=batch_size, fit=fit):
         vectors.append(encoder.predict_on_batch(np.float32(pixels)))
@@ -128,8 +134,8 @@ def embed_catalog(
         What computes the vectors in the encoder's place, uint8 pixels [n, height, width, 3] to [n,
         dim], such as its export to another engine. Store and queries go on naming the encoder.
     side_arrays
-        What else to keep of each photo, such as its colours: functions of the same pixels to [n,
-        ...], by the names of the arrays.
+        What to keep of each photo besides its colours: functions of the same pixels to [n, ...], by
+        the names of the arrays.
     fit
         How photos are brought to the encoder's input size: "resize", "letterbox" or "crop".
 
@@ -142,19 +148,20 @@ def embed_catalog(
     ValueError
         If the catalogue is empty, an option none, or the store that is there damaged.
     """
-    functions = {"vectors": forward, **(side_arrays or {})}
+    functions = {"vectors": forward, "colours": colour_histograms, **(side_arrays or {})}
 
     def complete(known, paths, recipe, partial):
         _add_shards(known, partial, recipe)
-        lacking = {name: paths.keys() - known[name].keys() for name in functions}
-        missing = set().union(*lacking.values())
-        if missing:
-            needed = {name: functions[name] for name in functions if lacking[name]}
+        groups = defaultdict(dict)
+        for key, path in paths.items():
+            groups[tuple(name for name in functions if key not in known[name])][key] = path
+        groups.pop((), None)
+        for names, photos in groups.items():
+            needed = {name: functions[name] for name in names}
             if "vectors" in needed:
                 needed["vectors"] = forward or compile_encoder(encoder)
-            photos = {key: path for key, path in paths.items() if key in missing}
             _compute(photos, needed, partial, recipe, batch_size)
-            _add_shards(known, partial, recipe)
+        _add_shards(known, partial, recipe)
 
     return update_store(encoder, catalog, folder, complete, fit=fit)
 
@@ -335,9 +342,7 @@ def read_store(folder: Path, *, schema: int = 1, load: Callable = _mapped) -> Em
     # A run was killed at the moment in which the new store takes the place of the old.
     place = folder if folder.exists() or not previous.exists() else previous
     if not (place / MANIFEST).is_file():
-        raise FileNotFoundError(
-            f"No embeddings at {folder}. Run 04_embeddings.ipynb, or 00_quickstart.ipynb, first."
-        )
+        raise FileNotFoundError(f"No embeddings at {folder}. Run 04_embeddings.ipynb first.")
     try:
         manifest = json.loads((place / MANIFEST).read_bytes())
         if manifest["schema"] != schema:

@@ -30,6 +30,10 @@ FINE = 10_000  # resamples where the ends of an interval lie far out
 ROUNDING = 1e-9  # changes that cancel out add up to less
 
 
+def _precision(ranking: Ranking, k: int) -> np.ndarray:
+    return precision_at_k(ranking.relevant, k)
+
+
 def evaluate(ranking: Ranking, ks: tuple[int, ...] = (1, 5, 10)) -> pd.DataFrame:
     """One row a k: Precision@k beside its chance, and the other metrics, each averaged over
     queries.
@@ -40,7 +44,7 @@ def evaluate(ranking: Ranking, ks: tuple[int, ...] = (1, 5, 10)) -> pd.DataFrame
     the other common definition of MAP@k.
     """
     columns = {
-        "Precision@k": precision_at_k,
+        "Precision@k": _precision,
         "chance": chance_at_k,
         "possible": lambda ranking, k: np.minimum(ranking.n_relevant, k) / k,
         "hit rate@k": hit_rate_at_k,
@@ -62,7 +66,7 @@ def evaluate(ranking: Ranking, ks: tuple[int, ...] = (1, 5, 10)) -> pd.DataFrame
 
 
 def evaluate_classes(
-    ranking: Ranking, k: int = 10, *, metric: Callable[[Ranking, int], np.ndarray] = precision_at_k
+    ranking: Ranking, k: int = 10, *, metric: Callable[[Ranking, int], np.ndarray] = _precision
 ) -> pd.DataFrame:
     """A metric of each class with its interval, then two averages: "macro" counts classes alike,
     "micro" queries.
@@ -105,7 +109,7 @@ def compare(
     rankings: Mapping[str, Ranking],
     k: int = 10,
     *,
-    metric: Callable[[Ranking, int], np.ndarray] = precision_at_k,
+    metric: Callable[[Ranking, int], np.ndarray] = _precision,
     reference: str | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -217,7 +221,7 @@ def confused_pairs(
     ValueError
         If the ranking was not made by this column of this catalogue, or of fewer than k results.
     """
-    first_results(ranking, k)
+    first_results(ranking.relevant, k)
     results = ranking.results[:, :k]
     if len(catalog) <= results.max() or not np.array_equal(
         catalog[by].to_numpy()[ranking.queries], ranking.labels

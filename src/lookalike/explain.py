@@ -48,7 +48,8 @@ def explain(
     """Take the cosine of two photos apart into the places that it comes from.
 
     A pooled vector is a sum over places, so the product of two is a sum over pairs of places,
-    exactly. Source: Stylianou, Souvenir, Pless, "Visualizing Deep Similarity Networks", WACV 2019.
+    exactly. Colours are no part of it: `recommend(colour=)` adds them to the score. Source:
+    Stylianou, Souvenir, Pless, "Visualizing Deep Similarity Networks", WACV 2019.
     Ours is what follows for the layers of a trained head behind the pooling: the sum stays exact,
     but how it is shared out is a convention. Of a ReLU each place gets its part where the whole is
     positive, of a bias all get the same, and all are divided by the spread of the whole.

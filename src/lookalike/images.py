@@ -189,10 +189,16 @@ def as_image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def fitted(image: File | np.ndarray, size: Size, *, fit: str = "resize") -> np.ndarray:
-    """A photo, given as a path, as the bytes of a file, or as pixels, as uint8 pixels of `size`."""
+def fitted(
+    image: File | Image.Image | np.ndarray, size: Size, *, fit: str = "resize"
+) -> np.ndarray:
+    """A photo, given as a path, the bytes of a file, a Pillow image, or pixels, as uint8 pixels of
+    `size`.
+    """
     if isinstance(image, np.ndarray):
-        return np.asarray(_fit(as_image(image), size, fit))
+        image = as_image(image)
+    if isinstance(image, Image.Image):
+        return np.asarray(_fit(_to_rgb(ImageOps.exif_transpose(image)), size, fit))
     return load_image(image, size, fit=fit)
 
 

@@ -123,7 +123,7 @@ def require(*packages: str) -> None:
 def progress(
     items: Iterable | None = None,
     *,
-    total: int | None,
+    total: int | None = None,
     description: str,
     unit: str = "images",
     initial: int = 0,

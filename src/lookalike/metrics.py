@@ -13,9 +13,17 @@ from lookalike.rankings import Ranking
 from lookalike.similarity import checked_k
 
 
-def precision_at_k(ranking: Ranking, k: int) -> np.ndarray:
-    """Share of the first k results that are relevant, in [0, 1]; missing results count as wrong."""
-    return first_results(ranking, k).sum(axis=1) / k
+def precision_at_k(relevant: np.ndarray, k: int) -> np.ndarray:
+    """Share of the first k results that are relevant, in [0, 1]; missing results count as wrong.
+
+    relevant : bool [q, at least k], whether each result is relevant, best first
+    """
+    return first_results(relevant, k).mean(axis=1)
+
+
+def chance(n_relevant: np.ndarray, n_gallery: np.ndarray) -> np.ndarray:
+    """The Precision@k that guessing has on average: the share of relevant images in the gallery."""
+    return n_relevant / np.maximum(n_gallery, 1)
 
 
 def recall_at_k(ranking: Ranking, k: int) -> np.ndarray:
@@ -23,7 +31,7 @@ def recall_at_k(ranking: Ranking, k: int) -> np.ndarray:
 
     Not to be confused with the "Recall@k" of metric learning, which is `hit_rate_at_k`.
     """
-    return _share(first_results(ranking, k).sum(axis=1), ranking.n_relevant)
+    return _share(first_results(ranking.relevant, k).sum(axis=1), ranking.n_relevant)
 
 
 def hit_rate_at_k(ranking: Ranking, k: int) -> np.ndarray:
@@ -33,7 +41,7 @@ def hit_rate_at_k(ranking: Ranking, k: int) -> np.ndarray:
     Source: Oh Song and others, "Deep Metric Learning via Lifted Structured Feature Embedding", CVPR
     2016.
     """
-    return first_results(ranking, k).any(axis=1).astype(float)
+    return first_results(ranking.relevant, k).any(axis=1).astype(float)
 
 
 def average_precision_at_k(ranking: Ranking, k: int, *, of: str = "possible") -> np.ndarray:
@@ -49,7 +57,7 @@ def average_precision_at_k(ranking: Ranking, k: int, *, of: str = "possible") ->
     - "relevant": all relevant images, as in Manning, Raghavan, Schütze, "Introduction to
       Information Retrieval", 2008, section 8.4, where the ranking is not cut at k.
     """
-    relevant = first_results(ranking, k)
+    relevant = first_results(ranking.relevant, k)
     found = relevant.sum(axis=1)
     divisors = {
         "possible": np.minimum(ranking.n_relevant, k),
@@ -70,7 +78,7 @@ def ndcg_at_k(ranking: Ranking, k: int) -> np.ndarray:
     2002; with this discount Burges and others, "Learning to Rank using Gradient Descent", ICML
     2005.
     """
-    relevant = first_results(ranking, k)
+    relevant = first_results(ranking.relevant, k)
     weights = 1 / np.log2(np.arange(2, k + 2))
     best = np.append(0, np.cumsum(weights))[np.minimum(ranking.n_relevant, k)]
     return _share(relevant @ weights, best)
@@ -83,7 +91,7 @@ def reciprocal_rank_at_k(ranking: Ranking, k: int) -> np.ndarray:
     NaN for a query that has nothing relevant. Source: Voorhees, "The TREC-8 Question Answering
     Track Report", 1999.
     """
-    relevant = first_results(ranking, k)
+    relevant = first_results(ranking.relevant, k)
     return np.where(
         ranking.n_relevant > 0, relevant.any(axis=1) / (relevant.argmax(axis=1) + 1), np.nan
     )
@@ -110,7 +118,7 @@ def r_precision(ranking: Ranking) -> np.ndarray:
 
 def average_similarity_at_k(ranking: Ranking, k: int) -> np.ndarray:
     """Mean score of the first k results, whatever their labels; for "euclidean" it is a distance."""
-    first_results(ranking, k)
+    first_results(ranking.relevant, k)
     scores = ranking.scores[:, :k].astype(np.float64)
     there = np.isfinite(scores)
     return _share(np.where(there, scores, 0).sum(axis=1), there.sum(axis=1))
@@ -128,7 +136,7 @@ def overlap_at_k(ranking: Ranking, other: Ranking, k: int) -> np.ndarray:
     """
     check_same_queries(ranking, other)
     for each in (ranking, other):
-        first_results(each, k)
+        first_results(each.relevant, k)
     both = [
         len(set(a[a >= 0]) & set(b))
         for a, b in zip(ranking.results[:, :k], other.results[:, :k], strict=True)
@@ -137,11 +145,10 @@ def overlap_at_k(ranking: Ranking, other: Ranking, k: int) -> np.ndarray:
 
 
 def chance_at_k(ranking: Ranking, k: int) -> np.ndarray:
-    """The Precision@k that guessing has on average: the share of relevant images in the gallery.
-
-    Where the gallery has fewer than k images, guessing misses the rest as any ranking does.
+    """`chance` of each query; where the gallery has fewer than k images, guessing misses the rest as
+    any ranking does.
     """
-    return ranking.n_relevant / np.maximum(ranking.n_gallery, checked_k(k))
+    return chance(ranking.n_relevant, np.maximum(ranking.n_gallery, checked_k(k)))
 
 
 def check_same_queries(ranking: Ranking, other: Ranking) -> None:
@@ -155,13 +162,13 @@ def check_same_queries(ranking: Ranking, other: Ranking) -> None:
         )
 
 
-def first_results(ranking: Ranking, k: int) -> np.ndarray:
+def first_results(relevant: np.ndarray, k: int) -> np.ndarray:
     """Which of the first k results are relevant: bool [q, k]; ValueError if fewer were computed."""
-    if not (isinstance(k, Integral) and 1 <= k <= ranking.relevant.shape[1]):
+    if not (isinstance(k, Integral) and 1 <= k <= relevant.shape[1]):
         raise ValueError(
-            f"k must be between 1 and {ranking.relevant.shape[1]}, the number of ranks computed, not {k!r}."
+            f"k must be between 1 and {relevant.shape[1]}, the number of ranks computed, not {k!r}."
         )
-    return ranking.relevant[:, :k]
+    return relevant[:, :k]
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -224,32 +224,6 @@ def show_photos(
 
 
 @styled
-def show_vectors(
-    photos: Sequence[str], vectors: np.ndarray, titles: Sequence[str], *, title: str = ""
-) -> Figure:
-    """Photos, each beside its vector as a strip of as many bars as it has numbers, all on one
-    scale.
-    """
-    size = (9, 1.25 * len(photos) + 0.6)
-    figure, grid = plt.subplots(
-        len(photos), 2, figsize=size, width_ratios=(1, 7), squeeze=False, layout="constrained"
-    )
-    highest = 1.05 * np.max(vectors)
-    lowest = min(1.05 * np.min(vectors), 0)
-    for (left, right), photo, vector, text in zip(grid, photos, vectors, titles, strict=True):
-        show_photo(left, photo)
-        frame(left, NEUTRAL, 0.8)
-        right.bar(np.arange(len(vector)), vector, width=1, color=RIGHT)
-        right.set(xlim=(-1, len(vector)), ylim=(lowest, highest), yticks=[])
-        right.set_title(text, loc="left")
-        right.spines[["top", "right", "left"]].set_visible(False)
-        right.tick_params(labelbottom=right is grid[-1, 1])
-    grid[-1, 1].set_xlabel("number in the vector")
-    figure.suptitle(title or f"A photo is {vectors.shape[1]} numbers")
-    return figure
-
-
-@styled
 def show_map(
     points: np.ndarray, catalog: pd.DataFrame, *, by: str = "label", title: str = ""
 ) -> Figure:

@@ -6,14 +6,25 @@ import keras
 import numpy as np
 
 
-@keras.saving.register_keras_serializable("lookalike")
-class GeneralizedMeanPooling2D(keras.layers.Layer):
-    """The p-th root of the mean p-th power over all places, of each channel: between their average
-    (1) and maximum.
+def gem(places, p: float = 3.0):
+    """The generalized mean of a feature map [batch, height, width, channels]: the p-th root of the
+    mean p-th power over all places, of each channel; between their average (1) and maximum.
 
     Source: Radenović, Tolias, Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation",
     TPAMI 2019; 3 is where its training begins. What is below zero counts as zero.
     """
+    places = keras.ops.relu(places)
+    # Shares of the highest: their powers stay within what floats can hold, and the root above zero.
+    highest = keras.ops.stop_gradient(keras.ops.max(places, axis=(1, 2), keepdims=True))
+    powers = keras.ops.power(places / keras.ops.where(highest > 0, highest, 1), p)
+    highest = highest[:, 0, 0]
+    mean = keras.ops.where(highest > 0, keras.ops.mean(powers, axis=(1, 2)), 1)
+    return highest * keras.ops.power(mean, 1 / p)
+
+
+@keras.saving.register_keras_serializable("lookalike")
+class GeneralizedMeanPooling2D(keras.layers.Layer):
+    """`gem` as a layer."""
 
     def __init__(self, p: float = 3.0, **options):
         super().__init__(**options)
@@ -21,14 +32,7 @@ class GeneralizedMeanPooling2D(keras.layers.Layer):
 
     def call(self, places):
         """[batch, height, width, channels] to [batch, channels]."""
-        places = keras.ops.relu(places)
-        # Shares of the highest: their powers stay within what floats can hold, and the root above
-        # zero.
-        highest = keras.ops.stop_gradient(keras.ops.max(places, axis=(1, 2), keepdims=True))
-        powers = keras.ops.power(places / keras.ops.where(highest > 0, highest, 1), self.p)
-        highest = highest[:, 0, 0]
-        mean = keras.ops.where(highest > 0, keras.ops.mean(powers, axis=(1, 2)), 1)
-        return highest * keras.ops.power(mean, 1 / self.p)
+        return gem(places, self.p)
 
     def compute_output_shape(self, input_shape):
         """The shape without its two places."""

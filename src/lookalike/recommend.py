@@ -1,26 +1,27 @@
-"""Recommendations as a table: for a photo, a product, or a taste told by several; filtered, varied,
-for all at once.
+"""Recommendations as a table: for a photo, a product, or a taste told by several; by what a network
+sees and by colour; filtered, varied, for all at once.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
+from lookalike.colour import colour_histogram, join
 from lookalike.embeddings import EmbeddingStore, check_encoder, embed_images
-from lookalike.similarity import checked_k, normalise, top_k
+from lookalike.images import fitted
+from lookalike.similarity import checked_k, diversify, normalise, pairwise, taste, top_k
 
 if TYPE_CHECKING:
     # Not else: a web server that recommends by vectors has no Keras.
     import keras
 
-Query = str | os.PathLike | np.ndarray
-EXPONENT = 3  # of the similarities that weigh the results in query expansion
+Query = str | os.PathLike | bytes | Image.Image | np.ndarray
 POOL = 10  # times k: how many candidates `diversity` chooses from
 
 
@@ -32,10 +33,10 @@ def recommend(
     disliked: Query | Iterable[Query] = (),
     encoder: keras.Model | None = None,
     metric: str = "cosine",
+    colour: float = 0.0,
     where: Mapping[str, object] | None = None,
     other_products: bool = False,
     diversity: float = 0.0,
-    expand: int = 0,
     dislike_weight: float = 0.2,
 ) -> pd.DataFrame:
     """The k images of a store that look most like a query.
@@ -44,16 +45,18 @@ def recommend(
     ----------
     query
         An `image_id` of the store (never among its own results); or, with the `encoder` that the
-        store was made with, the path of a photo or uint8 pixels [height, width, 3]; or a vector
-        [dim]. Several of these in a list are liked things, and what is sought is their mean.
+        store was made with, a photo: its path, the bytes of its file, a Pillow image, or uint8
+        pixels [height, width, 3]; or a vector [dim]. Several of these in a list are liked things,
+        and what is sought is their `taste`.
     disliked
-        Things to keep away from. Under "cosine", where each vector counts by its direction alone,
-        `dislike_weight` times their mean is taken off; under "euclidean" the mean of the liked is
-        moved away from theirs by that part of the way between the two. Source: Rocchio, "Relevance
-        Feedback in Information Retrieval", 1971; the weight is the 0.15 / 0.75 of Manning,
-        Raghavan, Schütze, "Introduction to Information Retrieval", 2008, section 9.1.
+        Things to keep away from. Under "euclidean" the mean of the liked is moved away from theirs
+        by `dislike_weight` of the way between the two.
     metric
         "cosine" or "euclidean".
+    colour
+        From 0, what the network sees alone, to 1, the colours alone: the score is (1 - colour)
+        times the cosine plus `colour` times the likeness of the colours. Of a vector no colour is
+        known; and by distance joined vectors rank as by cosine.
     where
         Columns of the catalogue and the value that each must have, or a list of values: `{"label":
         ["hat", "bag"]}`.
@@ -61,17 +64,12 @@ def recommend(
         Leave out the other views of the products asked with too.
     diversity
         From 0, the nearest, to 1: how much a result, chosen among the nearest 10 k, must also
-        differ from those above it (maximal marginal relevance; Carbonell and Goldstein, SIGIR
-        1998). Scores then need not fall.
-    expand
-        Search again with the mean of the query and so many of its first results, whatever `where`
-        asks for; under "cosine" weighted by the cube of their similarity (alpha query expansion;
-        Radenović, Tolias, Chum, TPAMI 2019).
+        differ from those above it. Scores then need not fall.
 
     Returns
     -------
     DataFrame, best first: `rank` from 1, `score`, then the catalogue's columns. The score is to
-    what was searched with: of several likes, or an expanded query, to their mean.
+    what was searched with: of several likes, to their taste.
 
     Raises
     ------
@@ -84,45 +82,37 @@ def recommend(
     """
     if not 0 <= diversity <= 1:
         raise ValueError(f"diversity must be between 0 and 1, not {diversity}.")
-    if not isinstance(expand, Integral) or expand < 0:
-        raise ValueError(f"expand must be a whole number, 0 or more, not {expand!r}.")
     if not np.isfinite(dislike_weight):
         raise ValueError(f"dislike_weight must be a number, not {dislike_weight}.")
-    most = len(store.vectors)
-    k, expand = min(checked_k(k), most), min(int(expand), most)
+    gallery, search = _gallery(store, metric, colour)
+    most = len(gallery)
+    k = min(checked_k(k), most)
     liked, disliked = _listed(query), _listed(disliked)
     if not liked:
         raise ValueError("Nothing is liked: give at least one image_id, photo or vector as query.")
-    rows, vectors = zip(
-        *(_find(store, query, encoder) for query in [*liked, *disliked]), strict=True
-    )
+    found = [_find(store, one, encoder, colour) for one in [*liked, *disliked]]
+    rows, vectors, colours = zip(*found, strict=True)
     if other_products and None in rows:
         raise ValueError("other_products=True needs queries that are image_ids of the store.")
     own = np.array([row for row in rows if row is not None], np.int64)
     if other_products:
         products = store.catalog["product_id"]
         own = np.flatnonzero(products.isin(products.iloc[own]))
-    vector = _taste(np.stack(vectors), len(liked), metric, dislike_weight)
-    if expand:
-        indices, scores = top_k(
-            vector, store.vectors, expand, metric=metric, exclude=[own], lengths=store.lengths
-        )
-        found = indices[0] >= 0
-        weights = (
-            np.clip(scores[0][found], 0, None) ** EXPONENT
-            if metric == "cosine"
-            else np.ones(found.sum())
-        )
-        near = _directions(np.asarray(store.vectors[indices[0][found]]), metric)
-        vector = (_directions(vector[None], metric)[0] + weights @ near) / (1 + weights.sum())
+    wish = _wish(vectors, len(liked), metric, dislike_weight)
+    if colour:
+        wished = _wish(colours, len(liked), metric, dislike_weight)
+        wish = join(normalise([wish]), normalise([wished]), colour)
     left_out = np.concatenate([own, np.flatnonzero(~_matching(store.catalog, where or {}))])
     wanted = min(POOL * k, most) if diversity else k
-    indices, scores = top_k(
-        vector, store.vectors, wanted, metric=metric, exclude=[left_out], lengths=store.lengths
-    )
+    indices, scores = top_k(wish, gallery, wanted, exclude=[left_out], **search)
     indices, scores = indices[0][indices[0] >= 0], scores[0][indices[0] >= 0]
     if diversity:
-        chosen = _varied(np.asarray(store.vectors[indices]), scores, k, metric, diversity)
+        near = gallery[indices]
+        dim = store.vectors.shape[1]
+        asking = join(near[:, :dim], near[:, dim:], colour) if colour else near
+        likeness = pairwise(asking, near, search["metric"])
+        sign = -1 if metric == "euclidean" else 1
+        chosen = diversify(sign * scores, sign * likeness, k, diversity)
         indices, scores = indices[chosen], scores[chosen]
     # A shop may have columns of that name.
     own_names = {name: f"catalog_{name}" for name in ("rank", "score")}
@@ -132,7 +122,9 @@ def recommend(
     return table
 
 
-def recommend_all(store: EmbeddingStore, k: int = 5, *, metric: str = "cosine") -> pd.DataFrame:
+def recommend_all(
+    store: EmbeddingStore, k: int = 5, *, metric: str = "cosine", colour: float = 0.0
+) -> pd.DataFrame:
     """Recommendations for every image of a store, among other products only, as one long table for
     a shop to load.
 
@@ -144,15 +136,17 @@ def recommend_all(store: EmbeddingStore, k: int = 5, *, metric: str = "cosine") 
     Raises
     ------
     ValueError
-        If k is no whole number, or below 1, or the metric is unknown.
+        If k is no whole number, or below 1, or another option is none.
     """
     catalog = store.catalog
+    gallery, search = _gallery(store, metric, colour)
     same_product = catalog.groupby("product_id").indices
     exclude = [same_product[product] for product in catalog["product_id"]]
-    k = min(checked_k(k), len(store.vectors))
-    indices, scores = top_k(
-        store.vectors, store.vectors, k, metric=metric, exclude=exclude, lengths=store.lengths
-    )
+    k = min(checked_k(k), len(gallery))
+    asking = gallery
+    if colour:
+        asking = join(normalise(store.vectors), store.side_arrays["colours"], colour)
+    indices, scores = top_k(asking, gallery, k, exclude=exclude, **search)
     query, place = np.nonzero(indices >= 0)
     found = catalog.iloc[indices[query, place]]
     columns = {
@@ -165,6 +159,23 @@ def recommend_all(store: EmbeddingStore, k: int = 5, *, metric: str = "cosine") 
     return pd.DataFrame(columns)
 
 
+def _gallery(store, metric, colour):
+    """What is searched, and how `top_k` searches it."""
+    if not 0 <= colour <= 1:
+        raise ValueError(f"colour must be between 0 and 1, not {colour}.")
+    if not colour:
+        return store.vectors, {"metric": metric, "lengths": store.lengths}
+    if metric != "cosine":
+        raise ValueError("Colour joins the cosine; use metric='cosine', or colour=0.")
+    if "colours" not in store.side_arrays:
+        raise ValueError(
+            f"{store.folder} keeps no colours: run 04_embeddings.ipynb again, or use colour=0."
+        )
+    # Of two vectors of length 1 each.
+    lengths = np.full(len(store.joined), 2**0.5)
+    return store.joined, {"metric": "product", "lengths": lengths}
+
+
 def _listed(queries: Query | Iterable[Query]) -> list[Query]:
     """One query or several, which may also be an array of vectors or of names, as a list."""
     if isinstance(queries, np.ndarray):
@@ -172,18 +183,21 @@ def _listed(queries: Query | Iterable[Query]) -> list[Query]:
             queries.dtype.kind != "f" or queries.ndim != 2
         )
     else:
-        single = isinstance(queries, (str, os.PathLike))
+        single = isinstance(queries, Query)
     return [queries] if single else list(queries)
 
 
 def _find(
-    store: EmbeddingStore, query: Query, encoder: keras.Model | None
-) -> tuple[int | None, np.ndarray]:
-    """The row of a query that is in the store, else None, and its vector."""
+    store: EmbeddingStore, query: Query, encoder: keras.Model | None, colour: float
+) -> tuple[int | None, np.ndarray, np.ndarray | None]:
+    """The row of a query that is in the store, else None, its vector, and its colours if asked."""
     if isinstance(query, str):
-        rows = np.flatnonzero(store.catalog["image_id"] == query)
-        if len(rows):
-            return int(rows[0]), store.vectors[rows[0]]
+        for row in np.flatnonzero(store.catalog["image_id"] == query):
+            return (
+                int(row),
+                store.vectors[row],
+                store.side_arrays["colours"][row] if colour else None,
+            )
     if isinstance(query, np.ndarray) and query.ndim == 1:
         if query.shape[0] != store.vectors.shape[1]:
             raise ValueError(
@@ -191,9 +205,11 @@ def _find(
                 f"{store.manifest['encoder']} in "
                 f"{store.folder} have {store.vectors.shape[1]}; make it with the same encoder."
             )
-        return None, query
-    if not isinstance(query, (str, os.PathLike, np.ndarray)):
-        raise ValueError(f"A query is an image_id, a path, pixels or a vector, not {query!r}.")
+        if colour:
+            raise ValueError("A vector has no colour: ask with a photo, or use colour=0.")
+        return None, query, None
+    if not isinstance(query, Query):
+        raise ValueError(f"A query is an image_id, a photo or a vector, not {query!r}.")
     if isinstance(query, (str, os.PathLike)) and not os.path.exists(query):
         raise FileNotFoundError(
             f"{str(query)!r} is neither an image_id in {store.folder} nor a file."
@@ -204,25 +220,21 @@ def _find(
             f"{store.manifest['encoder']}."
         )
     check_encoder(store, encoder)
-    return None, embed_images(encoder, [query], fit=store.manifest["fit"])[0]
+    pixels = fitted(query, encoder.input_shape[1:3], fit=store.manifest["fit"])
+    colours = colour_histogram(pixels) if colour else None
+    return None, embed_images(encoder, [pixels])[0], colours
 
 
-def _directions(vectors: np.ndarray, metric: str) -> np.ndarray:
-    """Vectors of length 1 where only directions count, a zero vector as it is; else unchanged."""
-    return normalise(vectors) if metric == "cosine" else vectors.astype(np.float64)
-
-
-def _taste(vectors: np.ndarray, n_liked: int, metric: str, dislike_weight: float) -> np.ndarray:
+def _wish(vectors, n_liked: int, metric: str, dislike_weight: float) -> np.ndarray:
     """One vector for all that is liked and disliked; a single liked thing is its own."""
     if len(vectors) == 1:
         return vectors[0]
-    vectors = _directions(vectors, metric)
-    liked = vectors[:n_liked].mean(axis=0)
-    disliked = vectors[n_liked:]
-    if not len(disliked):
-        return liked
-    away = disliked.mean(axis=0) if metric == "cosine" else disliked.mean(axis=0) - liked
-    return liked - dislike_weight * away
+    # By cosine each counts by its direction alone.
+    vectors = normalise(vectors) if metric == "cosine" else np.float64(vectors)
+    liked, disliked = vectors[:n_liked], vectors[n_liked:]
+    if metric == "euclidean":
+        disliked = disliked - liked.mean(axis=0)
+    return taste(liked, disliked, dislike_weight)
 
 
 def _matching(catalog: pd.DataFrame, where: Mapping[str, object]) -> np.ndarray:
@@ -251,24 +263,3 @@ def _matching(catalog: pd.DataFrame, where: Mapping[str, object]) -> np.ndarray:
             )
         matching &= np.any(found, axis=0)
     return matching
-
-
-def _varied(
-    vectors: np.ndarray, scores: np.ndarray, k: int, metric: str, diversity: float
-) -> list[int]:
-    """Choose k candidates one after another, each near the query and unlike those chosen before."""
-    relevance = scores if metric == "cosine" else -scores
-    vectors, likeness = _directions(vectors, metric), np.full(len(scores), -np.inf)
-    chosen: list[int] = []
-    while len(chosen) < min(k, len(scores)):
-        value = (1 - diversity) * relevance - (diversity * likeness if chosen else 0)
-        value[chosen] = -np.inf
-        best = int(np.argmax(value))
-        chosen.append(best)
-        to_best = (
-            vectors @ vectors[best]
-            if metric == "cosine"
-            else -np.linalg.norm(vectors - vectors[best], axis=1)
-        )
-        likeness = np.maximum(likeness, to_best)
-    return chosen

@@ -8,7 +8,7 @@ from numbers import Integral
 import numpy as np
 
 METRICS = ("cosine", "euclidean")
-WORST = {"cosine": -np.inf, "euclidean": np.inf}
+WORST = {"cosine": -np.inf, "product": -np.inf, "euclidean": np.inf}
 QUERIES = 256  # at a time
 ROWS = 1 << 13  # of the gallery at a time
 NUMBERS = 1 << 22  # in them, at most
@@ -22,13 +22,22 @@ def normalise(vectors: np.ndarray) -> np.ndarray:
     return np.float32(vectors / _not_zero(vector_lengths(vectors))[:, None])
 
 
+def pairwise(queries: np.ndarray, gallery: np.ndarray, metric: str = "cosine") -> np.ndarray:
+    """Scores of all pairs [q, n], for few enough to be held in memory."""
+    if metric == "euclidean":
+        return np.linalg.norm(queries[:, None] - gallery, axis=2)
+    if metric == "cosine":
+        queries, gallery = normalise(queries), normalise(gallery)
+    return queries @ gallery.T
+
+
 def top_k(
     queries: np.ndarray,
     gallery: np.ndarray,
     k: int,
+    exclude: Sequence[np.ndarray] | None = None,
     *,
     metric: str = "cosine",
-    exclude: Sequence[np.ndarray] | None = None,
     lengths: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest gallery vectors of each query, exactly.
@@ -40,10 +49,11 @@ def top_k(
     ----------
     queries : array [q, dim], or [dim] for one
     gallery : array [n, dim], may be memory-mapped
-    metric
-        "cosine": similarity in [-1, 1], 0 where a vector is zero; "euclidean": distance >= 0.
     exclude
         For each query the numbers of the gallery rows that must not be returned, e.g. its own.
+    metric
+        "cosine": similarity in [-1, 1], 0 where a vector is zero; "euclidean": distance >= 0;
+        "product": the sum of products in [-1, 1], for vectors that `join` has made.
     lengths : array [n]
         `vector_lengths(gallery)`, so that they are not measured at every search.
 
@@ -59,7 +69,7 @@ def top_k(
     ValueError
         If shapes do not fit, an option is none, or a row holds NaN or infinity (it is named).
     """
-    if metric not in METRICS:
+    if metric not in WORST:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}.")
     queries = np.atleast_2d(np.asarray(queries, np.float32))
     if queries.ndim != 2 or np.shape(gallery)[1:] != queries.shape[1:]:
@@ -99,6 +109,37 @@ def top_k(
     return indices, scores
 
 
+def taste(liked: np.ndarray, disliked: np.ndarray = (), weight: float = 0.2) -> np.ndarray:
+    """One vector [dim] for several that are liked [n, dim] and disliked [m, dim]: the mean of the
+    first, less `weight` times that of the others.
+
+    Source: Rocchio, "Relevance Feedback in Information Retrieval", 1971; the weight is the 0.15 /
+    0.75 of Manning, Raghavan, Schütze, "Introduction to Information Retrieval", 2008, section 9.1.
+    """
+    point = np.mean(liked, axis=0)
+    return point - weight * np.mean(disliked, axis=0) if len(disliked) else point
+
+
+def diversify(relevance: np.ndarray, likeness: np.ndarray, k: int, diversity: float) -> list[int]:
+    """Choose k candidates one after another, each near the query and unlike those before it.
+
+    Source: maximal marginal relevance; Carbonell and Goldstein, SIGIR 1998.
+
+    Parameters
+    ----------
+    relevance : array [n], of each candidate to the query
+    likeness : array [n, n], among the candidates, on the same scale
+    diversity : from 0, the most relevant, to 1
+    """
+    chosen = []
+    while len(chosen) < min(k, len(relevance)):
+        to_chosen = likeness[:, chosen].max(axis=1) if chosen else 0
+        value = (1 - diversity) * relevance - diversity * to_chosen
+        value[chosen] = -np.inf
+        chosen.append(int(value.argmax()))
+    return chosen
+
+
 def _checked_exclude(exclude, count):
     """For each query the rows that it must not find."""
     exclude = [np.ravel(rows) for rows in ([()] * count if exclude is None else exclude)]
@@ -118,6 +159,8 @@ def _closeness(queries, asking, block, lengths, metric):
         close = np.float32(queries / _not_zero(asking)[:, None]) @ block.T
         close /= np.float32(_not_zero(lengths))
         return close, np.full(len(queries), rounding)
+    if metric == "product":
+        return queries @ block.T, rounding * asking * lengths.max()
     # Half the squared distance, turned round, but for the query's own part, the same for all rows.
     close = queries @ block.T
     close -= np.float32(lengths**2 / 2)
@@ -151,7 +194,7 @@ def _keep_best(query, row, values, metric, indices, scores):
     row = np.concatenate([indices[old, place], row])
     # As float32, which the caller sees: what looks like a tie is ordered as one.
     values = np.concatenate([scores[old, place], np.float32(values)])
-    order = np.lexsort((row, -values if metric == "cosine" else values, query))
+    order = np.lexsort((row, values if metric == "euclidean" else -values, query))
     place = np.arange(len(order)) - np.searchsorted(query[order], query[order])
     kept = place < indices.shape[1]
     order, place = order[kept], place[kept]
@@ -164,8 +207,11 @@ def exact_scores(queries: np.ndarray, vectors: np.ndarray, metric: str) -> np.nd
     queries, vectors = np.float64(queries), np.float64(vectors)
     if metric == "euclidean":
         return np.linalg.norm(queries - vectors, axis=1)
-    lengths = np.linalg.norm(queries, axis=1) * np.linalg.norm(vectors, axis=1)
-    return np.clip((queries * vectors).sum(axis=1) / _not_zero(lengths), -1, 1)
+    scores = (queries * vectors).sum(axis=1)
+    if metric == "cosine":
+        lengths = np.linalg.norm(queries, axis=1) * np.linalg.norm(vectors, axis=1)
+        scores /= _not_zero(lengths)
+    return np.clip(scores, -1, 1)
 
 
 def vector_lengths(rows: np.ndarray, name: str = "given", first: int = 0) -> np.ndarray:

@@ -65,7 +65,7 @@ def cached(batches: tf.data.Dataset) -> tf.data.Dataset:
     place = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     batches = batches.cache(f"{place}/batches")
-    for _ in progress(batches, total=len(batches), description="Frozen layers", unit="batches"):
+    for _ in progress(batches, description="Frozen layers", unit="batches"):
         pass
     return batches
 
@@ -205,8 +205,12 @@ def train(
     lessons = photos = photo_batches(taught, classes, size, shuffle=True)
     if views > 1:
         augment = augmentation()
-        varied = photos.map(lambda pixels, kinds: (augment(pixels, training=True), kinds))
-        lessons = photos.concatenate(varied.repeat(views - 1))
+
+        def vary(pixels, kinds):
+            # Half precision varies them in 16 bits.
+            return tf.cast(augment(pixels, training=True), tf.float32), kinds
+
+        lessons = photos.concatenate(photos.map(vary).repeat(views - 1))
     held_out = photo_batches(judging, classes, size) if len(judging) else None
     if once or (once is None and not tf.config.list_physical_devices("GPU")):
 

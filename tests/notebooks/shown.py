@@ -16,22 +16,23 @@ from PIL import Image, ImageCms, ImageOps
 from scipy import stats
 from sklearn.utils.class_weight import compute_class_weight
 
+from lookalike.explain import Explanation
 from test_house import MODULES
 
 # The notebooks that hold to the rule.
-OBEYING = ["01", "02", "03"]
+OBEYING = ["00", "01", "02", "03", "04", "05"]
 # Opening the project, reading and keeping, loading in parallel, drawing: what no lesson is about.
 PLUMBING = {
     "lookalike.machine": ["set_up_notebook", "describe_machine"],
     "lookalike.workspace": ["mount_drive", "open_workspace", "choose_source"],
     "lookalike.sources": ["load_catalog", "open_catalog"],
-    "lookalike.catalog": ["save_catalog", "read_catalog", "catalog_folder", "catalog_name"],
+    "lookalike.catalog": ["save_catalog", "catalog_folder", "catalog_name"],
     "lookalike.splits": ["label_names"],
     "lookalike.backbones": ["choose_backbone", "load_backbone", "backbone_row", "build_encoder"],
     "lookalike.training": ["photo_batches", "backup_folder"],
     "lookalike.saving": ["save_model", "load_model", "open_encoder"],
     "lookalike.embeddings": ["embed_catalog", "embed_images", "open_store"],
-    "lookalike.recommend": ["recommend_all"],
+    "lookalike.recommend": ["recommend", "recommend_all"],
     "lookalike.copies": ["find_near_duplicates"],
     "lookalike.plots": ["show_gallery", "show_contact_sheet", "show_photos", "show_map"],
 }
@@ -175,6 +176,8 @@ def _facts(answer, weights):
         return np.asarray(answer(photos, training=True)), None
     if isinstance(answer, pd.DataFrame):
         return answer.to_dict("list"), None
+    if isinstance(answer, Explanation):
+        return answer.pairs, None
     if not isinstance(answer, keras.Model):
         return answer, None
     weights = weights or answer.get_weights()

@@ -15,6 +15,7 @@ import shown
 from PIL import Image
 
 from conftest import PROJECT
+from lookalike.training import build_classifier
 from test_house import MODULES, cells_of, defined_in
 from test_odd_images import rgb_profile
 
@@ -61,6 +62,28 @@ def any_labels(random):
     return pd.Series([*classes, *random.choice(classes, 60, p=shares)]), classes
 
 
+def unit_vectors(random, *shape):
+    vectors = random.normal(size=shape).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def any_search(random):
+    """Queries, a gallery, how many to find, and what each query may not find."""
+    queries, gallery = random.normal(size=(5, 8)), random.normal(size=(30, 8))
+    own = [random.integers(0, 30, random.integers(3)) for _ in queries]
+    return queries.astype(np.float32), gallery.astype(np.float32), int(random.integers(1, 9)), own
+
+
+def averaging_encoder(random):
+    """A small encoder that ends in average pooling, and two photos."""
+    pixels = keras.Input((12, 12, 3))
+    x = keras.layers.Conv2D(4, 5, activation="relu")(pixels)
+    encoder = keras.Model(pixels, keras.layers.GlobalAveragePooling2D(name="pooling")(x))
+    shapes = [w.shape for w in encoder.get_weights()]
+    encoder.set_weights([random.normal(size=shape) for shape in shapes])
+    return encoder, *random.integers(0, 256, (2, 12, 12, 3), np.uint8)
+
+
 # For each function that a notebook writes or imports: arguments from random numbers, to compare.
 EXAMPLES = {
     "load_image": any_photo,
@@ -70,6 +93,24 @@ EXAMPLES = {
     "class_weights": any_labels,
     "confidence_interval": lambda random: (random.random(40), random.integers(0, 12, 40)),
     "augmentation": lambda random: (),
+    "normalise": lambda random: (random.normal(size=(9, 5)),),
+    "top_k": any_search,
+    "precision_at_k": lambda random: (random.random((6, 8)) < 0.4, int(random.integers(1, 9))),
+    "chance": lambda random: (random.integers(0, 9, 6), random.integers(9, 30, 6)),
+    "embedding_encoder": lambda random: (build_classifier(*any_base(random)),),
+    "gem": lambda random: (random.normal(size=(3, 4, 5, 6)).astype(np.float32),),
+    "colour_histogram": lambda random: (random.integers(0, 256, (30, 40, 3), np.uint8),),
+    "join": lambda random: (
+        *(unit_vectors(random, 4, dim) for dim in (5, 3)),
+        random.choice([None, random.random()]),
+    ),
+    "taste": lambda random: (
+        unit_vectors(random, 3, 5),
+        unit_vectors(random, int(random.integers(3)), 5),
+        random.random(),
+    ),
+    "diversify": lambda random: (random.random(12), random.random((12, 12)), 5, random.random()),
+    "explain": averaging_encoder,
     "unfreeze": lambda random: (any_base(random)[0], str(random.choice(["first", "second"]))),
 }
 

@@ -167,6 +167,7 @@ def test_either_goes_on_from_the_store_of_the_other(encoder, catalog, tmp_path, 
     assert said_of(longer) == said_of(expected)
     assert {path.name for path in longer.folder.iterdir()} == {
         "catalog.csv",
+        "colours.npy",
         "manifest.json",
         "notes.txt",
         "vectors.npy",

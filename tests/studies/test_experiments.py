@@ -107,7 +107,7 @@ def test_a_row_is_what_comes_of_doing_it_by_hand(encoder, vectors, shop, edit, s
         encoder, vectors, catalog, rows, edit, strength, 4, seed=seed, fit=fit, **ranked
     )
     expected = {
-        "Precision@k": precision_at_k(edited, 4),
+        "Precision@k": precision_at_k(edited.relevant, 4),
         "overlap": overlap_at_k(edited, unedited, 4),
     }
     chances = {
@@ -115,7 +115,7 @@ def test_a_row_is_what_comes_of_doing_it_by_hand(encoder, vectors, shop, edit, s
         "overlap": (4 / edited.n_gallery).mean(),
     }
     changes = {
-        "Precision@k": expected["Precision@k"] - precision_at_k(unedited, 4),
+        "Precision@k": expected["Precision@k"] - precision_at_k(unedited.relevant, 4),
         "overlap": expected["overlap"] - 1,
     }
     part = table[table["strength"] == strength].set_index("measure")
@@ -137,7 +137,7 @@ def test_a_row_is_what_comes_of_doing_it_by_hand(encoder, vectors, shop, edit, s
 def test_at_the_strength_of_no_change_everything_is_found_again(encoder, vectors, shop):
     edits = ("blur", "JPEG", "contrast")
     table = measure_robustness(encoder, vectors, shop, 5, edits=edits)
-    precision = precision_at_k(rank(vectors, shop, 5), 5).mean()
+    precision = precision_at_k(rank(vectors, shop, 5).relevant, 5).mean()
     for edit in edits:
         unchanged = EDITS[edit].unchanged
         assert values_of(table, edit, "overlap")[unchanged] == 1
@@ -193,7 +193,7 @@ def test_only_so_many_queries_are_drawn_and_the_seed_draws_them(encoder, vectors
     rows = np.sort(np.random.default_rng(0).permutation(24)[:5])
     unedited, edited = by_hand(encoder, vectors, shop, rows, "blur", 4, 3)
     assert values_of(one, "blur", "Precision@k")[4] == pytest.approx(
-        precision_at_k(edited, 3).mean()
+        precision_at_k(edited.relevant, 3).mean()
     )
     assert values_of(one, "blur", "overlap")[4] == pytest.approx(
         overlap_at_k(edited, unedited, 3).mean()
@@ -310,7 +310,7 @@ def test_stages_are_asked_for_the_kind_everywhere_and_for_the_rest_within_the_ki
     }.items():
         for stage, part in parts.items():
             ranking = rank(part, shop, 3, **question)
-            values = precision_at_k(ranking, 3)
+            values = precision_at_k(ranking.relevant, 3)
             row = table.loc[(asked, stage)]
             assert row["value"] == pytest.approx(values.mean())
             assert row[["low", "high"]].tolist() == pytest.approx(

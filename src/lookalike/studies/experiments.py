@@ -86,16 +86,14 @@ def measure_robustness(
         for edit in edits
         for strength in sorted({EDITS[edit].unchanged, *EDITS[edit].strengths})
     ]
-    for edit, strength in progress(
-        steps, total=len(steps), description="Editing photos", unit="edits"
-    ):
+    for edit, strength in progress(steps, description="Editing photos", unit="edits"):
         ranking = unedited
         if strength != EDITS[edit].unchanged:
             ranking = searched(_edited(photos, edit, strength, size, fit, seed))
         n_gallery = ranking.n_gallery[ranking.n_gallery > 0]
         precision = (
-            precision_at_k(ranking, k),
-            precision_at_k(unedited, k),
+            precision_at_k(ranking.relevant, k),
+            precision_at_k(unedited.relevant, k),
             chance_at_k(ranking, k).mean(),
         )
         overlap = overlap_at_k(ranking, unedited, k), 1, (k / n_gallery).clip(max=1).mean()
