@@ -71,7 +71,10 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--epochs", type=int, help="of the last phase of training")
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if not 0 <= options.colour <= 1 or (options.colour and options.metric != "cosine"):
+        parser.error("--colour is a weight from 0 to 1, and joins the cosine alone")
+    return options
 
 
 def train_on_gallery(name: str, catalog: pd.DataFrame, options: argparse.Namespace) -> tuple:

@@ -244,6 +244,18 @@ def test_the_same_seed_gives_the_same_result_and_another_seed_another(colours, t
     assert np.abs(answers[0] - answers[2]).max() > 1e-2
 
 
+@pytest.mark.parametrize("once", [True, False])
+def test_variants_are_learned_from_under_half_precision_too(colours, tmp_path, once):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        options = {"epochs": 2, "views": 2, "once": once, "after": "block4_pool"}
+        history = train(fresh(), colours, tmp_path, **options)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert np.isfinite(history["loss"]).all()
+    assert len(history) == 2
+
+
 def test_the_best_epoch_is_kept_and_training_stops_where_patience_ends(colours, tmp_path):
     """Validation photos with the wrong labels: what is learnt makes their loss grow."""
     held_out = colours["split"] == "validation"
