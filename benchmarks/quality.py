@@ -26,7 +26,7 @@ import pandas as pd
 from results import backbone_name
 
 from lookalike.backbones import backbone_row, build_encoder, embedding_encoder, load_backbone
-from lookalike.colour import CENTRED, join, lab_pixels
+from lookalike.colour import join, mean_colour
 from lookalike.embeddings import embed_catalog, embed_images
 from lookalike.encoder_fingerprint import describe_encoder
 from lookalike.evaluation import evaluate
@@ -108,8 +108,8 @@ def train_on_gallery(name: str, catalog: pd.DataFrame, options: argparse.Namespa
 
 
 def mean_colours(photos: np.ndarray) -> np.ndarray:
-    """The mean CIELAB colour about the centre of each photo [n, height, width, 3]: [n, 3]."""
-    return np.stack([np.einsum("ij,ijc", CENTRED, lab_pixels(pixels)) for pixels in photos])
+    """`mean_colour` of photos [n, height, width, 3]: [n, 3]."""
+    return np.stack([mean_colour(pixels) for pixels in photos])
 
 
 def colour_distance(ranking: Ranking, means: np.ndarray) -> float:

@@ -51,6 +51,15 @@ def colour_histograms(photos: np.ndarray) -> np.ndarray:
     return np.stack([colour_histogram(pixels) for pixels in photos])
 
 
+def mean_colour(pixels: np.ndarray) -> np.ndarray:
+    """The mean CIELAB colour [3] of a photo, weighted about its centre as in the histogram.
+
+    The distance of two of them is how far apart the colours look; about 2 is the least that an eye
+    notices.
+    """
+    return (lab_pixels(pixels) * CENTRED[..., None]).sum(axis=(0, 1))
+
+
 def join(seen: np.ndarray, colours: np.ndarray, colour: float | None = None) -> np.ndarray:
     """What a network sees and colours, unit vectors both, side by side: [n, dim] and [n, 108] to
     [n, dim + 108].

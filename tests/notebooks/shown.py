@@ -51,7 +51,7 @@ LESSON = {
     ],
     "03": ["unfreeze"],
     "04": ["gem", "embedding_encoder"],
-    "05": ["colour_histogram", "join", "taste", "diversify", "explain"],
+    "05": ["colour_histogram", "mean_colour", "join", "taste", "diversify", "explain"],
     "06": ["average_similarity"],
 }
 # What a definition in a cell may use, besides those before it.

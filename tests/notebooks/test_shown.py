@@ -100,6 +100,7 @@ EXAMPLES = {
     "embedding_encoder": lambda random: (build_classifier(*any_base(random)),),
     "gem": lambda random: (random.normal(size=(3, 4, 5, 6)).astype(np.float32),),
     "colour_histogram": lambda random: (random.integers(0, 256, (30, 40, 3), np.uint8),),
+    "mean_colour": lambda random: (random.integers(0, 256, (30, 40, 3), np.uint8),),
     "join": lambda random: (
         *(unit_vectors(random, 4, dim) for dim in (5, 3)),
         random.choice([None, random.random()]),
