@@ -49,8 +49,8 @@ $(VENV):
 run: setup ## run notebooks 00 to 08 into build/; for your own photos: make run SOURCE=folder DATA=path
 	@$(BIN)/python notebooks/run.py $(SET) 00 01 02 03 04 05 06 07 08
 
-run-all: run extras ## those, then 09 and 10, with their engines; LARGEST= is the largest gallery that 10 searches in
-	@$(BIN)/python notebooks/run.py $(SET) 09
+run-all: run extras ## those, then 09 to 11, with their engines; LARGEST= is the largest gallery that 10 searches in
+	@$(BIN)/python notebooks/run.py $(SET) 09 11
 	@$(BIN)/python notebooks/run.py $(SET) --set "largest=$$GIVEN_LARGEST" 10
 
 colab: ## run notebooks 00 to 05 on the sample into build/colab with the versions that Colab has

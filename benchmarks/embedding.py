@@ -27,11 +27,9 @@ from results import record
 
 from lookalike.backbones import BACKBONES, build_encoder
 from lookalike.embeddings import Forward, compile_encoder, embed_catalog
+from lookalike.evaluation import confidence_interval, overlap_at_k, precision_at_k, rank
 from lookalike.export import export_model, open_export
 from lookalike.images import pixel_batches
-from lookalike.intervals import confidence_interval
-from lookalike.metrics import overlap_at_k, precision_at_k
-from lookalike.rankings import rank
 from lookalike.similarity import exact_scores
 from lookalike.sources import load_catalog
 
@@ -171,7 +169,7 @@ def compare_neighbours(name: str, data: Path, weights: str, seconds: float) -> N
             scores = precision_at_k(ranking.relevant, 10)
             plain = plain or (vectors, ranking, scores)
             cosines = exact_scores(vectors, plain[0], "cosine")
-            same = overlap_at_k(ranking, plain[1], 10)
+            same = overlap_at_k(ranking.results, plain[1].results, 10)
             low, high = confidence_interval(scores - plain[2])
             rows.append(
                 {

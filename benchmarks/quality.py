@@ -29,13 +29,19 @@ from lookalike.backbones import backbone_row, build_encoder, embedding_encoder, 
 from lookalike.colour import join, mean_colour
 from lookalike.embeddings import embed_catalog, embed_images
 from lookalike.encoder_fingerprint import describe_encoder
-from lookalike.evaluation import evaluate
+from lookalike.evaluation import (
+    Ranking,
+    average_precision_at_k,
+    chance,
+    hit_rate_at_k,
+    paired_change,
+    precision_at_k,
+    rank,
+    unseen,
+)
 from lookalike.images import FITS
-from lookalike.intervals import confidence_interval
 from lookalike.machine import describe_machine
-from lookalike.metrics import precision_at_k
 from lookalike.pooling import POOLINGS
-from lookalike.rankings import Ranking, rank
 from lookalike.similarity import METRICS, normalise
 from lookalike.sources import load_catalog
 from lookalike.splits import label_names, split_by_product
@@ -78,7 +84,9 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def train_on_gallery(name: str, catalog: pd.DataFrame, options: argparse.Namespace) -> tuple:
-    """A classifier trained on the gallery, its accuracy on the queries, and the seconds it took."""
+    """A classifier trained on the gallery, the rows of the queries that it did not see there, its
+    accuracy on them, and the seconds it took.
+    """
     start = time.monotonic()
     sides = catalog["split"].map({options.gallery_split: "train", options.query_split: "test"})
     known = catalog.assign(split=sides)
@@ -102,9 +110,12 @@ def train_on_gallery(name: str, catalog: pd.DataFrame, options: argparse.Namespa
         for phase, settings in phases.items():
             train(classifier, known, Path(folder, phase), **settings, seed=options.seed)
     seconds = time.monotonic() - start
-    queries = known[(known["split"] == "test") & known["label"].isin(labels)]
+    no_list = pd.DataFrame(columns=["image_id", "other_id"])
+    rows = unseen(known, known.loc[known["split"] == "train", "sha256"], no_list)
+    queries = known.iloc[rows][lambda photos: photos["label"].isin(labels)]
     predicted = embed_images(classifier, queries["path"].to_list(), fit=options.fit).argmax(axis=1)
-    return classifier, float((predicted == queries["label"].map(labels.index)).mean()), seconds
+    accuracy = float((predicted == queries["label"].map(labels.index)).mean())
+    return classifier, rows, accuracy, seconds
 
 
 def mean_colours(photos: np.ndarray) -> np.ndarray:
@@ -142,7 +153,7 @@ def main() -> None:
         image_size=options.image_size,
         seed=options.seed,
     )
-    trained = {}
+    trained, rows = {}, None
     if options.train or options.fine_tune:
         if catalog["split"].isna().all():
             print(
@@ -150,7 +161,7 @@ def main() -> None:
             )
             catalog = split_by_product(catalog, fractions=(0.85, 0, 0.15), seed=options.seed)
             options.gallery_split, options.query_split = "train", "test"
-        classifier, accuracy, seconds = train_on_gallery(name, catalog, options)
+        classifier, rows, accuracy, seconds = train_on_gallery(name, catalog, options)
         trained = {"accuracy": accuracy, "seconds_training": seconds}
         encoder = embedding_encoder(classifier)
     with tempfile.TemporaryDirectory() as folder:
@@ -164,25 +175,28 @@ def main() -> None:
         if catalog["split"].isna().all():
             print("The folder has no splits: every image searches in all others.")
             splits = dict.fromkeys(splits)
-        wanted = {"metric": options.metric, **splits}
+        wanted = {"metric": options.metric, "queries": rows, **splits}
         plain = ranking = rank(store.vectors, store.catalog, max(10, options.k), **wanted)
         if options.colour:
             parts = normalise(store.vectors), store.side_arrays["colours"]
             asked = join(*parts, options.colour)
-            ranking = rank(store.joined, store.catalog, max(10, options.k), asked=asked, **wanted)
-            change = precision_at_k(ranking.relevant, 10) - precision_at_k(plain.relevant, 10)
-            low, high = confidence_interval(change, ranking.products)
-            print(f"colour {options.colour}: Precision@10 {change.mean():+.3f}", end="")
+            ranking = rank(
+                store.joined, store.catalog, max(10, options.k), query_vectors=asked, **wanted
+            )
+            both = [precision_at_k(one.relevant, 10) for one in (ranking, plain)]
+            change, low, high = paired_change(*both, ranking.products)
+            print(f"colour {options.colour}: Precision@10 {change:+.3f}", end="")
             print(f", 95 % interval {low:+.3f} to {high:+.3f}", end="")
             before = colour_distance(plain, store.side_arrays["mean_colours"])
             print(f"; colour distance without it {before:.2f}")
-    scores = evaluate(ranking, sorted({1, 5, 10, options.k}))
-    print(scores.round(4).to_string())
+    for k in sorted({1, 5, 10, options.k}):
+        print(f"Precision@{k} {precision_at_k(ranking.relevant, k).mean():.4f}")
+    map_at_10 = average_precision_at_k(ranking.relevant, ranking.n_relevant, 10)
     result = {
-        "precision_at_10": scores.loc[10, "Precision@k"],
-        "recall_at_1": scores.loc[1, "hit rate@k"],
-        "map_at_10": scores.loc[10, "MAP@k"],
-        "chance": scores.loc[10, "chance"],
+        "precision_at_10": precision_at_k(ranking.relevant, 10).mean(),
+        "recall_at_1": hit_rate_at_k(ranking.relevant, 1).mean(),
+        "map_at_10": np.nanmean(map_at_10),
+        "chance": chance(ranking.n_relevant, np.maximum(ranking.n_gallery, 10)).mean(),
         "colour": options.colour,
         "colour_distance": colour_distance(ranking, store.side_arrays["mean_colours"]),
         "n_gallery": int(ranking.n_gallery.max()),

@@ -33,6 +33,24 @@ def colours_of(paths: Sequence[str]) -> np.ndarray:
     return np.concatenate([colour_histograms(pixels) for pixels in pixel_batches(paths, 128)])
 
 
+def as_text(comparison: pd.DataFrame, k: int = 10) -> pd.DataFrame:
+    """What `compare` gives, for reading: numbers with three digits, and each interval in one."""
+
+    def interval(low: pd.Series, high: pd.Series, sign: str = "") -> list[str]:
+        ends = zip(low, high, strict=True)
+        return [f"{a:{sign}.3f} to {b:{sign}.3f}" if np.isfinite(a) else "" for a, b in ends]
+
+    changes = comparison["change"].map("{:+.3f}".format).where(comparison["change"].notna(), "")
+    columns = {
+        f"P@{k}": comparison["value"].map("{:.3f}".format),
+        "95 % interval": interval(comparison["low"], comparison["high"]),
+        "change": changes,
+        "of the change": interval(comparison["change low"], comparison["change high"], "+"),
+        "verdict": comparison["verdict"],
+    }
+    return pd.DataFrame(columns, index=comparison.index)
+
+
 def record(title: str, command: str, table: pd.DataFrame, note: str = "") -> None:
     """Print a table, and put it in the place of the section of the same title."""
     header, rule = [" | ".join(map(str, table.columns)), " | ".join("---" for _ in table.columns)]

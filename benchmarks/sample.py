@@ -16,8 +16,7 @@ from results import colours_of
 
 from lookalike.backbones import build_encoder
 from lookalike.embeddings import embed_images
-from lookalike.evaluation import evaluate
-from lookalike.rankings import rank
+from lookalike.evaluation import chance, precision_at_k, rank
 from lookalike.sources import load_catalog
 from lookalike.sources.load import LESSON_LABELS
 from lookalike.splits import split_by_product
@@ -53,9 +52,9 @@ def main() -> None:
             ranking = rank(
                 of_encoder[chosen], catalog[chosen], 10, gallery_split="train", query_split="test"
             )
-            scores = evaluate(ranking, (10,)).loc[10]
-            rows.setdefault(name, {})[kinds] = scores["Precision@k"]
-            rows.setdefault("chance", {})[kinds] = scores["chance"]
+            guessing = chance(ranking.n_relevant, ranking.n_gallery).mean()
+            rows.setdefault(name, {})[kinds] = precision_at_k(ranking.relevant, 10).mean()
+            rows.setdefault("chance", {})[kinds] = guessing
     table = pd.DataFrame(rows).T
     print(table.sort_values("four labels").round(3).to_string())
 

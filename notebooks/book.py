@@ -128,7 +128,7 @@ def parts(
     told = "On Colab this fetches the project: " + "from GitHub, or " * bool(address)
     told += "a zip that you have uploaded, or the zip or folder on your Drive."
     told += " Elsewhere it only tells Python where the project lies"
-    told += f"; `{entry['beyond']}` has installed the engines there." if "beyond" in entry else "."
+    told += f"; `{entry['beyond']}` has installed the engines there." if "engines" in entry else "."
     clone = CLONE.format(address=address.partition("/blob/")[0]) if address else ""
     end = (
         f"Next: {link(number + 1)}"

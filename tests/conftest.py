@@ -28,7 +28,7 @@ ALL_LABELS = ("watch", "t-shirt", "bicycle", "shoe", "bag", "glasses", "hat")  #
 CLOTHING = PROJECT.parent / "shared" / "datasets" / "clothing"
 GROCERY = CLOTHING.with_name("grocery")
 MOBILENET = PROJECT.parent / "shared" / "weights" / "mobilenet_v2_0.35_224_notop.weights.h5"
-# What the last two notebooks need beyond the others.
+# What 09 and 10 need beyond the others.
 EXTRAS = {"09_export": ("ai_edge_litert", "onnx", "tf2onnx", "onnxruntime", "openvino")}
 EXTRAS |= {"10_scaling_out": ("faiss", "milvus_lite", "pyarrow", "pymilvus", "pyspark")}
 
@@ -45,7 +45,7 @@ def skip_without(*modules):
 
 
 def skip_without_engines(notebook):
-    """The same for what one of the last two notebooks needs."""
+    """The same for what 09 or 10 needs."""
     skip_without(*EXTRAS.get(notebook, ()))
     if notebook == "10_scaling_out" and shutil.which("java") is None:
         pytest.skip("Spark needs Java, which is not installed")

@@ -109,13 +109,14 @@ def test_encoders_edits_and_cheap_ways_are_compared_and_recorded(tmp_path, monke
     text = (tmp_path / "RESULTS.md").read_text()
     assert text.count("\n## ") == 4
     assert "`python benchmarks/evaluation.py --data DIR --backbone VGG16Slim --epochs 1`" in text
-    encoders, stages, edits, ways = text.split("\n## ")[1:]
+    encoders, stages, edits, cheap = text.split("\n## ")[1:]
     rows = [
         line.split(" | ")[0].strip("| ") for line in encoders.splitlines() if line.startswith("| ")
     ]
-    assert rows[2:] == ["colour histogram", "untrained", "VGG16Slim", "head trained", "fine-tuned"]
+    ways = ["colour histogram", "untrained", "VGG16Slim", "head trained", "fine-tuned"]
+    assert rows[2:] == [*ways, "logistic regression", "fine-tuned + colour"]
     assert "10 queries among 30 photos; guessing has 0.500" in encoders
     assert "| block5_conv3 |" in stages
-    assert edits.count("| brightness |") == 7
-    assert "| average pooling | " in ways
-    assert "| generalized mean + crop | " in ways
+    assert edits.count("| brightness |") == 6
+    assert "| average pooling | " in cheap
+    assert "| central crop | " in cheap

@@ -1,36 +1,552 @@
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import bootstrap, norm, t
+from sklearn.metrics import (
+    average_precision_score,
+    label_ranking_average_precision_score,
+    ndcg_score,
+    precision_score,
+    recall_score,
+)
 
 from lookalike.evaluation import (
-    answers,
-    as_text,
-    compare,
-    confused_pairs,
-    evaluate,
-    evaluate_classes,
-)
-from lookalike.intervals import confidence_interval, macro_interval
-from lookalike.metrics import (
+    FINE,
+    Ranking,
     average_precision_at_k,
-    average_similarity_at_k,
-    chance_at_k,
+    average_similarity,
+    chance,
+    compare,
+    confidence_interval,
     hit_rate_at_k,
     ndcg_at_k,
+    overlap_at_k,
+    paired_change,
     precision_at_k,
+    r_precision,
+    rank,
     recall_at_k,
     reciprocal_rank_at_k,
+    unseen,
 )
-from lookalike.rankings import Ranking, rank
+
+NAN = np.nan
 
 
 def make_case(n=60, dim=6, views=2, seed=0):
     vectors = np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
-    catalog = pd.DataFrame({"product_id": [f"p{i // views}" for i in range(n)]})
-    return vectors, catalog.assign(label=[f"label {i // views % 3}" for i in range(n)])
+    catalog = pd.DataFrame({"image_id": [f"{i}" for i in range(n)]})
+    catalog["product_id"] = [f"p{i // views}" for i in range(n)]
+    catalog["label"] = [f"label {i // views % 3}" for i in range(n)]
+    catalog["split"] = ["train" if i // views % 4 else "test" for i in range(n)]
+    return vectors, catalog
 
 
-def by_counts(counts, k=10, n_relevant=9, n_gallery=20, labels=None, products=None):
+# --- Who may judge
+
+
+@pytest.fixture
+def judged():
+    """Six products of two views; 0 and 1 teach, 2 is for validation, 3 to 5 for the test."""
+    catalog = pd.DataFrame({"image_id": [f"{i}.jpg" for i in range(12)]})
+    catalog["product_id"] = [f"p{i // 2}" for i in range(12)]
+    catalog["split"] = ["train"] * 4 + ["validation"] * 2 + ["test"] * 6
+    catalog["sha256"] = [f"hash {i}" for i in range(12)]
+    many = pd.concat([catalog] * 4, ignore_index=True)  # so that enough are left to judge
+    for column in ("image_id", "product_id", "sha256"):
+        many.loc[12:, column] = [f"{name} of {row}" for row, name in many[column][12:].items()]
+    return many
+
+
+def pairs(*rows):
+    return pd.DataFrame(rows, columns=["image_id", "other_id"])
+
+
+@pytest.mark.parametrize(
+    ("taught", "copies", "gone", "told"),
+    [
+        ([], pairs(), [], "24 test photos: 0 that the model learnt from, 0 with a copy"),
+        (["hash 0", "hash 1"], pairs(), [], "0 that the model learnt from"),
+        # The model learnt from one view of product 3: neither may ask.
+        (["hash 6"], pairs(), [6, 7], "2 that the model learnt from, 0 with a copy"),
+        # A copy of a train photo, in either order; of another test photo it does not matter.
+        ([], pairs(("8.jpg", "1.jpg"), ("2.jpg", "9.jpg")), [8, 9], "0 that"),
+        ([], pairs(("8.jpg", "10.jpg"), ("elsewhere", "9.jpg")), [], "0 with a copy"),
+        # A copy of a test photo that the model learnt from.
+        (["hash 6"], pairs(("10.jpg", "7.jpg")), [6, 7, 10], "learnt from, 1 with a copy"),
+        # A copy of a copy of a train photo, as lists of groups tell them.
+        ([], pairs(("4.jpg", "0.jpg"), ("4.jpg", "9.jpg")), [9], "0 that the model learnt from, 1"),
+        # And of a validation photo that it learnt from, though it does not teach now.
+        (["hash 4"], pairs(("10.jpg", "4.jpg")), [10], "0 that the model learnt from, 1 with"),
+    ],
+)
+def test_nobody_is_judged_on_what_he_learnt(judged, taught, copies, gone, told, capsys):
+    asking = [row for row in np.flatnonzero(judged["split"] == "test") if row not in gone]
+    assert unseen(judged, set(taught), copies).tolist() == asking
+    assert told in (output := capsys.readouterr().out)
+    assert f"{len(asking)} may ask" in output
+
+
+def test_too_few_that_are_new_are_refused_unless_there_never_were_more(judged):
+    few = judged.head(12)
+    assert len(unseen(few, set(), pairs())) == 6
+    with pytest.raises(
+        ValueError, match=r"Too few test photos are new to the model\. Run 01 to 04"
+    ):
+        unseen(few, {"hash 6"}, pairs())
+
+
+# --- One ranking, against a slow second way
+
+
+def score(query, vector, metric):
+    query, vector = [float(number) for number in query], [float(number) for number in vector]
+    if metric == "euclidean":
+        return np.float32(math.sqrt(sum((a - b) ** 2 for a, b in zip(query, vector, strict=True))))
+    lengths = math.sqrt(sum(a * a for a in query) * sum(b * b for b in vector))
+    product = sum(a * b for a, b in zip(query, vector, strict=True))
+    return np.float32(min(1.0, max(-1.0, product / lengths))) if lengths else np.float32(0)
+
+
+def slowly(rows, k, *, metric, within, gallery_split, query_split, queries, other):
+    """One photo after another; `rows` are dicts with None where there is no value."""
+    needed = ["label", "kind"] if within else ["label"]
+    known = [i for i, row in enumerate(rows) if all(row[name] is not None for name in needed)]
+    gallery = [i for i in known if gallery_split in (None, rows[i]["split"])]
+    asking = [i for i in known if query_split in (None, rows[i]["split"])]
+    asking = [i for i in asking if queries is None or i in queries]
+    told = []
+    for query in asking:
+        among = [i for i in gallery if rows[i]["product_id"] != rows[query]["product_id"]]
+        among = [i for i in among if not within or rows[i]["kind"] == rows[query]["kind"]]
+        alike = {i: rows[i]["label"] == rows[query]["label"] for i in among}
+        vector = rows[query]["asked" if other else "vector"]
+        scores = {i: score(vector, rows[i]["vector"], metric) for i in among}
+        sign = 1 if metric == "euclidean" else -1
+        first = sorted(among, key=lambda i: (sign * scores[i], i))[:k]
+        missing = k - len(first)
+        found = {
+            "queries": query,
+            "results": first + [-1] * missing,
+            "scores": [scores[i] for i in first] + [sign * np.float32(np.inf)] * missing,
+            "relevant": [alike[i] for i in first] + [False] * missing,
+            "n_relevant": sum(alike.values()),
+            "n_gallery": len(among),
+            "labels": rows[query]["label"],
+            "products": rows[query]["product_id"],
+        }
+        told.append(found)
+    return told, gallery
+
+
+LABELS = [["a", "b", None], [1, 2, 30], [0.5, 7.25, None], ["a", 1, None], [True, False, None]]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_every_ranking_agrees_with_asking_one_photo_after_another(data):
+    n, dim = data.draw(st.integers(2, 14)), data.draw(st.integers(1, 3))
+    # Few: most vectors share their score.
+    numbers = st.lists(st.integers(-1, 2), min_size=dim, max_size=dim)
+    products = data.draw(st.sampled_from([["p", "q", "r", "s"], [1, "1", 2, "two"]]))
+    row = st.fixed_dictionaries(
+        {
+            "vector": numbers,
+            "asked": numbers,
+            "label": st.sampled_from(data.draw(st.sampled_from(LABELS))),
+            "product_id": st.sampled_from(products),
+            "kind": st.sampled_from(["x", "y", "z", None]),
+            "split": st.sampled_from(["train", "test", None]),
+        }
+    )
+    rows = data.draw(st.lists(row, min_size=n, max_size=n))
+    options = {
+        "metric": data.draw(st.sampled_from(["cosine", "euclidean"])),
+        "within": data.draw(st.sampled_from(["kind", None])),
+        "gallery_split": data.draw(st.sampled_from(["train", None])),
+        "query_split": data.draw(st.sampled_from(["test", "train", None])),
+        "queries": data.draw(st.none() | st.lists(st.integers(0, n - 1), min_size=1)),
+    }
+    k, other = data.draw(st.integers(1, n + 3)), data.draw(st.booleans())
+    expected, gallery = slowly(rows, k, other=other, **options)
+    vectors, asked = (np.array([row[name] for row in rows]) for name in ("vector", "asked"))
+    # The index of a catalogue says nothing, it may even repeat itself.
+    index = data.draw(st.sampled_from([range(n), range(n, 0, -1), ["same"] * n]))
+    catalog = pd.DataFrame(rows, index=index)
+    if data.draw(st.booleans()):
+        catalog = catalog.astype({"label": "category", "split": "category", "kind": "category"})
+    options["query_vectors"] = asked if other else None
+    if not expected or not gallery:
+        with pytest.raises(ValueError, match="Nothing to rank"):
+            rank(vectors, catalog, k, **options)
+        return
+    ranking = rank(vectors, catalog, k, **options)
+    for name in expected[0]:
+        assert getattr(ranking, name).tolist() == [one[name] for one in expected], name
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_leave_one_out_agrees_with_sorting_all_similarities(metric):
+    vectors, catalog = make_case()
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    far = -unit @ unit.T
+    if metric == "euclidean":
+        far = np.linalg.norm(vectors[:, None] - vectors, axis=2)
+    far[np.arange(60)[:, None] // 2 == np.arange(60) // 2] = np.inf
+    ranking = rank(vectors, catalog, 10, metric=metric)
+    np.testing.assert_array_equal(ranking.results, np.argsort(far, axis=1)[:, :10])
+    sign = -1 if metric == "cosine" else 1
+    np.testing.assert_allclose(ranking.scores, sign * np.sort(far)[:, :10], atol=1e-6)
+    assert ranking.n_gallery.tolist() == [58] * 60
+    assert ranking.n_relevant.tolist() == [18] * 60
+
+
+@pytest.mark.parametrize("dtype", ["category", "string", object])
+def test_columns_may_be_of_any_type_with_gaps(dtype):
+    vectors, catalog = make_case()
+    catalog.loc[[0, 1, 2], "split"] = None
+    catalog.loc[[5, 9], "label"] = None
+    rules = {"gallery_split": "train", "query_split": "test"}
+    plain = rank(vectors, catalog, 3, **rules)
+    other = rank(vectors, catalog.astype({"split": dtype, "label": dtype}), 3, **rules)
+    for name in ("queries", "results", "relevant", "n_relevant", "n_gallery"):
+        np.testing.assert_array_equal(getattr(other, name), getattr(plain, name), err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"vectors": np.ones((59, 6))}, "59 vectors, 59 to search with, and 60 rows"),
+        ({"query_vectors": np.ones((59, 6))}, "60 vectors, 59 to search with, and 60 rows"),
+        (
+            {"query_split": "validation"},
+            "0 queries and 60 gallery photos .* 'label'; .* validation",
+        ),
+        ({"queries": np.array([], int)}, "0 queries"),
+        ({"queries": np.arange(60) > 50}, "queries must hold numbers of rows, no mask"),
+        ({"vectors": np.full((60, 6), NAN)}, "holds NaN"),
+        ({"metric": "manhattan"}, "metric must be one of cosine, euclidean"),
+        ({"k": 0}, "k must be a whole number, at least 1"),
+    ],
+)
+def test_what_cannot_be_ranked_is_refused(change, told):
+    vectors, catalog = make_case()
+    options = {"vectors": vectors, "catalog": catalog, "k": 3} | change
+    with pytest.raises(ValueError, match=told):
+        rank(**options)
+
+
+# --- Metrics
+
+# What each query finds, best first, and how many relevant photos there are; four ranks are computed.
+HAND = [
+    ([1, 1, 1, 0], 3),  # perfect
+    ([1, 0, 1, 0], 3),  # three relevant, two found
+    ([0, 0, 0, 1], 1),  # the last rank
+    ([0, 0, 0, 0], 2),  # none found
+    ([0, 0, 0, 0], 0),  # none exist
+    ([1, 1, 0, 0], 2),  # the gallery exhausted, all right
+    ([1, 1, 1, 1], 6),  # more relevant than ranks
+]
+RELEVANT, COUNTS = np.array([row for row, _ in HAND], bool), np.array([n for _, n in HAND])
+SECOND = 1 / math.log2(3)
+EXPECTED = {
+    "precision_at_k 4": [3 / 4, 2 / 4, 1 / 4, 0, 0, 2 / 4, 1],
+    "precision_at_k 1": [1, 1, 0, 0, 0, 1, 1],
+    "hit_rate_at_k 4": [1, 1, 1, 0, 0, 1, 1],
+    "hit_rate_at_k 3": [1, 1, 0, 0, 0, 1, 1],
+    "reciprocal_rank_at_k 4": [1, 1, 1 / 4, 0, 0, 1, 1],
+    "reciprocal_rank_at_k 3": [1, 1, 0, 0, 0, 1, 1],
+    "recall_at_k 4": [1, 2 / 3, 1, 0, NAN, 1, 4 / 6],
+    "recall_at_k 2": [2 / 3, 1 / 3, 0, 0, NAN, 1, 2 / 6],
+    "average_precision_at_k 4": [1, (1 + 2 / 3) / 3, 1 / 4, 0, NAN, 1, 1],
+    "average_precision_at_k 2": [1, 1 / 2, 0, 0, NAN, 1, 1],
+    "ndcg_at_k 1": [1, 1, 0, 0, NAN, 1, 1],
+    "ndcg_at_k 4": [1, 1.5 / (1.5 + SECOND), 1 / math.log2(5), 0, NAN, 1, 1],
+}
+RANKED = {"precision_at_k": precision_at_k, "hit_rate_at_k": hit_rate_at_k}
+RANKED |= {"reciprocal_rank_at_k": reciprocal_rank_at_k}
+COUNTED = {"recall_at_k": recall_at_k, "average_precision_at_k": average_precision_at_k}
+COUNTED |= {"ndcg_at_k": ndcg_at_k}
+
+
+def measured(name, relevant, n_relevant, k):
+    if name in RANKED:
+        return RANKED[name](relevant, k)
+    return COUNTED[name](relevant, n_relevant, k)
+
+
+@pytest.mark.parametrize("case", EXPECTED)
+def test_each_metric_has_the_value_computed_by_hand(case):
+    name, k = case.split()
+    np.testing.assert_allclose(measured(name, RELEVANT, COUNTS, int(k)), EXPECTED[case])
+
+
+def test_average_precision_is_divided_by_what_is_asked_for():
+    total = np.array([3, 1 + 2 / 3, 1 / 4, 0, NAN, 2, 4])
+    divisors = {"possible": [3, 3, 1, 2, 1, 2, 4], "found": [3, 2, 1, 1, 1, 2, 4]}
+    divisors["relevant"] = [3, 3, 1, 2, 1, 2, 6]
+    for of, divisor in divisors.items():
+        found = average_precision_at_k(RELEVANT, COUNTS, 4, of=of)
+        np.testing.assert_allclose(found, total / divisor, err_msg=of)
+    with pytest.raises(ValueError, match="possible, found, relevant, not 'retrieved'"):
+        average_precision_at_k(RELEVANT, COUNTS, 4, of="retrieved")
+
+
+def test_r_precision_looks_at_as_many_results_as_are_relevant():
+    relevant = np.array([[1, 1, 0], [0, 1, 1], [0, 0, 1], [0, 0, 0]], bool)
+    np.testing.assert_allclose(r_precision(relevant, [2, 2, 1, 0]), [1, 1 / 2, 0, NAN])
+    with pytest.raises(ValueError, match="k is 6, and 4 ranks were computed"):
+        r_precision(RELEVANT, COUNTS)
+
+
+def test_average_similarity_counts_what_was_found_alone():
+    inf = np.inf
+    scores = np.array([[0.9, 0.7, 0.5], [0.5, 0.25, -inf], [-0.5, -0.25, -inf], [-inf] * 3])
+    np.testing.assert_allclose(average_similarity(scores, 3), [0.7, 0.375, -0.375, NAN])
+    np.testing.assert_allclose(average_similarity(scores, 1), [0.9, 0.5, -0.5, NAN])
+    # Distances are missing the other way round.
+    np.testing.assert_allclose(average_similarity(np.array([[1, 3], [2, inf]]), 2), [2, 2])
+
+
+def test_overlap_is_the_share_that_both_found_in_whatever_order():
+    one = np.array([[0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 1, -1], [-1] * 3])
+    other = np.array([[2, 0, 1], [3, 4, 1], [3, 4, 5], [1, 0, -1], [-1] * 3])
+    np.testing.assert_allclose(overlap_at_k(one, other, 3), [1, 1 / 3, 0, 1, NAN])
+    np.testing.assert_allclose(overlap_at_k(one, other, 1), [0, 0, 0, 0, NAN])
+    np.testing.assert_allclose(overlap_at_k(one, other, 2), [1 / 2, 0, 0, 1, NAN])
+
+
+def test_chance_is_the_share_of_what_is_relevant():
+    assert chance(np.array([3, 0, 0]), np.array([12, 12, 0])).tolist() == [1 / 4, 0, 0]
+
+
+@pytest.mark.parametrize("name", [*RANKED, *COUNTED])
+@pytest.mark.parametrize("k", [-1, 0, 5, 10**12, 2.5, "2", None, NAN])
+def test_k_beyond_what_was_ranked_is_refused(name, k):
+    with pytest.raises(ValueError, match=r"k must be|4 ranks were computed"):
+        measured(name, RELEVANT, COUNTS, k)
+
+
+def slow(name, order, k):
+    """Each metric counted result by result; `order` is of the whole gallery."""
+    at = [rank for rank, good in enumerate(order[:k], 1) if good]
+    gains = [1 / math.log2(rank + 1) for rank in range(1, min(sum(order), k) + 1)]
+    values = {
+        "precision_at_k": sum(order[:k]) / k,
+        "hit_rate_at_k": float(bool(at)),
+        "reciprocal_rank_at_k": 1 / at[0] if at else 0,
+    }
+    if any(order):
+        precisions = [number / rank for number, rank in enumerate(at, 1)]
+        values["recall_at_k"] = len(at) / sum(order)
+        values["average_precision_at_k"] = sum(precisions) / min(sum(order), k)
+        values["ndcg_at_k"] = sum(1 / math.log2(rank + 1) for rank in at) / sum(gains)
+    return values.get(name, NAN)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.lists(st.booleans(), max_size=12), min_size=1, max_size=6),
+    st.integers(1, 14),
+    st.data(),
+)
+def test_every_metric_agrees_with_counting_result_by_result(orders, depth, data):
+    k = data.draw(st.integers(1, depth))
+    relevant = np.array([(order + [False] * depth)[:depth] for order in orders], bool)
+    counts = np.array([sum(order) for order in orders])
+    for name in (*RANKED, *COUNTED):
+        expected = [slow(name, order, k) for order in orders]
+        np.testing.assert_allclose(measured(name, relevant, counts, k), expected, err_msg=name)
+    if depth >= counts.max():
+        shares = [sum(order[: sum(order)]) / max(1, sum(order)) for order in orders]
+        expected = np.where(counts > 0, shares, NAN)
+        np.testing.assert_allclose(r_precision(relevant, counts), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.booleans(), min_size=2, max_size=15).filter(any), st.data())
+def test_every_metric_that_scikit_learn_has_agrees_with_it(order, data):
+    k, order = data.draw(st.integers(1, len(order))), np.array(order)
+    scores, shown = -np.arange(len(order)), np.arange(len(order)) < k
+    relevant, counts = order[None], [order.sum()]
+    assert precision_at_k(relevant, k)[0] == pytest.approx(precision_score(order, shown))
+    assert recall_at_k(relevant, counts, k)[0] == pytest.approx(recall_score(order, shown))
+    assert ndcg_at_k(relevant, counts, k)[0] == pytest.approx(ndcg_score([order], [scores], k=k))
+    everything = average_precision_at_k(relevant, counts, len(order), of="relevant")[0]
+    assert everything == pytest.approx(average_precision_score(order, scores))
+    assert everything == pytest.approx(label_ranking_average_precision_score([order], [scores]))
+
+
+def test_random_vectors_score_the_level_of_chance_and_perfect_ones_one():
+    labels = np.repeat(["a", "b", "c"], [600, 300, 100])
+    catalog = pd.DataFrame({"product_id": np.arange(1000) // 2, "label": labels})
+    ranking = rank(np.random.default_rng(0).normal(size=(1000, 16)), catalog, 10)
+    for label in "abc":
+        asked = ranking.labels == label
+        guessed = chance(ranking.n_relevant, ranking.n_gallery)[asked].mean()
+        found = precision_at_k(ranking.relevant, 10)[asked].mean()
+        assert found == pytest.approx(guessed, abs=0.03)
+    perfect = rank(np.eye(3)[pd.factorize(labels)[0]], catalog, 98)
+    for name in {*RANKED, *COUNTED} - {"recall_at_k"}:
+        assert measured(name, perfect.relevant, perfect.n_relevant, 98).min() > 1 - 1e-9
+    assert average_similarity(perfect.scores, 98).min() == 1
+
+
+# --- How often an interval has the truth in it
+
+
+def shown(random, groups, hard=2.0, easy=1.0):
+    """Precision@10 of queries, of which those of one product are about as hard; its mean is hard /
+    (hard + easy).
+    """
+    return random.binomial(10, random.beta(hard, easy, groups.max() + 1)[groups]) / 10
+
+
+def few_products(random):
+    groups = np.repeat(np.arange(20), 3)
+    return shown(random, groups), groups, 2 / 3
+
+
+def easy_views(random):
+    groups = np.repeat(np.arange(40), 3)
+    return shown(random, groups, 8, 1), groups, 8 / 9
+
+
+def single_views(random):
+    return shown(random, np.arange(100), 1, 2), None, 1 / 3
+
+
+def hits(random):
+    return random.random(100) < 0.3, None, 0.3
+
+
+def unequal_groups(random):
+    groups = np.repeat(np.arange(40), random.geometric(0.4, 40).clip(max=8))
+    return shown(random, groups), groups, 2 / 3
+
+
+def easier_the_more_views(random):
+    many = random.random(40) < 0.3
+    products = random.beta(np.where(many, 4, 1), 1)
+    groups = np.repeat(np.arange(40), np.where(many, 6, 2))
+    truth = (0.3 * 6 * 0.8 + 0.7 * 2 * 0.5) / (0.3 * 6 + 0.7 * 2)
+    return random.binomial(10, products[groups]) / 10, groups, truth
+
+
+def paired_differences(random):
+    groups = np.repeat(np.arange(40), 3)
+    products = random.beta(2, 2, 40)
+    # The other way is better for half of the products and as much worse for the others.
+    better = np.clip(products + random.choice([-0.1, 0.1], 40), 0, 1)[groups]
+    return (random.binomial(10, better) - random.binomial(10, products[groups])) / 10, groups, 0.0
+
+
+def covered(interval, simulate, cases=1000):
+    random, count = np.random.default_rng(0), 0
+    for _ in range(cases):
+        *values, truth = simulate(random)
+        low, high = interval(*values)
+        count += low <= truth <= high
+    return count / cases
+
+
+SIMULATIONS = [few_products, easy_views, single_views, hits, unequal_groups]
+SIMULATIONS += [easier_the_more_views, paired_differences]
+
+
+@pytest.mark.parametrize("simulate", SIMULATIONS)
+def test_an_interval_of_95_percent_has_the_truth_in_it_that_often(simulate):
+    assert 0.93 <= covered(confidence_interval, simulate) <= 0.97
+
+
+def test_views_taken_for_strangers_promise_too_much():
+    alone = covered(lambda values, groups: confidence_interval(values), few_products, 300)
+    assert alone < 0.85
+
+
+# --- What an interval is
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95])
+def test_it_is_the_percentile_interval_of_scipy_widened_as_student_says(level):
+    values = np.random.default_rng(1).beta(2, 1, 8)
+    outside = norm.cdf(-np.sqrt(8 / 7) * t.ppf((1 + level) / 2, 7))
+    options = {"n_resamples": 20_000, "method": "percentile", "rng": np.random.default_rng(2)}
+    theirs = bootstrap((values,), np.mean, confidence_level=1 - 2 * outside, **options)
+    ours = confidence_interval(values, n_resamples=20_000, level=level)
+    np.testing.assert_allclose(ours, theirs.confidence_interval, atol=0.01)
+
+
+def test_values_that_come_in_groups_tell_less_than_as_many_strangers():
+    groups = np.repeat(np.arange(20), 5)
+    values = np.repeat(np.random.default_rng(0).random(20), 5)
+    low, high = confidence_interval(values)
+    grouped = confidence_interval(values, groups)
+    assert grouped[0] < low < values.mean() < high < grouped[1]
+    assert (grouped[1] - grouped[0]) / (high - low) == pytest.approx(5**0.5, rel=0.2)
+    # Whole groups are drawn, so it is the interval of their means, whatever the groups are called.
+    assert grouped == pytest.approx(confidence_interval(values[::5]))
+    names = np.array([[1, "1", None][g] if g < 3 else g for g in groups], object)
+    assert confidence_interval(values, names) == pytest.approx(grouped)
+
+
+def test_groups_of_different_size_are_weighed_by_it():
+    values, groups = np.array([1.0] * 9 + [0.0] * 4), np.array(["a"] * 9 + ["b", "c", "d", "e"])
+    # Of five groups five are drawn; how often a is among them is 0, 1, 2 with probabilities 0.328,
+    # 0.410, 0.205. At level 0.2 Student's t of 4 degrees is 0.27, times the root of 5/4 0.30: 0.38
+    # of the means are outside.
+    assert confidence_interval(values, groups, level=0.2) == pytest.approx((9 / 13, 9 / 13))
+    # At level 0.6 it is 0.94, so 1.05, and 0.15 of the means are outside.
+    assert confidence_interval(values, groups, level=0.6) == pytest.approx((0, 18 / 21))
+
+
+def test_of_groups_so_few_that_all_agree_by_chance_nothing_is_told():
+    few = [0.4, 0.8, 0.9, 0.1, 0.6]
+    nothing = [([], None), ([NAN] * 9, None), ([0.4], None), (few, None), (few * 3, [*"pqrst"] * 3)]
+    for values, groups in (*nothing, ([*few, NAN], [*"pqrstu"])):
+        assert np.isnan(confidence_interval(values, groups)).all()
+    assert not np.isnan(confidence_interval([*few, 0.5], [*"pqrstu"])).any()
+    # Of eight that all agree, one case in 128 is chance, which twelve comparisons do not allow.
+    level = 1 - 0.05 / 12
+    told = [np.isfinite(confidence_interval([0.5] * n, level=level)).all() for n in (8, 9)]
+    assert told == [False, True]
+
+
+def test_nan_does_not_count_and_equal_values_have_no_width():
+    values = np.random.default_rng(0).random(30)
+    gaps, groups = np.insert(values, [3, 10, 30], NAN), np.arange(33) // 3
+    kept = ~np.isnan(gaps)
+    assert confidence_interval(gaps) == confidence_interval(values)
+    assert confidence_interval(gaps, groups) == confidence_interval(gaps[kept], groups[kept])
+    assert confidence_interval(np.full(20, 0.4)) == pytest.approx((0.4, 0.4))
+
+
+def test_many_values_are_drawn_some_rows_at_a_time(monkeypatch):
+    values = np.random.default_rng(0).random(60)
+    at_once = confidence_interval(values)
+    for drawn in (120, 7):  # two rows, less than one
+        monkeypatch.setattr("lookalike.evaluation.DRAWN", drawn)
+        assert confidence_interval(values) == at_once
+
+
+@pytest.mark.parametrize(
+    ("values", "groups"),
+    [([0.5, np.inf, 1, 1, 1, 1], None), ([0.5] * 6, [1, 2, 3]), ([[0.5] * 6], None)],
+)
+def test_values_that_no_mean_can_be_made_of_are_refused(values, groups):
+    with pytest.raises(ValueError, match="Finite values or NaN, and a group for each"):
+        confidence_interval(values, groups)
+
+
+# --- Several ways side by side
+
+
+def by_counts(counts, k=10, labels=None, products=None):
     """A ranking of queries of which so many of the first k results are relevant."""
     count = len(counts)
     return Ranking(
@@ -38,169 +554,38 @@ def by_counts(counts, k=10, n_relevant=9, n_gallery=20, labels=None, products=No
         results=np.tile(np.arange(k), (count, 1)),
         scores=np.full((count, k), 0.5, np.float32),
         relevant=np.arange(k) < np.array(counts)[:, None],
-        n_relevant=np.broadcast_to(n_relevant, count),
-        n_gallery=np.full(count, n_gallery),
+        n_relevant=np.full(count, 9),
+        n_gallery=np.full(count, 20),
         labels=np.array(["a"] * count if labels is None else labels),
         products=np.arange(count) if products is None else np.array(products),
     )
 
 
-# --- One ranking
-# ------------------------------------------------------------------------------------------------------
-
-
-def test_evaluate_has_a_row_for_each_k_and_means_over_queries():
-    vectors, catalog = make_case()
-    catalog.loc[59, "label"] = "alone"
-    ranking = rank(vectors, catalog, 10)
-    table = evaluate(ranking, (1, 3))
-    assert table.index.tolist() == [1, 3]
-    assert table.index.name == "k"
-    expected = {
-        "Precision@k": precision_at_k(ranking.relevant, 3),
-        "chance": chance_at_k(ranking, 3),
-        "possible": [1] * 59 + [0],
-        "hit rate@k": hit_rate_at_k(ranking, 3),
-        "recall@k": recall_at_k(ranking, 3),
-        "MAP@k": average_precision_at_k(ranking, 3),
-        "MAP@k (÷ found)": average_precision_at_k(ranking, 3, of="found"),
-        "nDCG@k": ndcg_at_k(ranking, 3),
-        "MRR@k": reciprocal_rank_at_k(ranking, 3),
-        "average similarity": average_similarity_at_k(ranking, 3),
-        "queries": 60,
-        "nothing relevant": 1,
-    }
-    assert list(table) == list(expected)
-    for name, values in expected.items():
-        assert table.loc[3, name] == pytest.approx(np.nanmean(values)), name
-    assert "average distance" in evaluate(rank(vectors, catalog, 3, metric="euclidean"), (3,))
-
-
-def test_evaluate_of_a_case_computed_by_hand():
-    #                first three results, of so many relevant
-    ranking = by_counts([3, 1, 0, 0], k=3, n_relevant=[3, 2, 4, 0], n_gallery=12)
-    row = evaluate(ranking, (3,)).loc[3]
-    assert row["Precision@k"] == pytest.approx(4 / 12)
-    assert row["chance"] == pytest.approx((3 + 2 + 4) / 12 / 4)
-    assert row["possible"] == pytest.approx((1 + 2 / 3 + 1 + 0) / 4)
-    assert row["hit rate@k"] == 0.5
-    assert row["MRR@k"] == pytest.approx((1 + 1 + 0) / 3)
-    assert row["recall@k"] == pytest.approx((1 + 1 / 2 + 0) / 3)
-    assert row["MAP@k"] == pytest.approx((1 + 1 / 2 + 0) / 3)
-    assert row["MAP@k (÷ found)"] == pytest.approx((1 + 1 + 0) / 3)
-    assert row["nDCG@k"] == pytest.approx((1 + 1 / (1 + np.log(2) / np.log(3)) + 0) / 3)
-    assert row["average similarity"] == 0.5
-    assert row[["queries", "nothing relevant"]].tolist() == [4, 1]
-
-
-def test_evaluate_where_nothing_is_relevant_tells_so_without_a_warning(recwarn):
-    vectors, catalog = make_case()
-    table = evaluate(rank(vectors, catalog.assign(label=catalog["product_id"]), 3), (3,))
-    assert table.loc[3, ["Precision@k", "chance", "hit rate@k"]].tolist() == [0, 0, 0]
-    assert table.loc[3, ["MAP@k", "recall@k", "nDCG@k", "MRR@k"]].isna().all()
-    assert table.loc[3, "nothing relevant"] == 60
-    assert not recwarn.list
-
-
-def test_a_perfect_encoder_on_a_tiny_catalogue_has_what_can_be_had():
-    catalog = pd.DataFrame({"product_id": range(10), "label": ["cup"] * 5 + ["plate"] * 5})
-    vectors = np.eye(2, dtype=np.float32)[[0] * 5 + [1] * 5]
-    scores = evaluate(rank(vectors, catalog, 10), (10,)).loc[10]
-    assert scores["Precision@k"] == pytest.approx(0.4)  # four others of its kind exist
-    assert scores["chance"] == pytest.approx(0.4)  # and ten results show all of the nine photos
-    assert scores["MAP@k"] == scores["nDCG@k"] == scores["recall@k"] == 1
-
-
-# --- Classes
-# ----------------------------------------------------------------------------------------------------------
-
-
-def test_macro_counts_classes_and_micro_counts_queries():
-    labels, products = ["hat"] * 6 + ["bag"] * 2, [0, 1, 2, 3, 4, 4, 5, 6]
-    ranking = by_counts(
-        [10, 8, 6, 4, 2, 0, 5, 10], n_relevant=[9] * 6 + [2, 0], labels=labels, products=products
-    )
-    table = evaluate_classes(ranking)
-    assert table.index.tolist() == ["bag", "hat", "macro average", "micro average"]
-    assert table["queries"].tolist() == [2, 6, 8, 8]
-    assert table["nothing relevant"].tolist() == [1, 0, 1, 1]
-    np.testing.assert_allclose(
-        table["value"], [0.75, 0.5, (0.75 + 0.5) / 2, (6 * 0.5 + 2 * 0.75) / 8]
-    )
-    np.testing.assert_allclose(
-        table["chance"], [1 / 20, 9 / 20, (1 + 9) / 40, (6 * 9 + 2) / 20 / 8]
-    )
-    values = precision_at_k(ranking.relevant, 10)
-    hats = confidence_interval(values[:6], products[:6])
-    assert table.loc["hat", ["low", "high"]].tolist() == pytest.approx(hats)
-    assert table.loc["micro average", ["low", "high"]].tolist() == pytest.approx(
-        confidence_interval(values, products)
-    )
-    macro = macro_interval(values, labels, products)
-    assert table.loc["macro average", ["low", "high"]].tolist() == pytest.approx(macro, nan_ok=True)
-
-
-def test_classes_can_be_told_in_another_metric_whose_gaps_do_not_count():
-    labels = ["hat"] * 5 + ["bag"] * 6
-    ranking = by_counts([10, 5, 0, 0, 5, *range(1, 7)], n_relevant=[10] * 10 + [0], labels=labels)
-    table = evaluate_classes(ranking, metric=recall_at_k)
-    assert table.loc["hat", "value"] == pytest.approx(0.4)
-    assert table.loc["bag", "value"] == pytest.approx((0.1 + 0.2 + 0.3 + 0.4 + 0.5) / 5)
-    assert table.loc["macro average", "value"] == pytest.approx(0.35)
-    assert table.loc["micro average", "value"] == pytest.approx(3.5 / 10)
-    assert table.loc["bag", "nothing relevant"] == 1
-
-
-def test_a_class_of_one_product_has_a_value_and_no_interval():
-    ranking = by_counts(
-        [10, 8, 5, 4, 3, 2, 1], labels=["hat"] * 2 + ["bag"] * 5, products=[0, 0, 1, 2, 3, 4, 5]
-    )
-    table = evaluate_classes(ranking)
-    assert table.loc["hat", "value"] == pytest.approx(0.9)
-    assert table.loc["hat", ["low", "high"]].isna().all()
-    assert table.loc["bag", ["low", "high"]].notna().all()
-
-
-@pytest.mark.parametrize("labels", [[1, 2], [True, False], ["b", 1]])
-def test_classes_may_be_numbers_and_of_mixed_types(labels):
-    table = evaluate_classes(by_counts([10, 8, 5, 4], labels=np.array(labels * 2, object)))
-    assert set(table.index) == {*map(str, labels), "macro average", "micro average"}
-    assert table.loc[[str(label) for label in labels], "value"].tolist() == pytest.approx(
-        [0.75, 0.6]
-    )
-
-
-# --- Several rankings
-# -------------------------------------------------------------------------------------------------
-
-
 def test_a_change_is_judged_query_by_query():
-    random = np.random.default_rng(0)
     products = np.repeat(np.arange(30), 3)
-    before = random.integers(0, 9, 90)  # far apart from each other
-    after = before + 1
-    rankings = {
-        "before": by_counts(before, products=products),
-        "after": by_counts(after, products=products),
-    }
+    before = np.random.default_rng(0).integers(0, 9, 90)  # far apart from each other
+    rankings = {"before": by_counts(before, products=products)}
+    rankings["after"] = by_counts(before + 1, products=products)
     table = compare(rankings)
     # Apart, the two are not told apart.
     assert table.loc["after", "low"] < table.loc["before", "high"]
-    assert table.loc["after", "verdict"] == "better"
-    assert table.loc["after", ["change", "change low", "change high"]].tolist() == pytest.approx(
-        [0.1] * 3
-    )
-    assert table.loc["before", "verdict"] == ""
-    assert table.loc["before", ["change", "change low", "change high"]].isna().all()
-    np.testing.assert_allclose(table["value"], [before.mean() / 10, after.mean() / 10])
+    changes = ["change", "change low", "change high"]
+    assert table.loc["after", changes].tolist() == pytest.approx([0.1] * 3)
+    assert table.loc["before", changes].isna().all()
+    assert table["verdict"].tolist() == ["", "better"]
+    np.testing.assert_allclose(table["value"], [before.mean() / 10, before.mean() / 10 + 0.1])
     np.testing.assert_allclose(table["chance"], 9 / 20)
-    assert table.loc["before", ["low", "high"]].tolist() == pytest.approx(
-        confidence_interval(before / 10, products)
-    )
+    ends = confidence_interval(before / 10, products)
+    assert table.loc["before", ["low", "high"]].tolist() == pytest.approx(ends)
     turned = compare(rankings, reference="after")
-    assert turned.index.tolist() == ["before", "after"]
-    assert turned["verdict"].tolist() == ["worse", ""]
-    assert turned.loc["before", "change"] == pytest.approx(-0.1)
+    assert turned["verdict"].to_dict() == {"before": "worse", "after": ""}
+    assert paired_change(before + 1.0, before, products) == pytest.approx((1, 1, 1))
+
+
+def test_a_paired_change_leaves_out_what_one_of_both_does_not_tell():
+    change, low, high = paired_change([1, 1, NAN, 1, 1, 1, 1, 1], [0, 1, 1, 0, NAN, 0, 1, 0])
+    assert change == pytest.approx(4 / 6)
+    assert low <= change <= high
 
 
 def test_each_of_several_changes_has_its_share_of_the_doubt():
@@ -210,10 +595,8 @@ def test_each_of_several_changes_has_its_share_of_the_doubt():
     change = precision_at_k(rankings["c"].relevant, 10) - precision_at_k(rankings["a"].relevant, 10)
     for names, level in {"ac": 0.95, "abc": 0.975, "abcdef": 0.99}.items():
         table = compare({name: rankings[name] for name in names})
-        expected = confidence_interval(change, products, level=level, n_resamples=10_000)
+        expected = confidence_interval(change, products, level=level, n_resamples=FINE)
         assert table.loc["c", ["change low", "change high"]].tolist() == pytest.approx(expected)
-    looser = compare(rankings, level=0.5)
-    assert looser.loc["c", "change low"] > table.loc["c", "change low"]
 
 
 def test_of_variants_that_change_nothing_one_family_in_twenty_is_told_apart():
@@ -222,174 +605,45 @@ def test_of_variants_that_change_nothing_one_family_in_twenty_is_told_apart():
     quiet = 0
     for _ in range(100):
         hard = random.beta(2, 1, 40)[products]
-        table = compare(
-            {name: by_counts(random.binomial(10, hard), products=products) for name in "abcde"}
-        )
-        quiet += set(table["verdict"][1:]) == {"not told apart"}
+        ways = {name: by_counts(random.binomial(10, hard), products=products) for name in "abcde"}
+        quiet += set(compare(ways)["verdict"][1:]) == {"not told apart"}
     assert 90 <= quiet <= 99
 
 
-def test_equal_rankings_are_not_told_apart():
-    vectors, catalog = make_case()
-    ranking = rank(vectors, catalog, 10)
-    table = compare({"one": ranking, "same": rank(vectors * 2, catalog, 10)}, 5)
-    assert table.loc["same", ["change", "change low", "change high"]].tolist() == [0, 0, 0]
-    assert table.loc["same", "verdict"] == "not told apart"
-    assert compare({"alone": ranking}, 5)["verdict"].tolist() == [""]
+# In each product one view gains what another loses; in floating point 0.1 - 0.1 may leave 3e-17.
+CANCEL = [0, 0, 3] * 8, [0, 1, 2] * 8
 
 
-def test_changes_that_cancel_out_are_not_told_apart():
-    # In each product one view gains what another loses; in floating point 0.1 - 0.1 may leave
-    # 3e-17.
-    products = np.repeat(np.arange(8), 3)
-    one, other = (by_counts(counts * 8, products=products) for counts in ([0, 0, 3], [0, 1, 2]))
-    assert compare({"one": one, "other": other})["verdict"]["other"] == "not told apart"
-    assert compare({"other": other, "one": one})["verdict"]["one"] == "not told apart"
-
-
-def test_a_metric_that_some_queries_do_not_have_is_compared_on_the_others():
-    products = np.repeat(np.arange(20), 2)
-    none = np.arange(40) % 4 == 0
-    before = by_counts(np.where(none, 0, 2), n_relevant=np.where(none, 0, 8), products=products)
-    after = by_counts(np.where(none, 0, 6), n_relevant=np.where(none, 0, 8), products=products)
-    table = compare({"before": before, "after": after}, metric=recall_at_k)
-    assert table["value"].tolist() == pytest.approx([0.25, 0.75])
-    assert table.loc["after", ["change", "change low", "change high"]].tolist() == pytest.approx(
-        [0.5] * 3
-    )
-    assert table.loc["after", "verdict"] == "better"
-    nobody = by_counts([0] * 40, n_relevant=0, products=products)
-    table = compare({"before": nobody, "after": nobody}, metric=recall_at_k)
-    assert table.loc["after", "verdict"] == "too few products"
-    assert table.loc["after", ["value", "low", "change", "change low"]].isna().all()
+@pytest.mark.parametrize(
+    ("one", "other", "verdict"),
+    [
+        ([5] * 24, [5] * 24, "not told apart"),
+        (*CANCEL, "not told apart"),
+        (*CANCEL[::-1], "not told apart"),
+        ([1] * 3, [9] * 3, "too few products"),
+    ],
+)
+def test_what_cannot_be_told_apart_is_said(one, other, verdict):
+    products = np.repeat(np.arange(8), 3)[: len(one)]
+    ways = {"one": by_counts(one, products=products), "other": by_counts(other, products=products)}
+    assert compare(ways)["verdict"]["other"] == verdict
 
 
 def test_rankings_of_other_queries_are_not_compared():
     vectors, catalog = make_case()
     ranking = rank(vectors, catalog, 5)
-    some = rank(vectors, catalog, 5, asking=np.arange(20))
+    some = rank(vectors, catalog, 5, queries=np.arange(20))
     other_column = rank(vectors, catalog.assign(label=catalog["label"].str[::-1]), 5)
     for other in (some, other_column):
-        with pytest.raises(ValueError, match="not of the same queries"):
+        with pytest.raises(
+            ValueError, match=r"'other' is not of the same (queries|labels) as 'all'"
+        ):
             compare({"all": ranking, "other": other}, 5)
-    assert (
-        len(
-            compare(
-                {"one": ranking, "other": rank(vectors[:, :2], catalog, 5, metric="euclidean")}, 5
-            )
-        )
-        == 2
-    )
-
-
-# --- Mistakes
-# ---------------------------------------------------------------------------------------------------------
-
-SHOWN = pd.DataFrame({"product_id": range(6), "label": ["hat", "hat", "bag", "bag", "cup", None]})
-
-
-def shown_by(results, queries, labels):
-    count, k = np.shape(results)
-    ranking = by_counts([0] * count, k=k, labels=labels)
-    return Ranking(**vars(ranking) | {"queries": np.array(queries), "results": np.array(results)})
-
-
-def test_confused_pairs_of_a_case_computed_by_hand():
-    # Hats are shown 1 hat, 3 bags and 1 cup, a bag 1 bag and 1 hat, and the cup nothing but a bag,
-    # twice.
-    results = [[1, 2, 3], [2, 4, -1], [3, 0, -1], [2, 3, -1]]
-    table = confused_pairs(shown_by(results, [0, 1, 2, 4], ["hat", "hat", "bag", "cup"]), SHOWN, 3)
-    assert table.columns.tolist() == ["asked", "shown", "share", "images"]
-    assert table.iloc[:, :2].to_numpy().tolist() == [
-        ["cup", "bag"],
-        ["hat", "bag"],
-        ["bag", "hat"],
-        ["hat", "cup"],
-    ]
-    assert table["share"].tolist() == pytest.approx([1, 3 / 5, 1 / 2, 1 / 5])
-    assert table["images"].tolist() == [2, 3, 1, 1]
-    first = confused_pairs(shown_by(results, [0, 1, 2, 4], ["hat", "hat", "bag", "cup"]), SHOWN, 1)
-    assert first.to_numpy().tolist() == [["cup", "bag", 1, 1], ["hat", "bag", 0.5, 1]]
-
-
-def test_where_nothing_is_confused_there_are_no_pairs():
-    catalog = pd.DataFrame({"product_id": range(9), "label": list("abc") * 3})
-    ranking = rank(np.eye(3, dtype=np.float32)[[0, 1, 2] * 3], catalog, 2)
-    table = confused_pairs(ranking, catalog, 2)
-    assert table.empty
-    assert list(table) == ["asked", "shown", "share", "images"]
-
-
-@pytest.mark.parametrize(
-    "labels",
-    [
-        [1, 2],
-        [1.5, 2.5],
-        [True, False],
-        ["z", 1],
-        pd.Categorical(["a", "b"] * 10, categories=["b", "unused", "a"]),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("gaps", [False, True])
-def test_pairs_are_counted_for_labels_of_any_type(labels, gaps):
-    vectors, _ = make_case(n=20)
-    labels = labels if isinstance(labels, pd.Categorical) else labels * 10
-    catalog = pd.DataFrame({"product_id": range(20), "kind": labels}, index=range(20, 0, -1))
-    if gaps:
-        catalog["kind"] = catalog["kind"].where(catalog.index > 4)
-    ranking = rank(vectors, catalog, 5, by="kind")
-    table = confused_pairs(ranking, catalog, 5, by="kind")
-    right = precision_at_k(ranking.relevant, 5)
-    assert len(table) == 2
-    for pair in table.itertuples():
-        asked = ranking.labels == pair.asked
-        assert pair.share == pytest.approx(1 - right[asked].mean())
-        assert pair.images == (~ranking.relevant[asked]).sum()
-
-
-def test_pairs_of_another_column_or_catalogue_or_of_more_results_than_there_are_are_refused():
-    vectors, catalog = make_case()
-    ranking = rank(vectors, catalog, 5)
-    for other in (catalog.head(40), catalog[::-1], catalog.assign(label="other")):
-        with pytest.raises(ValueError, match="not by the column 'label' of this catalogue"):
-            confused_pairs(ranking, other, 5)
-    with pytest.raises(ValueError, match="'product_id'"):
-        confused_pairs(ranking, catalog, 5, by="product_id")
-    for k in (0, 6):
-        with pytest.raises(ValueError, match="between 1 and 5"):
-            confused_pairs(ranking, catalog, k)
-
-
-def test_a_comparison_as_text_has_three_digits_and_nothing_where_nothing_is_known():
-    worse, better = by_counts([2, 4, 6, 8, 0, 1]), by_counts([6, 8, 10, 10, 5, 6])
-    text = as_text(compare({"plain": worse, "other": better}), 10)
-    assert text.loc["plain"].tolist()[2:] == ["", "", ""]
-    assert text.loc["other", ["P@10", "change", "verdict"]].tolist() == [
-        "0.750",
-        "+0.400",
-        "better",
-    ]
-    low, high = confidence_interval(precision_at_k(better.relevant, 10))
-    assert text.loc["other", "95 % interval"] == f"{low:.3f} to {high:.3f}"
-    assert text.loc["other", "of the change"].startswith("+0.")
-    few = as_text(compare({"plain": by_counts([1, 2]), "other": by_counts([3, 4])}), 10)
-    assert few["95 % interval"].tolist() == ["", ""]
-    assert few.loc["other", ["change", "of the change", "verdict"]].tolist() == [
-        "+0.200",
-        "",
-        "too few products",
-    ]
-
-
-def test_answers_are_tables_as_those_of_recommend():
-    vectors, catalog = make_case()
-    catalog = catalog.assign(
-        score="a shop's own", image_id=[f"{number}.jpg" for number in range(60)]
-    )
-    ranking = rank(vectors, catalog, 70)  # more than there are
-    first, second = answers(ranking, catalog, [4, 0])
-    assert list(first) == ["rank", "score", "product_id", "label", "image_id"]
-    assert first["rank"].tolist() == list(range(1, 59))
-    assert first["image_id"].tolist() == [f"{row}.jpg" for row in ranking.results[4] if row >= 0]
-    np.testing.assert_array_equal(second["score"], ranking.scores[0, :58])
+    assert len(compare({"one": ranking, "other": rank(vectors[:, :2], catalog, 5)}, 5)) == 2
+    fewer = rank(vectors, catalog, 5, gallery_split="train")
+    with pytest.raises(ValueError, match="not of the same n_gallery"):
+        compare({"all": ranking, "other": fewer}, 5)
+    # Of three others that are all alike, a guess of ten finds three.
+    four = pd.DataFrame({"product_id": range(4), "label": "a"})
+    alone = rank(np.eye(4), four, 10)
+    assert compare({"alone": alone}, 10)["chance"].tolist() == pytest.approx([0.3])

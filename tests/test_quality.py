@@ -52,7 +52,8 @@ def test_training_on_the_gallery_adds_accuracy_and_time(tmp_path, phase):
         colour = ["firebrick", "navy"][number % 2]
         path = tmp_path / ("train" if number < 30 else "validation") / colour / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (40, 40), colour).save(path)
+        # No two are the same file, or they could not be asked.
+        Image.new("RGB", (40, 40 + number), colour).save(path)
     options = ("--backbone", "VGG16Slim", "--image-size", 32, "--epochs", 40, phase)
     result, output = run_quality("--data", tmp_path, *options)
     assert result["accuracy"] == 1
@@ -94,7 +95,7 @@ def test_named_splits_are_used(tmp_path):
     ]
     process = subprocess.run([*wrong, *map(str, options)], capture_output=True, text=True)
     assert process.returncode != 0
-    assert "split tset" in process.stderr
+    assert "their splits are tset and train" in process.stderr
 
 
 @pytest.mark.soak

@@ -25,8 +25,8 @@ GROWTH = 20e6  # bytes from round 5 on: caches that fill up take some 5 MB, and 
 
 def all_that_a_shop_does(folder, number, encoder):
     from lookalike.embeddings import embed_catalog, embed_images, open_store
+    from lookalike.evaluation import rank
     from lookalike.export import open_export
-    from lookalike.rankings import rank
     from lookalike.recommend import recommend, recommend_all
     from lookalike.saving import load_model
     from lookalike.scale import index_store, open_index

@@ -1,3 +1,4 @@
+import json
 import os
 import random
 import shutil
@@ -333,6 +334,23 @@ def test_what_another_training_left_is_removed_and_its_own_is_kept(colours, tmp_
     backup.rmdir()  # as Keras does where training has ended
     backup_folder(folder, rows, classifier)
     assert not (folder / "history.csv").exists()
+
+
+def test_a_kill_while_keras_writes_its_state_costs_the_last_epoch_alone(tmp_path):
+    rows = write_colours(tmp_path, 8)
+    classifier = fresh()
+    backup = backup_folder(tmp_path / "training", rows, classifier)
+    keep = keras.callbacks.BackupAndRestore(backup, double_checkpoint=True, delete_checkpoint=False)
+    keep.set_model(classifier)
+    classifier.compile("adam", "sparse_categorical_crossentropy")
+    for epoch in range(2):
+        keep.on_epoch_end(epoch)
+    (backup / "training_metadata.json").write_text("")
+    again = backup_folder(tmp_path / "training", rows, classifier)
+    assert json.loads((again / "training_metadata.json").read_text())["epoch"] == 1
+    keep = keras.callbacks.BackupAndRestore(again, double_checkpoint=True)
+    keep.set_model(classifier)
+    keep.on_train_begin()
 
 
 RUN = """

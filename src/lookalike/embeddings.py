@@ -291,7 +291,7 @@ def _write(folder, encoder, recipe, catalog, arrays):
         save_catalog(catalog, fresh / CATALOG)
         for name, rows in arrays.items():
             np.save(fresh / f"{name}.npy", rows)
-        files = [CATALOG, *(f"{name}.npy" for name in arrays)]
+        files = [CATALOG, *sorted(f"{name}.npy" for name in arrays)]
         manifest = {
             "schema": 1,
             "encoder": encoder.name,

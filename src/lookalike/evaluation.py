@@ -1,125 +1,333 @@
-"""How good are the recommendations: tables of metrics, each with what guessing has and how far it
-can be trusted.
-"""
+"""How good are the recommendations: one ranking, metrics of its arrays, and how far to trust them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from lookalike.intervals import confidence_interval, macro_interval
-from lookalike.metrics import (
-    average_precision_at_k,
-    average_similarity_at_k,
-    chance_at_k,
-    check_same_queries,
-    first_results,
-    hit_rate_at_k,
-    ndcg_at_k,
-    precision_at_k,
-    recall_at_k,
-    reciprocal_rank_at_k,
-)
-from lookalike.rankings import Ranking
+from lookalike.similarity import checked_k, top_k
 
-MACRO = "macro average"
-MICRO = "micro average"
+FEWEST = 6  # products; of fewer, what is drawn again shows too little of what there could be
+DRAWN = 1 << 22  # numbers drawn at a time
 FINE = 10_000  # resamples where the ends of an interval lie far out
 ROUNDING = 1e-9  # changes that cancel out add up to less
 
 
-def _precision(ranking: Ranking, k: int) -> np.ndarray:
-    return precision_at_k(ranking.relevant, k)
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """What each query found: the one thing that all metrics are computed from.
 
-
-def evaluate(ranking: Ranking, ks: tuple[int, ...] = (1, 5, 10)) -> pd.DataFrame:
-    """One row a k: Precision@k beside its chance, and the other metrics, each averaged over
-    queries.
-
-    Queries with nothing relevant count as 0 in Precision@k and hit rate, but not in recall, MAP,
-    nDCG and MRR; "nothing relevant" says how many they are. "possible" is the Precision@k of a
-    perfect ranking, below 1 where a query has fewer than k relevant images. "MAP@k (÷ found)" is
-    the other common definition of MAP@k.
+    queries : int64 [q], the rows of the catalogue that searched
+    results : int64 [q, k], the rows that were found, best first; -1 where the gallery was exhausted
+    scores : float32 [q, k], as `top_k` gives them; not finite where the gallery was exhausted
+    relevant : bool [q, k], whether a result has the query's label
+    n_relevant, n_gallery : int64 [q], how many relevant photos, and how many at all, could be found
+    labels, products : array [q], of each query the value that decides, and its product
     """
-    columns = {
-        "Precision@k": _precision,
-        "chance": chance_at_k,
-        "possible": lambda ranking, k: np.minimum(ranking.n_relevant, k) / k,
-        "hit rate@k": hit_rate_at_k,
-        "recall@k": recall_at_k,
-        "MAP@k": average_precision_at_k,
-        "MAP@k (÷ found)": lambda ranking, k: average_precision_at_k(ranking, k, of="found"),
-        "nDCG@k": ndcg_at_k,
-        "MRR@k": reciprocal_rank_at_k,
-        "average similarity"
-        if ranking.metric == "cosine"
-        else "average distance": average_similarity_at_k,
-    }
-    rows = [{name: _mean(metric(ranking, k)) for name, metric in columns.items()} for k in ks]
-    counts = {
-        "queries": len(ranking.queries),
-        "nothing relevant": int((ranking.n_relevant == 0).sum()),
-    }
-    return pd.DataFrame(rows, index=pd.Index(ks, name="k")).assign(**counts)
+
+    queries: np.ndarray
+    results: np.ndarray
+    scores: np.ndarray
+    relevant: np.ndarray
+    n_relevant: np.ndarray
+    n_gallery: np.ndarray
+    labels: np.ndarray
+    products: np.ndarray
 
 
-def evaluate_classes(
-    ranking: Ranking, k: int = 10, *, metric: Callable[[Ranking, int], np.ndarray] = _precision
-) -> pd.DataFrame:
-    """A metric of each class with its interval, then two averages: "macro" counts classes alike,
-    "micro" queries.
+def unseen(catalog: pd.DataFrame, taught: Collection[str], copies: pd.DataFrame) -> np.ndarray:
+    """The test photos that may judge a model: it learnt from no view of their product, nor from a
+    copy of them, and no train photo is a copy; says how many there are.
+
+    Parameters
+    ----------
+    catalog : DataFrame with `image_id`, `product_id`, `split` and `sha256`
+    taught
+        The `sha256` of all photos that the model learnt from, as its card lists them.
+    copies : DataFrame of pairs, `image_id` and `other_id`
 
     Returns
     -------
-    DataFrame, a row a class and two more: `queries`, `nothing relevant` (how many queries had),
-    `value`, `low`, `high` (the ends of a 95 % interval, products drawn), `chance` (the Precision@k
-    of guessing).
+    int64 [q], rows of the catalogue; `ValueError` if too few products are left to judge by.
     """
-    frame = {
-        "value": metric(ranking, k),
-        "chance": chance_at_k(ranking, k),
-        "none": ranking.n_relevant == 0,
-    }
-    frame = pd.DataFrame({**frame, "label": ranking.labels, "product": ranking.products})
-    parts = {str(label): part for label, part in frame.groupby("label")}
-    rows = {label: _row(part) for label, part in (*parts.items(), (MICRO, frame))}
-    table = pd.DataFrame(rows).T
-    macro = table.loc[list(parts), ["value", "chance"]].mean()
-    macro["low"], macro["high"] = macro_interval(frame["value"], frame["label"], frame["product"])
-    macro["queries"], macro["nothing relevant"] = table.loc[MICRO, ["queries", "nothing relevant"]]
-    table.loc[MACRO] = macro
-    return table.reindex([*parts, MACRO, MICRO]).astype({"queries": int, "nothing relevant": int})
+    asks = catalog["split"] == "test"
+    products = catalog.loc[catalog["sha256"].isin(taught), "product_id"]
+    learnt = catalog["product_id"].isin(products)
+    known = {*catalog.loc[learnt | (catalog["split"] == "train"), "image_id"]}
+    one, other = copies["image_id"], copies["other_id"]
+    for _ in range(2):  # copies, then copies of copies
+        known |= {*one[other.isin(known)], *other[one.isin(known)]}
+    copied = catalog["image_id"].isin(known)
+    rows = np.flatnonzero(asks & ~learnt & ~copied)
+    print(
+        f"{asks.sum()} test photos: {(asks & learnt).sum()} that the model learnt from, "
+        f"{(asks & ~learnt & copied).sum()} with a copy among the others; {len(rows)} may ask"
+    )
+    if len(rows) < asks.sum() and catalog["product_id"].iloc[rows].nunique() < FEWEST:
+        raise ValueError("Too few test photos are new to the model. Run 01 to 04 again.")
+    return rows
 
 
-def _row(part: pd.DataFrame) -> dict[str, float]:
-    low, high = confidence_interval(part["value"], part["product"])
-    counts = {"queries": len(part), "nothing relevant": part["none"].sum()}
-    return {
-        **counts,
-        "value": part["value"].mean(),
-        "low": low,
-        "high": high,
-        "chance": part["chance"].mean(),
-    }
+def rank(
+    vectors: np.ndarray,
+    catalog: pd.DataFrame,
+    k: int = 10,
+    *,
+    metric: str = "cosine",
+    by: str = "label",
+    within: str | None = None,
+    gallery_split: str | None = None,
+    query_split: str | None = None,
+    queries: np.ndarray | None = None,
+    query_vectors: np.ndarray | None = None,
+) -> Ranking:
+    """Let photos look for others of their kind; the views of their own product are left out, as
+    finding them is no achievement.
+
+    Parameters
+    ----------
+    vectors : array [n, dim]
+    catalog : DataFrame of n rows
+    by
+        The column that decides what is relevant. Photos without a value there take no part.
+    within
+        A column in which query and results must agree: what is known of colour among shirts, say.
+    gallery_split, query_split
+        Photos of one split search in another; None: all photos.
+    queries : int array
+        The rows that may search, such as those of `unseen`, if not all that the splits allow.
+    query_vectors : array [n, dim]
+        Other vectors to search with, such as those of edited photos.
+
+    Raises
+    ------
+    ValueError
+        If the counts differ, `queries` is a mask, nobody searches, the gallery is empty, or `top_k`
+        raises it.
+    """
+    asked = vectors if query_vectors is None else query_vectors
+    if not len(vectors) == len(asked) == len(catalog):
+        raise ValueError(
+            f"{len(vectors)} vectors, {len(asked)} to search with, and {len(catalog)} rows of the "
+            "catalogue do not belong together."
+        )
+    if np.asarray(queries).dtype == bool:
+        raise ValueError("queries must hold numbers of rows, no mask; np.flatnonzero makes them.")
+    known = catalog[by].notna() & (within is None or catalog[within].notna())
+    gallery, rows = (
+        np.flatnonzero(known if split is None else known & catalog["split"].eq(split).fillna(False))
+        for split in (gallery_split, query_split)
+    )
+    rows = rows if queries is None else np.intersect1d(rows, queries)
+    if not len(gallery) or not len(rows):
+        raise ValueError(
+            f"Nothing to rank: {len(rows)} queries and {len(gallery)} gallery photos have a value "
+            f"in {by!r}; their splits are {query_split or 'all'} and {gallery_split or 'all'}."
+        )
+    values, products, groups = (
+        pd.factorize(catalog[column])[0] if column else np.zeros(len(catalog), int)
+        for column in (by, "product_id", within)
+    )
+    hidden, n_relevant, n_gallery = [], [], []
+    for row in rows:
+        others = (products[gallery] != products[row]) & (groups[gallery] == groups[row])
+        hidden.append(np.flatnonzero(~others))
+        n_gallery.append(others.sum())
+        n_relevant.append((others & (values[gallery] == values[row])).sum())
+    found, scores = top_k(asked[rows], vectors[gallery], k, exclude=hidden, metric=metric)
+    results = np.where(found >= 0, gallery[found], -1)
+    return Ranking(
+        queries=rows,
+        results=results,
+        scores=scores,
+        relevant=(results >= 0) & (values[results] == values[rows][:, None]),
+        n_relevant=np.array(n_relevant),
+        n_gallery=np.array(n_gallery),
+        labels=catalog[by].to_numpy()[rows],
+        products=catalog["product_id"].to_numpy()[rows],
+    )
+
+
+def precision_at_k(relevant: np.ndarray, k: int) -> np.ndarray:
+    """Share [q] of the first k results that are relevant; missing results count as wrong.
+
+    relevant : bool [q, at least k], whether each result is relevant, best first; as for all metrics
+    """
+    return _first(relevant, k).mean(axis=1)
+
+
+def chance(n_relevant: np.ndarray, n_gallery: np.ndarray) -> np.ndarray:
+    """The Precision@k that guessing has on average: the share of relevant photos in the gallery."""
+    return n_relevant / np.maximum(n_gallery, 1)
+
+
+def average_similarity(scores: np.ndarray, k: int) -> np.ndarray:
+    """Mean score [q] of the first k results, whatever they show; NaN where nothing was found."""
+    first = _first(scores, k)
+    return pd.DataFrame(np.where(np.isfinite(first), first, np.nan)).mean(axis=1).to_numpy()
+
+
+def hit_rate_at_k(relevant: np.ndarray, k: int) -> np.ndarray:
+    """1 for a query with a relevant photo among its first k results, else 0: the "Recall@k" of
+    metric learning.
+
+    Source: Oh Song and others, "Deep Metric Learning via Lifted Structured Feature Embedding", CVPR
+    2016.
+    """
+    return _first(relevant, k).any(axis=1).astype(float)
+
+
+def recall_at_k(relevant: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
+    """Share [q] of all relevant photos that are among the first k; NaN where there are none."""
+    return _share(_first(relevant, k).sum(axis=1), n_relevant)
+
+
+def average_precision_at_k(
+    relevant: np.ndarray, n_relevant: np.ndarray, k: int, *, of: str = "possible"
+) -> np.ndarray:
+    """Precision [q] averaged over the ranks of the relevant results within the first k; its mean is
+    MAP@k.
+
+    NaN where nothing is relevant. Definitions differ in what the sum is divided by:
+
+    - "possible": min(number of relevant photos, k), so that a perfect ranking has 1.
+    - "found": the relevant results among the first k. A single hit on the first rank has 1.
+    - "relevant": all relevant photos, as in Manning, Raghavan, Schütze, "Introduction to
+      Information Retrieval", 2008, section 8.4, where the ranking is not cut at k.
+    """
+    first = _first(relevant, k)
+    divisors = {"possible": np.minimum(n_relevant, k), "found": first.sum(axis=1)}
+    divisors["relevant"] = n_relevant
+    if of not in divisors:
+        raise ValueError(f"of must be one of {', '.join(divisors)}, not {of!r}.")
+    total = (np.cumsum(first, axis=1) / np.arange(1, k + 1) * first).sum(axis=1)
+    return np.where(np.array(n_relevant) > 0, total / np.maximum(divisors[of], 1), np.nan)
+
+
+def ndcg_at_k(relevant: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
+    """Normalised discounted cumulative gain [q], in [0, 1]; NaN where nothing is relevant.
+
+    A relevant result at rank r counts 1 / log2(r + 1); the sum is divided by that of a perfect
+    ranking. Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques",
+    2002; with this discount Burges and others, "Learning to Rank using Gradient Descent", ICML
+    2005.
+    """
+    first = _first(relevant, k)
+    weights = 1 / np.log2(np.arange(2, k + 2))
+    best = np.append(0, np.cumsum(weights))[np.minimum(n_relevant, k)]
+    return _share(first @ weights, best)
+
+
+def reciprocal_rank_at_k(relevant: np.ndarray, k: int) -> np.ndarray:
+    """1 / the rank [q] of the first relevant result, 0 if it is not among the first k; its mean is
+    MRR@k.
+
+    Source: Voorhees, "The TREC-8 Question Answering Track Report", 1999.
+    """
+    first = _first(relevant, k)
+    return first.any(axis=1) / (first.argmax(axis=1) + 1)
+
+
+def r_precision(relevant: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
+    """Precision [q] within as many results as there are relevant photos; NaN where there are none.
+
+    Source: Manning, Raghavan, Schütze, section 8.4. `ValueError` if too few ranks were computed.
+    """
+    _first(relevant, max(1, *n_relevant))
+    counted = np.arange(relevant.shape[1]) < np.array(n_relevant)[:, None]
+    return _share((relevant & counted).sum(axis=1), n_relevant)
+
+
+def overlap_at_k(results: np.ndarray, others: np.ndarray, k: int) -> np.ndarray:
+    """Share [q] of the first k results that both rankings have, in whatever order; NaN of none.
+
+    results, others : int [q, at least k], -1 where nothing was found
+    """
+    pairs = zip(_first(results, k), _first(others, k), strict=True)
+    both = [len({*one[one >= 0]} & {*other}) for one, other in pairs]
+    return _share(np.array(both), (results[:, :k] >= 0).sum(axis=1))
+
+
+def confidence_interval(
+    values: np.ndarray,
+    groups: np.ndarray | None = None,
+    *,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+) -> tuple[float, float]:
+    """Where the mean would lie, had other products been drawn: a bootstrap interval.
+
+    The percentile interval is too narrow for few groups, and is widened as Student's t is wider
+    than the normal. Source: Hesterberg, "What Teachers Should Know About the Bootstrap", The
+    American Statistician 2015, section 5.3, and Efron and Tibshirani, "An Introduction to the
+    Bootstrap", 1993, chapter 13.
+
+    Parameters
+    ----------
+    values : array [q]
+        A metric of each query; NaN does not count.
+    groups : array [q]
+        What is drawn, e.g. products, whose views agree more than strangers do; None: one by one.
+
+    Returns
+    -------
+    Its ends; both NaN of so few groups that all of them agree too often by chance: 2 to the power
+    of 1 - n is more than 1 - level, so of fewer than six at 0.95. Where nearly all values are equal
+    it is too narrow: of n queries that are all right it has no width, but up to 3/n of the next may
+    be wrong.
+    `ValueError` for infinite values, or if there is not one group for each.
+    """
+    values = np.asarray(values, np.float64)
+    groups = np.arange(len(values)) if groups is None else np.asarray(groups)
+    if groups.shape != values.shape or np.isinf(values).any():
+        shapes = f"{list(values.shape)} and {list(groups.shape)}"
+        raise ValueError(f"Finite values or NaN, and a group for each, please; these are {shapes}.")
+    known = ~np.isnan(values)
+    groups, names = pd.factorize(groups[known], use_na_sentinel=False)
+    count = len(names)
+    if 2.0 ** (1 - count) > 1 - level:
+        return np.nan, np.nan
+    sums, sizes = np.bincount(groups, values[known]), np.bincount(groups)
+    random = np.random.default_rng(0)
+    means = []
+    while len(means) < n_resamples:
+        some = min(n_resamples - len(means), max(1, DRAWN // count))
+        drawn = random.integers(count, size=(some, count))
+        means.extend(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+    wider = np.sqrt(count / (count - 1)) * stats.t.ppf((1 + level) / 2, count - 1)
+    outside = stats.norm.cdf(-wider)
+    low, high = np.quantile(means, [outside, 1 - outside])
+    return float(low), float(high)
+
+
+def paired_change(
+    values: np.ndarray, before: np.ndarray, groups: np.ndarray | None = None, **options
+) -> tuple[float, float, float]:
+    """What two ways differ by on the same queries, on average, and the ends of its interval.
+
+    Query by query, so that what is hard for both does not count; options are those of
+    `confidence_interval`.
+    """
+    change = np.asarray(values, np.float64) - before
+    return float(pd.Series(change).mean()), *confidence_interval(change, groups, **options)
 
 
 def compare(
     rankings: Mapping[str, Ranking],
     k: int = 10,
     *,
-    metric: Callable[[Ranking, int], np.ndarray] = _precision,
     reference: str | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Several ways side by side, on the same queries: means, intervals, and what each changes
-    against a reference.
+    """Precision@k of several ways side by side, and what each changes against a reference.
 
-    A change is judged query by query, which removes what is hard for all ways alike. Who looks at
-    many changes finds one that is chance; so each is given its share of the doubt (Bonferroni), and
-    all of the intervals of changes together hold with the probability `level`. Source: Dunn,
-    "Multiple Comparisons Among Means", 1961.
+    Who looks at many changes finds one that is chance. So each is given its share of the doubt, and
+    all intervals of changes hold together with the probability `level`. Source: Dunn, "Multiple
+    Comparisons Among Means", 1961.
 
     Parameters
     ----------
@@ -128,117 +336,42 @@ def compare(
 
     Returns
     -------
-    DataFrame, a row a name: `value`, `low`, `high` (the interval of the mean alone), `chance`,
-    `change`, `change low`, `change high` and `verdict`: "better" or "worse" where the interval of
-    the change leaves 0 out, else "not told apart", or "too few products" to have an interval; empty
-    for the reference.
-
-    Raises
-    ------
-    ValueError
-        If a ranking is of other queries.
+    DataFrame, a row a name: `value`, `low`, `high`, `chance`; `change`, `change low`, `change high`
+    and `verdict`: "better" or "worse" where the interval of the change leaves 0 out, else "not told
+    apart", or "too few products" to have one. `ValueError` if they are of
+    other queries or galleries.
     """
     reference = next(iter(rankings)) if reference is None else reference
     base = rankings[reference]
-    others = max(len(rankings) - 1, 1)
+    before = precision_at_k(base.relevant, k)
+    share = 1 - (1 - level) / max(1, len(rankings) - 1)
     rows = {}
     for name, ranking in rankings.items():
-        check_same_queries(ranking, base)
-        values = np.asarray(metric(ranking, k), np.float64)
-        low, high = confidence_interval(values, ranking.products, level=level)
-        rows[name] = {
-            "value": _mean(values),
-            "low": low,
-            "high": high,
-            "chance": _mean(chance_at_k(ranking, k)),
-        }
-        change = values - metric(base, k)
-        low, high = confidence_interval(
-            change, base.products, level=1 - (1 - level) / others, n_resamples=FINE
-        )
-        verdict = "better" if low > ROUNDING else "worse" if high < -ROUNDING else "not told apart"
-        verdict = "too few products" if np.isnan(low) else verdict
-        row = {"change": _mean(change), "change low": low, "change high": high, "verdict": verdict}
-        rows[name] |= row if name != reference else dict.fromkeys(row, np.nan) | {"verdict": ""}
-    return pd.DataFrame.from_dict(rows, orient="index")
+        for what in ("queries", "labels", "n_gallery"):
+            if not np.array_equal(getattr(ranking, what), getattr(base, what)):
+                raise ValueError(f"{name!r} is not of the same {what} as {reference!r}.")
+        values = precision_at_k(ranking.relevant, k)
+        ends = confidence_interval(values, base.products, level=level)
+        # Of fewer photos than k, guessing misses the rest, as any ranking does.
+        guessing = chance(ranking.n_relevant, np.maximum(ranking.n_gallery, k)).mean()
+        row = [values.mean(), *ends, guessing]
+        change = paired_change(values, before, base.products, level=share, n_resamples=FINE)
+        verdict = "better" if change[1] > ROUNDING else "not told apart"
+        verdict = "worse" if change[2] < -ROUNDING else verdict
+        verdict = "too few products" if np.isnan(change[1]) else verdict
+        told = [*change, verdict] if name != reference else [np.nan] * 3 + [""]
+        rows[name] = row + told
+    columns = ["value", "low", "high", "chance", "change", "change low", "change high", "verdict"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
-def as_text(comparison: pd.DataFrame, k: int = 10) -> pd.DataFrame:
-    """What `compare` gives in fewer columns, for reading: numbers with three digits, and each
-    interval in one.
-    """
-
-    def interval(low: pd.Series, high: pd.Series, sign: str) -> list[str]:
-        ends = zip(low, high, strict=True)
-        return [f"{a:{sign}.3f} to {b:{sign}.3f}" if np.isfinite(a) else "" for a, b in ends]
-
-    columns = {
-        f"P@{k}": [f"{value:.3f}" for value in comparison["value"]],
-        "95 % interval": interval(comparison["low"], comparison["high"], ""),
-        "change": [
-            f"{change:+.3f}" if np.isfinite(change) else "" for change in comparison["change"]
-        ],
-        "of the change": interval(comparison["change low"], comparison["change high"], "+"),
-        "verdict": comparison["verdict"],
-    }
-    return pd.DataFrame(columns, index=comparison.index)
+def _first(ranked: np.ndarray, k: int) -> np.ndarray:
+    """The first k of what was ranked; ValueError if fewer were."""
+    if checked_k(k) > ranked.shape[1]:
+        raise ValueError(f"k is {k}, and {ranked.shape[1]} ranks were computed; compute more.")
+    return ranked[:, :k]
 
 
-def answers(ranking: Ranking, catalog: pd.DataFrame, numbers: Sequence[int]) -> list[pd.DataFrame]:
-    """What some queries found, as the tables of `recommend`: `rank`, `score` and the columns of the
-    catalogue.
-
-    Parameters
-    ----------
-    numbers
-        Of queries in the ranking, from 0.
-    """
-    tables = []
-    for rows, scores in zip(ranking.results[numbers], ranking.scores[numbers], strict=True):
-        found = (
-            catalog.iloc[rows[rows >= 0]]
-            .drop(columns=["rank", "score"], errors="ignore")
-            .reset_index(drop=True)
-        )
-        found.insert(0, "rank", np.arange(1, len(found) + 1))
-        found.insert(1, "score", scores[rows >= 0])
-        tables.append(found)
-    return tables
-
-
-def confused_pairs(
-    ranking: Ranking, catalog: pd.DataFrame, k: int = 10, *, by: str = "label"
-) -> pd.DataFrame:
-    """Which classes are shown to whom: of all first k results of a class, the share that is of
-    another, largest first.
-
-    Returns
-    -------
-    DataFrame with `asked`, `shown`, `share` in [0, 1], and `images`, how many.
-
-    Raises
-    ------
-    ValueError
-        If the ranking was not made by this column of this catalogue, or of fewer than k results.
-    """
-    first_results(ranking.relevant, k)
-    results = ranking.results[:, :k]
-    if len(catalog) <= results.max() or not np.array_equal(
-        catalog[by].to_numpy()[ranking.queries], ranking.labels
-    ):
-        raise ValueError(f"The ranking was not by the column {by!r} of this catalogue.")
-    shown = np.append(catalog[by].to_numpy(), None)[results]
-    pairs = pd.DataFrame(
-        {"asked": np.repeat(ranking.labels, results.shape[1]), "shown": shown.ravel()}
-    ).dropna()
-    counts = pairs.value_counts().rename("images").reset_index()
-    counts["share"] = counts["images"] / counts.groupby("asked")["images"].transform("sum")
-    wrong = counts[counts["asked"] != counts["shown"]].sort_values(
-        "share", ascending=False, kind="stable"
-    )
-    return wrong[["asked", "shown", "share", "images"]].reset_index(drop=True)
-
-
-def _mean(values: np.ndarray) -> float:
-    """The mean of what is not NaN; NaN if nothing is."""
-    return float(pd.Series(values).mean())
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """One divided by the other; NaN where there is nothing to divide by."""
+    return part / np.where(np.array(whole) > 0, whole, np.nan)

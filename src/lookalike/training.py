@@ -57,6 +57,12 @@ def backup_folder(folder: Path, catalog: pd.DataFrame, model: keras.Model) -> Pa
     if not backup.is_dir():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+    state = backup / "training_metadata.json"
+    if state.is_file() and not state.stat().st_size:
+        # A kill while Keras wrote it: what it kept of the epoch before counts.
+        state.unlink()
+        for kept in backup.glob("*.bkp"):
+            kept.replace(kept.with_suffix(""))
     return backup
 
 

@@ -14,12 +14,10 @@ import pytest
 from conftest import EXTRAS, MOBILENET, quick, skip_without, small_classifier
 from lookalike.backbones import build_encoder, inner_backbone
 from lookalike.encoder_fingerprint import encoder_fingerprint
-from lookalike.evaluation import compare
+from lookalike.evaluation import compare, overlap_at_k, rank
 from lookalike.export import compare_exports, export_model, open_export
 from lookalike.export.formats import FEWEST, FORMATS, read_card
 from lookalike.images import load_image
-from lookalike.metrics import overlap_at_k
-from lookalike.rankings import rank
 from lookalike.sources import load_catalog
 
 skip_without(*EXTRAS["09_export"])
@@ -121,7 +119,7 @@ def test_a_float32_export_finds_what_keras_finds(network, sample, format, tmp_pa
     assert vectors.dtype == np.float32
     assert cosines(vectors, expected).min() >= 0.9999
     rankings = [rank(one, sample, 10) for one in (vectors, expected)]
-    same = overlap_at_k(*rankings, 10) == 1
+    same = overlap_at_k(*(one.results for one in rankings), 10) == 1
     assert len(same) == len(sample)
     assert same.mean() >= 0.99
 
@@ -420,8 +418,8 @@ def test_rules_reach_the_ranking(colours, tmp_path):
     # Of the gallery r, r, g the green query finds its one green among two, the blue query finds
     # none.
     assert quality["value"].tolist() == pytest.approx([0.25, 0.25])
-    with pytest.raises(ValueError, match="leave_out must be one of"):
-        compare_exports(model, exports, pixels, catalog, k=2, leave_out="all")
+    with pytest.raises(ValueError, match="metric must be one of"):
+        compare_exports(model, exports, pixels, catalog, k=2, metric="all")
 
 
 def test_a_card_of_another_format_is_refused(exports, tmp_path):

@@ -97,7 +97,11 @@ def photos_in(folder):
 WAYS = {
     "the quickstart alone": NOTEBOOKS[:1],
     "the series, each on a new machine": NOTEBOOKS[1:9],
-    "with further engines, on photos without labels": [NOTEBOOKS[1], NOTEBOOKS[4], *NOTEBOOKS[9:]],
+    "with further engines, on photos without labels": [
+        NOTEBOOKS[1],
+        NOTEBOOKS[4],
+        *NOTEBOOKS[9:11],
+    ],
 }
 
 

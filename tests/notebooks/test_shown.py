@@ -74,6 +74,19 @@ def any_search(random):
     return queries.astype(np.float32), gallery.astype(np.float32), int(random.integers(1, 9)), own
 
 
+def any_judges(random):
+    """A catalogue, the hashes of what was taught, and pairs of copies."""
+    products = np.repeat(np.arange(40), random.integers(1, 4, 40)).astype(str)
+    catalog = pd.DataFrame(
+        {"product_id": products, "image_id": [f"{n}" for n in range(len(products))]}
+    )
+    catalog["sha256"] = catalog["image_id"] + " as a hash"
+    catalog["split"] = random.choice(["train", "test"], 40)[products.astype(int)]
+    taught = {*catalog["sha256"].sample(5, random_state=int(random.integers(99)))}
+    copies = random.choice(catalog["image_id"], (6, 2))
+    return catalog, taught, pd.DataFrame(copies, columns=["image_id", "other_id"])
+
+
 def averaging_encoder(random):
     """A small encoder that ends in average pooling, and two photos."""
     pixels = keras.Input((12, 12, 3))
@@ -112,6 +125,9 @@ EXAMPLES = {
     ),
     "diversify": lambda random: (random.random(12), random.random((12, 12)), 5, random.random()),
     "explain": averaging_encoder,
+    "unseen": any_judges,
+    "average_similarity": lambda random: (random.random((6, 8)), int(random.integers(1, 9))),
+    "paired_change": lambda random: (*random.random((2, 40)), random.integers(0, 12, 40)),
     "unfreeze": lambda random: (any_base(random)[0], str(random.choice(["first", "second"]))),
 }
 
@@ -126,9 +142,13 @@ def test_what_obeys_imports_nothing_that_was_not_shown():
 
 
 def test_what_obeys_writes_what_the_lesson_says_as_the_package_does():
-    for number, cells in obeying().items():
+    notebooks = obeying()
+    for number, cells in notebooks.items():
+        # Where it is written; what it uses may have been written before.
+        before = {other: notebooks[other] for other in notebooks if other < number}
         for name in shown.LESSON[number]:
-            written = shown.written_function({number: cells}, name)
+            assert any(f"def {name}(" in source for source in cells), name
+            written = shown.written_function(before | {number: cells}, name)
             (module,) = [module for module, path in MODULES.items() if name in defined_in(path)]
             imported = getattr(importlib.import_module(module), name)
             assert shown.disagreement(written, imported, EXAMPLES[name], range(9)) == "", name

@@ -10,8 +10,8 @@ from conftest import small_classifier
 from lookalike.backbones import embedding_encoder
 from lookalike.embeddings import compile_encoder, embed_images
 from lookalike.encoder_fingerprint import encoder_fingerprint
+from lookalike.evaluation import Ranking, rank
 from lookalike.images import load_image
-from lookalike.rankings import Ranking, rank
 from lookalike.saving import load_model, save_model
 from lookalike.studies.encoder_variants import expanded, mirrored, project
 
@@ -194,7 +194,7 @@ def test_expanded_queries_find_what_lies_amid_their_first_results():
     angles = np.deg2rad([0, 20, -29, 30])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     catalog = pd.DataFrame({"product_id": range(4), "label": ["a", "a", "b", "a"]})
-    ranking = rank(vectors, catalog, 2, asking=np.array([0]))
+    ranking = rank(vectors, catalog, 2, queries=[0])
     assert ranking.results.tolist() == [[1, 2]]
-    again = rank(vectors, catalog, 2, asking=np.array([0]), asked=expanded(vectors, ranking, 1))
+    again = rank(vectors, catalog, 2, queries=[0], query_vectors=expanded(vectors, ranking, 1))
     assert again.results.tolist() == [[1, 3]]

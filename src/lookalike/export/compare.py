@@ -13,11 +13,9 @@ import numpy as np
 import pandas as pd
 
 from lookalike.embeddings import Forward, compile_encoder
-from lookalike.evaluation import compare
+from lookalike.evaluation import compare, overlap_at_k, rank
 from lookalike.export.formats import CARD, open_export
 from lookalike.machine import progress
-from lookalike.metrics import overlap_at_k
-from lookalike.rankings import rank
 from lookalike.similarity import exact_scores
 
 SINGLE = 24  # photos that are timed one by one
@@ -67,7 +65,7 @@ def compare_exports(
         reference = vectors if reference is None else reference
         rankings[name] = rank(vectors, catalog, k, **rules)
         cosines = exact_scores(vectors, reference, "cosine")
-        overlap = overlap_at_k(rankings[name], rankings["keras"], k)
+        overlap = overlap_at_k(rankings[name].results, rankings["keras"].results, k)
         files = Path(exports[name]).rglob("*") if name != "keras" else ()
         size = (
             sum(file.stat().st_size for file in files if file.is_file() and file.name != CARD)

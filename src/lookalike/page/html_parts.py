@@ -19,10 +19,11 @@ from PIL import Image
 from lookalike.explain import Explanation
 from lookalike.images import ImageError, load_image
 from lookalike.page.service import KINDS, Comparison, Photo, Service
-from lookalike.plots import PALETTE, SCORES
+from lookalike.plots import PALETTE
 
 ASSETS = Path(__file__).parent
 SIDE = 200  # pixels of a thumbnail
+SCORES = {"cosine": "cosine similarity", "euclidean": "Euclidean distance"}
 HELD = 2000  # thumbnails that are kept, 10 kB each
 # bars of a hill, and what they are drawn in
 HILL = 50
@@ -44,9 +45,8 @@ STEPS = {
 def data_url(pixels: np.ndarray, kind: str = "JPEG") -> str:
     """Uint8 pixels [height, width, 3] as a `data:` URL; as a PNG they stay what they are."""
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(
-        stream, kind, **({"quality": 85} if kind == "JPEG" else {"compress_level": 1})
-    )
+    # Each kind takes the option that is its own.
+    Image.fromarray(pixels).save(stream, kind, quality=85, compress_level=1)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 

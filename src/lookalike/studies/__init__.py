@@ -6,9 +6,5 @@ No other stage needs it; a reader who wants to know why a choice was made finds 
 from lookalike import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
-    __name__,
-    edit_photo="photo_edits",
-    measure_robustness="experiments",
-    measure_stages="experiments",
-    try_variants="experiments",
+    __name__, edit_photo="photo_edits", measure_edits="experiments", try_variants="experiments"
 )

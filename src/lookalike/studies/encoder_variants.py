@@ -5,9 +5,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 from sklearn.decomposition import PCA
-from sklearn.preprocessing import normalize
 
-from lookalike.rankings import Ranking
+from lookalike.evaluation import Ranking
+from lookalike.similarity import normalise
 
 
 def mirrored(encoder: keras.Model) -> keras.Model:
@@ -20,7 +20,7 @@ def mirrored(encoder: keras.Model) -> keras.Model:
 
 
 def project(
-    vectors: np.ndarray, gallery: np.ndarray, dim: int, *, whiten: bool = False, seed: int = 0
+    vectors: np.ndarray, gallery: np.ndarray, dim: int, *, whiten: bool = False
 ) -> np.ndarray:
     """Vectors [n, at most dim] along the directions in which the gallery spreads most, by principal
     component analysis.
@@ -39,11 +39,9 @@ def project(
     whiten
         Scale each direction to the same spread.
     """
-    vectors = normalize(vectors)
+    vectors = normalise(vectors)
     known = vectors[gallery]
-    pca = PCA(min(dim, len(known) - 1, vectors.shape[1]), whiten=whiten, random_state=seed).fit(
-        known
-    )
+    pca = PCA(min(dim, len(known) - 1, vectors.shape[1]), whiten=whiten, random_state=0).fit(known)
     # The rest is rounding, which whitening would blow up.
     spread = pca.explained_variance_ > 1e-6 * pca.explained_variance_.max(initial=0)
     return pca.transform(vectors)[:, spread].astype(np.float32)
@@ -58,13 +56,10 @@ def expanded(vectors: np.ndarray, ranking: Ranking, count: int) -> np.ndarray:
 
     Returns
     -------
-    array [n, dim], `rank` takes it as `asked`; rows that are no query are as they were.
+    array [n, dim], for `rank` as `query_vectors`; rows that are no query are as they were.
     """
-    unit = normalize(vectors)
+    unit = normalise(vectors)
     asked = np.array(vectors)
-    results = ranking.results[:, :count]
-    near = np.where((results >= 0)[..., None], unit[results], 0).sum(axis=1)
-    asked[ranking.queries] = (unit[ranking.queries] + near) / (
-        1 + (results >= 0).sum(axis=1, keepdims=True)
-    )
+    for row, results in zip(ranking.queries, ranking.results[:, :count], strict=True):
+        asked[row] = unit[[row, *results[results >= 0]]].mean(axis=0)
     return asked

@@ -9,65 +9,58 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter
 from scipy import ndimage
 from sklearn.cluster import KMeans
 
 LARGEST = 512  # pixels of the longer side, above which a photo is made smaller before it is edited
-Change = Callable[[Image.Image, float, np.random.Generator], Image.Image]
 
 
-def _enhanced(kind: type) -> Change:
+def _enhanced(kind):
     return lambda image, factor, _: kind(image).enhance(factor)
 
 
-def _blur(image: Image.Image, strength: float, _: np.random.Generator) -> Image.Image:
+def _blur(image, strength, _):
     return image.filter(ImageFilter.GaussianBlur(strength / 100 * min(image.size)))
 
 
-def _noise(image: Image.Image, strength: float, random: np.random.Generator) -> Image.Image:
+def _noise(image, strength, random):
     pixels = np.asarray(image, np.float32)
     return _image(pixels + strength * random.standard_normal(pixels.shape, np.float32))
 
 
-def _compress(image: Image.Image, quality: float, _: np.random.Generator) -> Image.Image:
+def _compress(image, quality, _):
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=int(quality))
     return Image.open(stream).convert("RGB")
 
 
-def _turn(image: Image.Image, degrees: float, random: np.random.Generator) -> Image.Image:
+def _turn(image, degrees, random):
     colour = tuple(int(channel) for channel in np.median(_border(np.asarray(image)), axis=0))
     return image.rotate(
         degrees * random.choice([-1, 1]), Image.Resampling.BILINEAR, fillcolor=colour
     )
 
 
-def _crop(image: Image.Image, percent: float, random: np.random.Generator) -> Image.Image:
-    kept = [max(1, round(side * (1 - percent / 100))) for side in image.size]
-    left, top = (
-        int(random.integers(side - part + 1)) for side, part in zip(image.size, kept, strict=True)
-    )
-    return image.crop((left, top, left + kept[0], top + kept[1]))
+def _window(image, share, random):
+    """A box at any place, each side so large a share of the photo's."""
+    width, height = (round(side * share) or 1 for side in image.size)
+    left = int(random.integers(image.width - width + 1))
+    top = int(random.integers(image.height - height + 1))
+    return left, top, left + width, top + height
 
 
-def _cover(image: Image.Image, percent: float, random: np.random.Generator) -> Image.Image:
-    sides = [round(side * (percent / 100) ** 0.5) for side in image.size]
-    if not all(sides):
-        return image
-    left, top = (
-        int(random.integers(side - part + 1)) for side, part in zip(image.size, sides, strict=True)
-    )
+def _crop(image, percent, random):
+    return image.crop(_window(image, 1 - percent / 100, random))
+
+
+def _cover(image, percent, random):
     covered = image.copy()
-    ImageDraw.Draw(covered).rectangle(
-        (left, top, left + sides[0] - 1, top + sides[1] - 1), fill=(128, 128, 128)
-    )
+    covered.paste((128, 128, 128), _window(image, (percent / 100) ** 0.5, random))
     return covered
 
 
-def _other_background(
-    image: Image.Image, percent: float, random: np.random.Generator
-) -> Image.Image:
+def _other_background(image, percent, random):
     pixels = np.asarray(image)
     weight = percent / 100 * background(pixels)[..., None]
     return _image(pixels * (1 - weight) + random.integers(256, size=3) * weight)
@@ -81,7 +74,7 @@ class Edit:
     `unit` says what the strengths are, for the axis of a figure.
     """
 
-    change: Change
+    change: Callable[[Image.Image, float, np.random.Generator], Image.Image]
     strengths: tuple[float, ...]
     unchanged: float
     unit: str
@@ -127,7 +120,10 @@ def edit_photo(
     """
     if edit not in EDITS:
         raise ValueError(f"Unknown edit {edit!r}; choose one of {', '.join(EDITS)}.")
-    image = Image.fromarray(shrunk(pixels))
+    pixels = shrunk(pixels)
+    if strength == EDITS[edit].unchanged:
+        return pixels
+    image = Image.fromarray(pixels)
     return np.asarray(EDITS[edit].change(image, strength, np.random.default_rng(seed)))
 
 
@@ -166,10 +162,10 @@ def background(pixels: np.ndarray, *, n_colours: int = 4, distance: float = 24.0
     return ndimage.gaussian_filter(np.isin(regions, touching).astype(np.float32), 1)
 
 
-def _border(pixels: np.ndarray) -> np.ndarray:
+def _border(pixels):
     """The outermost pixels, in a row."""
     return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
 
 
-def _image(pixels: np.ndarray) -> Image.Image:
+def _image(pixels):
     return Image.fromarray(np.clip(np.round(pixels), 0, 255).astype(np.uint8))
