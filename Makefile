@@ -53,11 +53,11 @@ run-all: run extras ## those, then 09 to 11, with their engines; LARGEST= is the
 	@$(BIN)/python notebooks/run.py $(SET) 09 11
 	@$(BIN)/python notebooks/run.py $(SET) --set "largest=$$GIVEN_LARGEST" 10
 
-colab: ## run notebooks 00 to 05 on the sample into build/colab with the versions that Colab has
+colab: ## run notebooks 00 to 06 on the sample into build/colab with the versions that Colab has
 	@test -x $(COLAB)/bin/python && test "$$(cat $(COLAB)/.installed 2>/dev/null)" = "$(ASKED_COLAB)" || $(MAKE) --no-print-directory $(COLAB)
 	@rm -rf build/colab && mkdir -p build/colab
 	@$(COLAB)/bin/python notebooks/run.py --set source=sample --set backbone=VGG16Slim --set root=build/colab \
-		--output build/colab 00 01 02 03 04 05
+		--output build/colab 00 01 02 03 04 05 06
 	@$(COLAB)/bin/python .ci/colab.py
 	@$(COLAB)/bin/python -m pytest -q tests/notebooks/test_colab.py
 

@@ -72,7 +72,7 @@ def test_an_encoder_that_sees_brightness_alone_is_misled_by_light_and_not_by_a_q
         ("noise", 80, {"metric": "euclidean", "fit": "crop"}),
         ("rotation", 20, {"gallery_split": "train", "query_split": "test"}),
         ("JPEG", 5, {"by": "kind", "fit": "letterbox"}),
-        ("blur", 4, {"queries": [0, 1, 5, 9, 12, 20]}),
+        ("blur", 4, {"queries": [0, 1, 5, 9, 12, 20, 22]}),
     ],
 )
 def test_a_row_is_what_comes_of_doing_it_by_hand(encoder, shop, edit, strength, options):
