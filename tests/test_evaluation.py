@@ -535,12 +535,17 @@ def test_many_values_are_drawn_some_rows_at_a_time(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("values", "groups"),
-    [([0.5, np.inf, 1, 1, 1, 1], None), ([0.5] * 6, [1, 2, 3]), ([[0.5] * 6], None)],
+    ("values", "groups", "level"),
+    [
+        ([0.5, np.inf, 1, 1, 1, 1], None, 0.95),
+        ([0.5] * 6, [1, 2, 3], 0.95),
+        ([[0.5] * 6], None, 0.95),
+        *(([0.5] * 6, None, level) for level in (0, 1, -0.95, 95, NAN)),
+    ],
 )
-def test_values_that_no_mean_can_be_made_of_are_refused(values, groups):
-    with pytest.raises(ValueError, match="Finite values or NaN, and a group for each"):
-        confidence_interval(values, groups)
+def test_what_no_interval_can_be_made_of_is_refused(values, groups, level):
+    with pytest.raises(ValueError, match="Finite values or NaN, a group for each"):
+        confidence_interval(values, groups, level=level)
 
 
 # --- Several ways side by side

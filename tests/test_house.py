@@ -26,20 +26,20 @@ GOALS = {"core": 16_000, "sources": 4_800, "studies": 2_800, "copies": 5_000, "p
 GOALS |= {"export": 1_900, "scale": 4_000, "all": 37_500}
 # What each has come down to. These numbers only fall.
 CEILINGS = {
-    "core": 20_533,
+    "core": 20_532,
     "sources": 6_303,
     "studies": 2_756,
     "copies": 11_040,
     "page": 7_513,
     "export": 2_066,
     "scale": 8_361,
-    "all": 58_572,
+    "all": 58_571,
 }
 # Tokens a code line, on average: the goal, and what they have come down to.
 DENSITY_GOAL, DENSITY = 9.0, 9.7
 # Lines of more than 100 characters, by folder; they only fall, too, until none is left.
 LONGEST = 100
-LONG_LINES = {"src": 21, "tests": 65, "benchmarks": 9, "notebooks": 37, ".ci": 4}
+LONG_LINES = {"src": 8, "tests": 65, "benchmarks": 9, "notebooks": 37, ".ci": 4}
 
 PATHS = sorted(SOURCE.rglob("*.py"))
 MODULES = {

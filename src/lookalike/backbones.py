@@ -29,8 +29,8 @@ class WeightsUnavailableError(RuntimeError):
 
 @dataclass(frozen=True)
 class Backbone:
-    """One row of the table: how to build a network and feed it, and how large its photos are; behind
-    which layer fine-tuning begins, and at which learning rate.
+    """One row of the table: how to build a network and feed it, and how large its photos are;
+    behind which layer fine-tuning begins, and at which learning rate.
     """
 
     constructor: Callable[..., keras.Model]

@@ -1,4 +1,4 @@
-"""How good are the recommendations: one ranking, metrics of its arrays, and how far to trust them."""
+"""How good the recommendations are: one ranking, metrics of its arrays, how far to trust them."""
 
 from __future__ import annotations
 
@@ -278,14 +278,16 @@ def confidence_interval(
     Its ends; both NaN of so few groups that all of them agree too often by chance: 2 to the power
     of 1 - n is more than 1 - level, so of fewer than six at 0.95. Where nearly all values are equal
     it is too narrow: of n queries that are all right it has no width, but up to 3/n of the next may
-    be wrong.
-    `ValueError` for infinite values, or if there is not one group for each.
+    be wrong. `ValueError` for infinite values, if there is not one group for each, or for a `level`
+    that is not between 0 and 1.
     """
     values = np.asarray(values, np.float64)
     groups = np.arange(len(values)) if groups is None else np.asarray(groups)
-    if groups.shape != values.shape or np.isinf(values).any():
-        shapes = f"{list(values.shape)} and {list(groups.shape)}"
-        raise ValueError(f"Finite values or NaN, and a group for each, please; these are {shapes}.")
+    if groups.shape != values.shape or np.isinf(values).any() or not 0 < level < 1:
+        raise ValueError(
+            "Finite values or NaN, a group for each, and a level between 0 and 1, please; not "
+            f"{list(values.shape)}, {list(groups.shape)}, {level}."
+        )
     known = ~np.isnan(values)
     groups, names = pd.factorize(groups[known], use_na_sentinel=False)
     count = len(names)
@@ -300,8 +302,7 @@ def confidence_interval(
         means.extend(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
     wider = np.sqrt(count / (count - 1)) * stats.t.ppf((1 + level) / 2, count - 1)
     outside = stats.norm.cdf(-wider)
-    low, high = np.quantile(means, [outside, 1 - outside])
-    return float(low), float(high)
+    return tuple(np.quantile(means, [outside, 1 - outside]).tolist())
 
 
 def paired_change(
@@ -338,8 +339,8 @@ def compare(
     -------
     DataFrame, a row a name: `value`, `low`, `high`, `chance`; `change`, `change low`, `change high`
     and `verdict`: "better" or "worse" where the interval of the change leaves 0 out, else "not told
-    apart", or "too few products" to have one. `ValueError` if they are of
-    other queries or galleries.
+    apart", or "too few products" to have one. `ValueError` if they are of other queries or
+    galleries.
     """
     reference = next(iter(rankings)) if reference is None else reference
     base = rankings[reference]

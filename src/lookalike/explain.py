@@ -18,7 +18,8 @@ class Explanation:
     """A cosine similarity taken apart.
 
     score : the cosine, in [-1, 1]
-    pairs : float64 [h, w, h', w'], what place (i, j) of the query and (i', j') of the result add; the sum is `score`
+    pairs : float64 [h, w, h', w'], what place (i, j) of the query and (i', j') of the result add;
+        the sum is `score`
     query_pixels, result_pixels : uint8 [height, width, 3], the photos as the encoder saw them
     """
 

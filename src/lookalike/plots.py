@@ -17,7 +17,7 @@ from lookalike.images import ImageError, load_image
 # https://jfly.uni-koeln.de/color/
 RIGHT, WRONG, NEUTRAL = "#0072B2", "#D55E00", "#666666"
 # Theirs too.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+PALETTE = (RIGHT, WRONG, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 THUMBNAIL = 160  # pixels; enough for an inch and a half at the resolution of a notebook
 WIDEST = 14  # inches of a figure
 SHEET = 10  # photos a label on a contact sheet

@@ -1,4 +1,4 @@
-"""Teach a classifier the kinds of a catalogue: its head first, then the last layers of its backbone.
+"""Teach a classifier the kinds of a catalogue: its head, then the last layers of its backbone.
 
 What is here is what notebooks 02 and 03 write out.
 """
@@ -134,8 +134,8 @@ def rising_and_falling(rate: float, epochs: int, steps: int) -> CosineDecay:
 
 
 def unfreeze(base: keras.Model, after: str) -> None:
-    """Let the layers behind `after` learn, but for BatchNormalization: its averages are of many more
-    photos than ours.
+    """Let the layers behind `after` learn, but for BatchNormalization: its averages are of many
+    more photos than ours.
     """
     base.trainable = True
     learning = False

@@ -1,4 +1,4 @@
-"""Whether one photo is a copy of another: lay it on the other, as their details say, and compare."""
+"""Whether one photo is a copy of another: lay it on the other by their details, and compare."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Alignment:
     """Where one photo lies on another, and how well they agree there.
 
     `matrix` [2, 3] takes x, y of the first (mirrored, if `mirrored`) to those of the other, in
-    their `Keypoints`; `n_agreeing` matches of details say so, 0 if it was only tried. `agreement` is
-    in [-1, 1].
+    their `Keypoints`; `n_agreeing` matches of details say so, 0 if it was only tried. `agreement`
+    is in [-1, 1].
     """
 
     matrix: np.ndarray
@@ -173,7 +173,7 @@ def warp(photo: Keypoints, other: Keypoints, placement: Alignment) -> np.ndarray
 
 
 def _fit(photo: Keypoints, other: Keypoints) -> tuple[np.ndarray, int]:
-    """The turn, scale and shift that most matches agree with, and their number; 0 if there is none."""
+    """The turn, scale and shift that most matches agree with, and their number; 0 if none is."""
     if len(photo.points) < 2 or len(other.points) < 2:
         return np.eye(2, 3), 0
     product = (

@@ -56,7 +56,7 @@ def group_copies(pairs: pd.DataFrame, catalog: pd.DataFrame) -> pd.DataFrame:
     unknown = sorted({*pairs["image_id"], *pairs["other_id"]} - set(place))
     if unknown:
         raise ValueError(
-            f"{unknown[0]} is in a pair, but not in the catalogue; find the pairs of this catalogue."
+            f"{unknown[0]} is in a pair, but not in the catalogue; find pairs of this catalogue."
         )
     same = pairs[pairs["step"] == "content"]
     first_of = dict(zip(same["other_id"], same["image_id"], strict=True))

@@ -82,7 +82,7 @@ def compare_exports(
 
 
 def _timed(forward: Forward, batches: Sequence[np.ndarray]) -> tuple[np.ndarray, list[float]]:
-    """All vectors, and the seconds that each batch took; what a first call prepares is not counted."""
+    """All vectors, and the seconds that each batch took, without what a first call prepares."""
     forward(batches[0])
     vectors = []
     times = []

@@ -112,7 +112,7 @@ class Service:
     def taste(
         self, liked: Sequence[str], disliked: Sequence[str] = (), *, k: int = 12
     ) -> pd.DataFrame:
-        """Products, other than those named, to the taste of one who likes some and dislikes others."""
+        """Products, other than those named, to the taste of one who likes some, dislikes others."""
         for image_id in (*liked, *disliked):
             self.row(image_id)
         if not liked:
@@ -212,7 +212,7 @@ def _draw(
 
 
 def _ends(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each row the first of its group, and the first after it; `new` says where a group begins."""
+    """Of each row the first of its group, the first after it; `new` is where a group begins."""
     starts = np.flatnonzero(new)
     group = np.cumsum(new) - 1
     return starts[group], np.append(starts[1:], len(new))[group]

@@ -25,7 +25,7 @@ ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 
 
 class UploadError(ValueError):
-    """A photo, or a wish, that cannot be served; the message is a sentence for the one who sent it."""
+    """A photo, or a wish, that cannot be served; the message is for the one who sent it."""
 
 
 def upload_bytes(url: object) -> bytes:
