@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lookalike.copies import find_near_duplicates
+from lookalike.copies import CopyIndex
 from lookalike.machine import parallel_map, progress
 from lookalike.sources import load_catalog
 
@@ -59,7 +59,7 @@ def measure(folder: str) -> None:
     start = time.perf_counter()
     catalog, rejected = load_catalog("folder", folder)
     read = time.perf_counter()
-    copies = find_near_duplicates(catalog)
+    copies = CopyIndex(catalog).pairs()
     compared = time.perf_counter()
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     counts = [len(catalog), len(rejected), len(copies)]

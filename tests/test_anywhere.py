@@ -119,7 +119,7 @@ def test_a_copied_and_then_moved_project_runs_its_own_code_and_finds_its_own_res
     assert package_of(copied) == copied / "src" / "lookalike" / "__init__.py"
     command = [".venv/bin/python", "notebooks/run.py", "--set", f"path={PHOTOS}"]
     command += ["--set", "source=folder", "--set", "backbone=VGG16Slim"]
-    command += ["01", "04"]
+    command += ["01", "04", "07"]
     done = subprocess.run(command, cwd=copied, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (store,) = inside(copied)

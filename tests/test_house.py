@@ -19,7 +19,7 @@ from conftest import PROJECT
 SOURCE = PROJECT / "src" / "lookalike"
 ROOMS = ("sources", "studies", "copies", "page", "export", "scale")
 # A room imports the core; beyond that, only these rooms import others.
-ARROWS = {"copies": {"studies"}, "page": {"copies", "sources"}}
+ARROWS = {"page": {"copies", "sources"}}
 
 # What a room may come down to, in tokens; below that they are free.
 GOALS = {"core": 16_000, "sources": 4_800, "studies": 2_800, "copies": 5_000, "page": 3_000}
@@ -29,17 +29,17 @@ CEILINGS = {
     "core": 20_532,
     "sources": 6_303,
     "studies": 2_756,
-    "copies": 11_040,
-    "page": 7_513,
+    "copies": 5_000,
+    "page": 7_465,
     "export": 2_066,
     "scale": 8_361,
-    "all": 58_571,
+    "all": 52_483,
 }
 # Tokens a code line, on average: the goal, and what they have come down to.
-DENSITY_GOAL, DENSITY = 9.0, 9.7
+DENSITY_GOAL, DENSITY = 9.0, 9.6
 # Lines of more than 100 characters, by folder; they only fall, too, until none is left.
 LONGEST = 100
-LONG_LINES = {"src": 8, "tests": 65, "benchmarks": 9, "notebooks": 37, ".ci": 4}
+LONG_LINES = {"src": 8, "tests": 48, "benchmarks": 9, "notebooks": 25, ".ci": 4}
 
 PATHS = sorted(SOURCE.rglob("*.py"))
 MODULES = {

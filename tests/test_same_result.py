@@ -37,7 +37,11 @@ def work(folder, taught=True):
     """
     rows, _ = load_catalog("folder", folder / "photos", at_most=9, seed=3)
     store = embed_catalog(build_encoder("VGG16Slim", image_size=32), rows, folder / "store")
-    copies = rows[["image_id"]].iloc[:4].assign(other_id=rows["image_id"].iloc[4:8].to_numpy())
+    copies = (
+        rows[["image_id"]]
+        .iloc[:4]
+        .assign(verdict="copy", other_id=rows["image_id"].iloc[4:8].to_numpy())
+    )
     split = split_by_product(store.catalog, copies=copies, seed=3)
     split.drop(columns="path").to_csv(folder / "split.csv")
     if not taught:

@@ -41,7 +41,8 @@ SHOES = make([(product, "shoe", None) for product in range(60)])
 
 def copies_of(catalog, pairs):
     found = [[catalog["image_id"].iloc[place % len(catalog)] for place in pair] for pair in pairs]
-    return pd.DataFrame(found, columns=["image_id", "other_id"], dtype=object)
+    found = pd.DataFrame(found, columns=["image_id", "other_id"], dtype=object)
+    return found.assign(verdict="copy")
 
 
 def counts(split):
@@ -95,12 +96,12 @@ def test_views_and_copies_go_together_and_named_splits_are_kept(rows, pairs, fra
     assert_frame_equal(split.assign(split=catalog["split"]), make(rows))
     product = catalog.set_index("image_id")["product_id"]
     groups = DisjointSet(product)
-    for pair in copies.to_numpy():
+    for pair in copies[["image_id", "other_id"]].to_numpy():
         groups.merge(*product[pair])
     for group in groups.subsets():
         views = split["split"][catalog["product_id"].isin(group)]
         named = catalog["split"][views.index].dropna()
-        if group & {*product[copies.to_numpy().ravel()]}:
+        if group & {*product[[*copies["image_id"], *copies["other_id"]]]}:
             named = named.iloc[named.map(SPLITS.index).argsort(kind="stable")]
         else:
             assert views[named.index].equals(named)
@@ -183,3 +184,18 @@ def test_photos_of_rare_classes_count_more_from_ten_to_one_on():
     assert class_weights(labels, ["cup", "hat"]) is None
     balanced = class_weights(["cup", *labels], ["cup", "hat"])
     assert balanced == pytest.approx({0: 11 / 20, 1: 11 / 2})
+
+
+def test_variants_go_together_but_do_not_chain():
+    """One is a variant of two, two of three, and so on: each joins the first before it alone."""
+    catalog = make([(number, "shoe", None) for number in range(200)])
+    ids = catalog["image_id"]
+    chain = pd.DataFrame({"image_id": ids[:-1].to_numpy(), "other_id": ids[1:].to_numpy()})
+    split = split_by_product(catalog, copies=chain.assign(verdict="variant"))["split"]
+    assert set(split) == set(SPLITS)
+    assert (split[:-1].to_numpy() == split[1:].to_numpy()).mean() > 0.5
+    star = chain.assign(image_id=ids[0], verdict="variant")
+    assert split_by_product(catalog, copies=star)["split"].nunique() == 1
+    turned = chain.rename(columns={"image_id": "other_id", "other_id": "image_id"})[::-1]
+    mixed = split_by_product(catalog[::-1], copies=turned.assign(verdict="variant"))["split"]
+    assert mixed.sort_index().equals(split)

@@ -37,10 +37,11 @@ def split_by_product(
     ----------
     fractions
         Shares of train, validation and test; they add up to 1.
-    copies : DataFrame of pairs, `image_id` and `other_id`
-        Photos that are copies of each other, as `copies.find_near_duplicates` finds them. Products
-        that share one go to one side together: where their splits are named and differ, to the
-        first of train, validation and test, so that what is left for testing is new to the model.
+    copies : DataFrame of pairs, `image_id`, `other_id` and `verdict`
+        Photos that are copies of each other, as `copies.CopyIndex` finds them. Products that share
+        one go to one side together: where their splits are named and differ, to the first of train,
+        validation and test, so that what is left for testing is new to the model. So do variants,
+        whose verdict is not "copy", but these without chains.
 
     Returns
     -------
@@ -128,20 +129,22 @@ def class_weights(labels: Sequence[str], classes: Sequence[str]) -> dict[int, fl
 
 
 def _joined(catalog, copies):
-    """For each row the first product of all that are joined to its own by copies."""
-    numbers, products = pd.factorize(catalog["product_id"])
-    number = dict(zip(catalog["image_id"], numbers, strict=True))
-    pairs = copies[["image_id", "other_id"]].apply(lambda ids: ids.map(number))
-    pairs = pairs.dropna().to_numpy(int)
-    # Here, as reading a catalogue does without.
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    """For each row the first product of all that are joined to its own: by copies, whatever hangs
+    together; by variants, those of the first alone, or a chain might join all.
+    """
+    from scipy.cluster.hierarchy import DisjointSet  # here, as reading a catalogue does without
 
-    shape = (len(products), len(products))
-    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=shape)
-    _, groups = connected_components(links, directed=False)
-    first = pd.Series(products).groupby(groups).transform("min")
-    return pd.Series(first.to_numpy()[numbers], index=catalog.index)
+    product = dict(zip(catalog["image_id"], catalog["product_id"], strict=True))
+    groups, joined = DisjointSet(catalog["product_id"]), {}
+    pairs = copies[["image_id", "other_id"]].map(product.get)
+    same = copies["verdict"] == "copy"
+    for one, other in pairs[same].to_numpy():
+        groups.merge(one, other)
+    first = {name: min(groups.subset(name)) for name in groups}
+    for one, other in sorted(map(sorted, pairs[~same].map(first.get).to_numpy())):
+        if joined.setdefault(one, one) == one:
+            joined.setdefault(other, one)
+    return catalog["product_id"].map(first).map(lambda name: joined.get(name, name))
 
 
 def _first_named(catalog, joined, copies):
@@ -149,5 +152,5 @@ def _first_named(catalog, joined, copies):
     ids = {*copies["image_id"], *copies["other_id"]}
     has_copies = joined.isin(joined[catalog["image_id"].isin(ids)])
     places = catalog["split"].map({split: place for place, split in enumerate(SPLITS)})
-    first = places.astype(float).groupby(joined).transform("min").map(dict(enumerate(SPLITS)))
+    first = places.groupby(joined).transform("min").map(dict(enumerate(SPLITS)))
     return catalog["split"].where(~has_copies | first.isna(), first)

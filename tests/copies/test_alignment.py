@@ -1,17 +1,15 @@
-from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations, product
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image
 
 from conftest import ALL_LABELS
-from lookalike.copies import alignment
-from lookalike.copies.alignment import COARSE, KEYPOINTS, MIRRORED, align, detect_keypoints
-from lookalike.images import ImageError
+from lookalike.copies.alignment import AGREEING, SIDE, correlation, detect_keypoints, lay
+from lookalike.copies.differences import blurred, compare, grey
+from lookalike.images import ImageError, load_image
 from lookalike.sources import load_catalog
-
-COPY = 0.8  # what copies agree by at least
 
 
 @pytest.fixture(scope="module")
@@ -22,157 +20,107 @@ def sample():
 @pytest.fixture(scope="module")
 def drawn(sample):
     """One drawing of each label, 256 x 256."""
-    return [Image.open(path).convert("RGB") for path in sample.groupby("label")["path"].nth(4)]
+    return [load_image(path) for path in sample.groupby("label")["path"].nth(4)]
 
 
-def cloth(seed, colour=(150, 140, 130), spread=30.0, size=(256, 256), grain=3.0):
+def cloth(seed, size=(256, 256), colour=(150, 140, 130)):
     """A texture without repetition, smooth enough to be resampled."""
-    noise = cv2.GaussianBlur(np.random.default_rng(seed).normal(size=(*size, 3)), (0, 0), grain)
-    return (np.array(colour) + spread * noise / noise.std()).clip(0, 255).astype(np.uint8)
-
-
-def put_on(background, product, radii=(70, 90)):
-    """The part of a photo within an ellipse in the middle, on another."""
-    height, width = background.shape[:2]
-    inside = cv2.ellipse(
-        np.zeros((height, width), np.uint8), (width // 2, height // 2), radii, 0, 0, 360, 1, -1
-    )
-    return np.where(inside[..., None] > 0, product, background)
-
-
-def agreement(one, other):
-    return align(*(detect_keypoints(np.ascontiguousarray(side)) for side in (one, other))).agreement
+    noise = np.random.default_rng(seed).normal(size=(*size, 3))
+    noise = cv2.GaussianBlur(noise, (0, 0), 3)
+    return np.uint8((colour + 30 * noise / noise.std()).clip(0, 255))
 
 
 # --- What is found of a photo
-# ------------------------------------------------------------------------------------
 
 
 def test_details_have_their_shapes_and_types(drawn):
-    for image in (*drawn, drawn[0].resize((900, 300)), drawn[1].resize((31, 77))):
-        details = detect_keypoints(np.asarray(image))
-        height, width = details.pixels.shape[:2]
-        assert details.pixels.dtype == np.uint8
-        assert max(height, width) == COARSE
-        assert abs(height / width - image.height / image.width) < 1 / 64
-        assert details.points.shape == (len(details.descriptors), 2)
-        assert details.points.dtype == np.float32
-        assert details.descriptors.shape[1] == 128
-        assert details.descriptors.dtype == np.uint8
-        assert 20 < len(details.points) <= KEYPOINTS + 10  # of the weakest there may be several
-        assert (details.points > -0.5).all()
-        assert (details.points < [width - 0.5, height - 0.5]).all()
-        lengths = np.linalg.norm(details.descriptors.astype(float), axis=1)
-        np.testing.assert_allclose(lengths, alignment.ROOT, rtol=0.02)
+    sizes = [(256, 256), (900, 300), (31, 77)]
+    for pixels, size in product(drawn[:3], sizes):
+        photo = detect_keypoints(np.asarray(Image.fromarray(pixels).resize(size)))
+        height, width = photo.pixels.shape[:2]
+        assert max(height, width) == SIDE
+        assert abs(height / width - size[1] / size[0]) < 1 / 64
+        assert photo.points.shape == (len(photo.descriptors), 2)
+        assert 20 < len(photo.points) <= 410  # of the weakest there may be several
+        assert (photo.points > -0.5).all()
+        assert (photo.points < [width - 0.5, height - 0.5]).all()
+        assert photo.descriptors.shape[1] == 128
+        np.testing.assert_allclose(np.linalg.norm(photo.descriptors, axis=1), 1, rtol=1e-4)
 
 
-def test_a_spot_is_found_where_it_is():
-    """A spot of light, soft, in a photo of other proportions and sizes than its details."""
-    for width, height, x, y in ((400, 300, 150, 100), (120, 240, 70.5, 90), (1000, 800, 444, 555)):
-        far = ((np.arange(width) - x) ** 2 + (np.arange(height)[:, None] - y) ** 2) / (
-            0.03 * width
-        ) ** 2
-        photo = (
-            np.repeat((40 + 180 * np.exp(-far / 2))[..., None], 3, axis=2).round().astype(np.uint8)
-        )
-        points = detect_keypoints(photo).points
-        scale = COARSE / max(width, height)
-        expected = (np.array([x, y]) + 0.5) * scale - 0.5
-        assert np.abs(points - expected).max(axis=1).min() < 0.4
+def assert_equal(first, other):
+    for one, two in zip(first, other, strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
-def test_a_file_and_its_pixels_have_the_same_details(drawn, tmp_path):
-    drawn[0].save(tmp_path / "photo.png")
-    turned = drawn[0].transpose(Image.Transpose.ROTATE_90)
+def test_files_their_bytes_and_pixels_in_any_layout_have_the_same_details(drawn, tmp_path):
+    image = Image.fromarray(drawn[0])
+    image.save(tmp_path / "photo.png")
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned back
-    turned.save(tmp_path / "turned.png", exif=exif)
-    of_pixels = detect_keypoints(np.asarray(drawn[0]))
-    for path in (tmp_path / "photo.png", str(tmp_path / "turned.png")):
-        of_file = detect_keypoints(path)
-        for name in ("pixels", "points", "descriptors"):
-            np.testing.assert_array_equal(getattr(of_file, name), getattr(of_pixels, name))
+    image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    expected = detect_keypoints(drawn[0])
+    wide = np.repeat(drawn[0], 2, axis=1)
+    for same in (
+        tmp_path / "photo.png",
+        str(tmp_path / "turned.png"),
+        (tmp_path / "photo.png").read_bytes(),
+        np.asfortranarray(drawn[0]),
+        wide[:, ::2],
+        drawn[0][::-1].copy()[::-1],
+    ):
+        assert_equal(detect_keypoints(same), expected)
 
 
-def test_a_file_that_is_no_image_is_refused(tmp_path):
-    (tmp_path / "no.jpg").write_bytes(b"not an image")
-    for name in ("no.jpg", "missing.jpg"):
-        with pytest.raises(ImageError, match=name):
-            detect_keypoints(tmp_path / name)
+@pytest.mark.parametrize("name, content", [("no.jpg", b"not an image"), ("missing.jpg", None)])
+def test_a_file_that_is_no_photo_is_named(name, content, tmp_path):
+    if content:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ImageError, match="the photo"):
+            detect_keypoints(content)
+    with pytest.raises(ImageError, match=name):
+        detect_keypoints(tmp_path / name)
 
 
 @pytest.mark.parametrize(
-    "pixels",
-    [
-        np.zeros((50, 40), np.uint8),
-        np.zeros((50, 40, 4), np.uint8),
-        np.zeros((50, 40, 1), np.uint8),
-        np.zeros((50, 40, 3)),
-        np.zeros((50, 40, 3), np.int64),
-        np.zeros((0, 40, 3), np.uint8),
-        np.zeros(7, np.uint8),
-    ],
-    ids=["grey", "RGBA", "one channel", "floats", "int64", "empty", "flat"],
+    "shape, kind",
+    [((50, 40), "u1"), ((50, 40, 4), "u1"), ((50, 40, 3), float), ((0, 40, 3), "u1"), ((7,), "u1")],
 )
-def test_pixels_of_other_shapes_and_types_are_refused(pixels):
+def test_pixels_of_other_shapes_and_types_are_refused(shape, kind):
     with pytest.raises(ValueError, match=r"uint8 array \[height, width, 3\]"):
-        detect_keypoints(pixels)
+        detect_keypoints(np.zeros(shape, kind))
 
 
-def test_any_layout_of_pixels_gives_the_same(drawn):
-    pixels = np.asarray(drawn[2])  # read-only
-    wide = np.zeros((256, 512, 3), np.uint8)
-    wide[:, ::2] = pixels
-    expected = detect_keypoints(pixels)
-    for same in (pixels.copy(), np.asfortranarray(pixels), wide[:, ::2], pixels[::-1].copy()[::-1]):
-        np.testing.assert_array_equal(detect_keypoints(same).descriptors, expected.descriptors)
-        np.testing.assert_array_equal(detect_keypoints(same).points, expected.points)
-
-
-def test_mirrored_descriptors_are_those_of_the_mirrored_photo(drawn):
-    """Compared where SIFT finds the same keypoint, of one size and direction, in both."""
-    sift = cv2.SIFT_create(nfeatures=400, contrastThreshold=0.015, enable_precise_upscale=True)
-    compared = 0
-    for image in drawn:
-        grey = cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2GRAY)
-        keypoints, descriptors = sift.detectAndCompute(grey, None)
-        others, theirs = sift.detectAndCompute(np.ascontiguousarray(grey[:, ::-1]), None)
-        there = np.array([(*one.pt, one.size, one.angle) for one in others])
-        for keypoint, descriptor in zip(keypoints, descriptors, strict=True):
-            (x, y), angle = keypoint.pt, 180 - keypoint.angle
-            near = np.hypot(there[:, 0] - (grey.shape[1] - 1 - x), there[:, 1] - y) < 0.2
-            near &= np.abs((there[:, 3] - angle + 180) % 360 - 180) < 2
-            near &= np.abs(there[:, 2] / keypoint.size - 1) < 0.02
-            for other in theirs[near]:
-                cosine = (
-                    descriptor[MIRRORED]
-                    @ other
-                    / np.linalg.norm(descriptor)
-                    / np.linalg.norm(other)
-                )
-                assert cosine > 0.95
-                compared += 1
-    assert compared > 1000
-    np.testing.assert_array_equal(MIRRORED[MIRRORED], np.arange(128))  # twice is nothing
+def test_mirrored_details_are_those_of_the_mirrored_photo(drawn):
+    """Compared where SIFT finds a keypoint in both; some places have several."""
+    for pixels in drawn:
+        photo, other = detect_keypoints(pixels), detect_keypoints(pixels[:, ::-1])
+        mirror = photo.mirrored
+        np.testing.assert_array_equal(mirror.pixels, other.pixels)
+        for one, two in zip(mirror.mirrored, photo, strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-4)
+        away = np.linalg.norm(mirror.points[:, None] - other.points, axis=2)
+        cosines = np.where(away < 0.5, mirror.descriptors @ other.descriptors.T, 0)
+        there = away.min(axis=1) < 0.5
+        assert there.mean() > 0.6
+        assert (cosines.max(axis=1)[there] > 0.9).mean() > 0.9
+        # A copy that is aside in all places would be laid aside.
+        nearest = other.points[away.argmin(axis=1)][there]
+        np.testing.assert_allclose((nearest - mirror.points[there]).mean(axis=0), 0, atol=0.05)
 
 
 # --- Where a copy lies
-# -------------------------------------------------------------------------------------------
 
 
 def turned(degrees, scale=1.0):
     def change(pixels):
         height, width = pixels.shape[:2]
         matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1)
-        image = Image.fromarray(
-            cv2.warpAffine(pixels, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
-        )
-        image = image.resize(
-            (round(scale * width), round(scale * height)), Image.Resampling.BILINEAR
-        )
-        return np.asarray(image), np.column_stack(
-            [scale * matrix[:, :2], scale * matrix[:, 2] + (scale - 1) / 2]
-        )
+        copy = cv2.warpAffine(pixels, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+        size = round(scale * width), round(scale * height)
+        copy = np.asarray(Image.fromarray(copy).resize(size, Image.Resampling.BILINEAR))
+        matrix[:, 2] += 0.5 - 0.5 / scale
+        return copy, scale * matrix
 
     return change
 
@@ -180,14 +128,14 @@ def turned(degrees, scale=1.0):
 def cut(left, top, width, height):
     return lambda pixels: (
         pixels[top : top + height, left : left + width],
-        np.array([[1, 0, -left], [0, 1, -top]]),
+        np.array([[1, 0, -left], [0, 1, -top]], float),
     )
 
 
 def framed(left, top, right, bottom):
     def change(pixels):
         copy = np.pad(pixels, ((top, bottom), (left, right), (0, 0)), constant_values=70)
-        return copy, np.array([[1, 0, left], [0, 1, top]])
+        return copy, np.array([[1, 0, left], [0, 1, top]], float)
 
     return change
 
@@ -207,280 +155,100 @@ CHANGES = {
 }
 
 
-def in_details(points, pixels, details):
-    """Points in the pixels of a photo, as they are in those of its details."""
-    scale = np.array(details.pixels.shape[1::-1]) / pixels.shape[1::-1]
-    return (points + 0.5) * scale - 0.5
+def places(photo, matrix, size):
+    """The pixels of a photo replaced by where, x and y, they are in the original."""
+    height, width = photo.pixels.shape[:2]
+    y, x = np.mgrid[:height, :width]
+    points = (np.dstack([x, y]) + 0.5) * (np.array(size) / [width, height]) - 0.5
+    points = (points - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+    return photo._replace(pixels=np.float32(np.dstack([points, 0 * x])))
 
 
 @pytest.mark.parametrize("mirrored", [False, True], ids=["", "mirrored"])
 @pytest.mark.parametrize("name", CHANGES)
-def test_known_points_of_a_copy_are_found(name, mirrored, drawn):
-    """Three drawings and a texture, in both directions, within a pixel of 192 anywhere in the
-    middle.
-    """
-    corners = np.array([[70, 70], [180, 75], [128, 128], [75, 180], [170, 185]], float)
-    for pixels in (*(np.asarray(image) for image in drawn[:2] + drawn[-2:-1]), cloth(1)):
+def test_each_pixel_of_a_copy_is_laid_on_that_of_the_photo(name, mirrored, drawn):
+    """Of four drawings and a texture, in both directions."""
+    for pixels in (*drawn[:2], *drawn[-2:], cloth(1)):
         copy, matrix = CHANGES[name](pixels)
-        of_photo, of_copy = (
-            detect_keypoints(pixels),
-            detect_keypoints(np.ascontiguousarray(copy[:, ::-1] if mirrored else copy)),
-        )
-        here = in_details(corners, pixels, of_photo)
-        there = in_details(corners @ matrix[:, :2].T + matrix[:, 2], copy, of_copy)
+        size = copy.shape[1::-1]
+        first, second = detect_keypoints(pixels), detect_keypoints(copy)
+        known = places(first, np.eye(2, 3), (256, 256)), places(second, matrix, size)
         if mirrored:
-            there[:, 0] = of_copy.pixels.shape[1] - 1 - there[:, 0]
-        for first, second, start, end in (
-            (of_photo, of_copy, here, there),
-            (of_copy, of_photo, there, here),
-        ):
-            placement = align(first, second)
-            assert placement.mirrored == mirrored
-            assert placement.n_agreeing >= alignment.AGREEING
-            if mirrored:
-                start = start * [-1, 1] + [first.pixels.shape[1] - 1, 0]
-            found = start @ placement.matrix[:, :2].T + placement.matrix[:, 2]
-            assert np.abs(found - end).max() < 1
-            assert COPY < placement.agreement <= 1
-
-
-def test_a_mirrored_copy_is_not_laid_aside(drawn):
-    """On average, to a twentieth of a pixel: keypoints do not all lie to one side of what they are
-    of.
-    """
-    offsets = []
-    for image in drawn:
-        photo, mirror = (
-            detect_keypoints(np.asarray(side)) for side in (image, ImageOps.mirror(image))
-        )
-        matrix = align(photo, mirror).matrix
-        centre = (np.array(photo.pixels.shape[1::-1]) - 1) / 2
-        offsets.append(matrix[:, :2] @ centre + matrix[:, 2] - centre)
-    np.testing.assert_allclose(np.mean(offsets, axis=0), 0, atol=0.05)
-
-
-def test_a_photo_agrees_with_itself(drawn):
-    for image in drawn:
-        details = detect_keypoints(np.asarray(image))
-        placement = align(details, details)
-        np.testing.assert_allclose(placement.matrix, np.eye(2, 3), atol=0.01)
-        assert not placement.mirrored
-        assert placement.agreement > 0.95
-        assert type(placement.agreement) is float
-
-
-def test_a_grey_darker_or_paler_copy_agrees(drawn):
-    for image in drawn:
-        pixels = np.asarray(image)
-        photo = detect_keypoints(pixels)
-        for copy in (np.asarray(image.convert("L").convert("RGB")), pixels // 2, 60 + pixels // 2):
-            assert align(photo, detect_keypoints(copy)).agreement > COPY
-            assert align(detect_keypoints(copy), photo).agreement > COPY
+            second = detect_keypoints(copy[:, ::-1])
+            backwards = np.ascontiguousarray(known[1].pixels[:, ::-1])
+            known = known[0], second._replace(pixels=backwards)
+        for way in (slice(None), slice(None, None, -1)):
+            overlap = lay(*(first, second)[way])
+            assert overlap.n_matches >= AGREEING
+            greys = [blurred(grey(side), 1)[overlap.inside] for side in overlap[:2]]
+            assert correlation(*greys) > 0.97
+            placed = lay(*known[way])
+            off = np.abs(placed.pixels - placed.other)[placed.inside]
+            assert np.quantile(off, 0.99) < 1.5
+            assert placed.inside.sum() > 0.4 * placed.inside.size
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_photo_without_details_is_laid_from_edge_to_edge(mirrored):
-    """A slope of light has no keypoints; its copy has other proportions, and lies from corner to
-    corner.
-    """
+    """A slope of light has no keypoints; its copy has other proportions."""
     slope = np.linspace(20, 235, 300) + np.linspace(0, 20, 200)[:, None]
-    photo = np.repeat(slope[..., None], 3, axis=2).astype(np.uint8)
-    copy = np.asarray(Image.fromarray(photo[:, ::-1] if mirrored else photo).resize((100, 100)))
-    first, second = detect_keypoints(photo), detect_keypoints(copy)
-    placement = align(first, second)
-    assert len(first.points) == placement.n_agreeing == 0
-    assert placement.mirrored == mirrored
-    corners = np.array([[-0.5, -0.5], [191.5, 127.5]])
-    np.testing.assert_allclose(
-        corners @ placement.matrix[:, :2].T + placement.matrix[:, 2],
-        [[-0.5, -0.5], [191.5, 191.5]],
-        atol=1e-9,
-    )
-    assert placement.agreement > COPY
+    photo = np.uint8(np.dstack([slope] * 3))
+    copy = Image.fromarray(photo[:, ::-1] if mirrored else photo).resize((100, 100))
+    first, second = detect_keypoints(photo), detect_keypoints(np.asarray(copy))
+    for overlap in (lay(first, second), lay(second, first)):
+        assert overlap.n_matches == 0
+        # EDGE is not left out along the edges of the frame: cv2.erode takes what is beyond as
+        # inside.
+        assert overlap.inside.mean() > 0.9
+        off = np.abs(np.float32(overlap.pixels) - overlap.other)[overlap.inside]
+        assert off.max() <= 3
 
 
-# --- What is no copy
-# ---------------------------------------------------------------------------------------------
+# --- What does not fit
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(
-    "colour", [(60, 60, 180), (180, 60, 60)], ids=["another colour", "the same colour"]
-)
-def test_another_product_on_the_same_floor_is_no_copy(seed, colour):
-    floor = cloth(seed)
-    one, other = (
-        put_on(floor, cloth(50 + seed, (180, 60, 60))),
-        put_on(floor, cloth(90 + seed, colour)),
-    )
-    assert agreement(one, other) < COPY - 0.1
-    assert agreement(other, one) < COPY - 0.1
-    assert agreement(floor, one) < COPY - 0.1
+BLANK = [(255, 255, 255), (0, 0, 0), (185, 185, 185), (241, 160, 175), (200, 30, 30), (30, 30, 200)]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_another_print_on_the_same_shirt_is_no_copy(seed, sample):
-    plain = sample[(sample["label"] == "t-shirt") & (sample["pattern"] == "plain")]["path"]
-    shirt, printed = Image.open(plain.iloc[5 * seed]).convert("RGB"), []
-    for number in range(2):
-        image, random = shirt.copy(), np.random.default_rng((seed, number))
-        draw = ImageDraw.Draw(image)
-        spots = [tuple(int(one) for one in random.integers(95, 160, 2)) for _ in range(6)]
-        draw.polygon(spots, fill=(20, 20, 20))
-        draw.line(spots, fill=(250, 250, 250), width=5)
-        printed.append(np.asarray(image))
-    assert agreement(*printed) < COPY
-    assert agreement(*printed[::-1]) < COPY
-
-
-def test_another_hue_is_no_copy(sample):
-    """Of things large enough to colour the photo."""
-    large = sample[sample["label"].isin(["bag", "shoe", "t-shirt"])]
-    for path in large[~large["colour"].isin(["black", "white", "grey"])]["path"].iloc[::12]:
-        pixels = np.asarray(Image.open(path).convert("RGB"))
-        assert agreement(pixels, pixels[..., [2, 0, 1]]) < COPY - 0.2
-
-
-def test_different_drawings_are_no_copies(sample):
-    details = [detect_keypoints(path) for path in sample["path"].iloc[::45]]
-    for one in details:
-        for other in details:
-            assert one is other or align(one, other).agreement < COPY - 0.2
-
-
-def test_other_views_of_a_product_are_no_copies(sample):
-    for _, paths in list(sample.groupby("product_id")["path"])[::13]:
-        first, *others = (detect_keypoints(path) for path in paths)
-        assert all(align(first, other).agreement < COPY for other in others)
-
-
-BLANK = [
-    (255, 255, 255),
-    (0, 0, 0),
-    (185, 185, 185),
-    (60, 60, 60),
-    (241, 160, 175),
-    (200, 30, 30),
-    (30, 30, 200),
-]
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (300, 200), (77, 31), (50, 53), (16, 900)])
-def test_blank_photos_are_no_copies(shape):
-    """Neither of one colour nor of two: there is nothing in which they could agree."""
+@pytest.mark.parametrize("shape", [(1, 1), (300, 200), (16, 900)])
+def test_blank_photos_lie_on_none_or_tell_nothing(shape, drawn):
     blank = [detect_keypoints(np.full((*shape, 3), colour, np.uint8)) for colour in BLANK]
-    blank.append(detect_keypoints(np.full((192, 192, 3), 255, np.uint8)))
     assert all(len(one.points) == 0 for one in blank)
-    for one in blank:
-        for other in blank:
-            placement = align(one, other)
-            assert -1 <= placement.agreement <= 0.5 + 1e-6
-            assert placement.n_agreeing == 0
-
-
-def test_what_compression_leaves_of_blank_photos_is_no_agreement():
-    """Both fade by two grey levels from left to right."""
-    fading = np.repeat(np.linspace(200, 202, 256).round()[None, :, None], 3, axis=2).astype(
-        np.uint8
-    )
-    first, second = (detect_keypoints(np.tile(one, (256, 1, 1))) for one in (fading, fading - 40))
-    assert align(first, second).agreement < COPY
-
-
-def test_a_blank_photo_is_no_copy_of_a_drawing(drawn):
-    blank = detect_keypoints(np.full((200, 150, 3), 240, np.uint8))
-    for image in drawn:
-        details = detect_keypoints(np.asarray(image))
-        assert abs(align(blank, details).agreement) < 0.1
-        assert abs(align(details, blank).agreement) < 0.1
-
-
-@pytest.mark.parametrize("shift", [110, 150, 200])
-def test_photos_that_share_an_edge_are_no_copies(shift):
-    """Two cuts of one large photo that overlap by too little."""
-    photo = cloth(3, size=(256, 512))
-    one, other = photo[:, :256], photo[:, shift : shift + 256]
-    assert (
-        (agreement(one, other) > COPY)
-        == (agreement(other, one) > COPY)
-        == (256 - shift > 0.4 * 256)
-    )
-    if shift == 200:
-        assert agreement(one, other) < 0.5
-
-
-def test_a_spot_on_a_photo_is_no_copy():
-    """A photo at an eighth of its size on another."""
-    small = cv2.resize(cloth(5), (32, 32), interpolation=cv2.INTER_AREA)
-    other = cloth(6).copy()
-    other[100:132, 60:92] = small
-    assert agreement(cloth(5), other) < 0.3
-    assert agreement(other, cloth(5)) < 0.3
+    others = [detect_keypoints(drawn[0]), detect_keypoints(drawn[3])]
+    for one, other in product(blank, others):
+        assert lay(one, other) is None
+        assert lay(other, one) is None
+    assert {compare(*pair)[:3] for pair in product(blank, blank)} == {("", np.inf, np.inf)}
 
 
 @pytest.mark.parametrize("shape", [(1, 500), (500, 1), (3, 4000), (4000, 30), (2, 2), (5, 7)])
-def test_photos_of_odd_shapes_are_laid_on_any(shape, drawn):
+def test_photos_of_odd_shapes_lie_on_themselves_alone(shape, drawn):
     odd = detect_keypoints(np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8))
-    assert min(odd.pixels.shape) >= 1
-    assert max(odd.pixels.shape) == COARSE
-    drawing = detect_keypoints(np.asarray(drawn[0]))
-    assert align(odd, drawing).agreement < COPY
-    assert align(drawing, odd).agreement < COPY
-    assert align(odd, odd).agreement > 0.5
+    drawing = detect_keypoints(drawn[0])
+    assert lay(odd, drawing) is None
+    assert lay(drawing, odd) is None
+    assert compare(odd, odd).verdict == "copy"
 
 
-# --- The same every time
-# -----------------------------------------------------------------------------------------
+def test_different_drawings_are_no_copies_of_each_other(sample):
+    """That they lie on each other in some way does not matter, if they differ there."""
+    details = [detect_keypoints(path) for path in sample["path"].iloc[::60]]
+    assert {compare(*pair).verdict for pair in permutations(details, 2)} == {""}
 
 
-def test_both_directions_agree(drawn):
-    """Of copies closely; of others on whether they are."""
-    details = [detect_keypoints(np.asarray(image)) for image in drawn[:4]]
-    details += [
-        detect_keypoints(np.asarray(image.rotate(6).resize((150, 150)))) for image in drawn[:4]
-    ]
-    for row, one in enumerate(details):
-        for column in range(row):
-            there, back = align(one, details[column]), align(details[column], one)
-            assert (there.agreement > COPY) == (back.agreement > COPY) == (row == column + 4)
-            if row == column + 4:
-                assert abs(there.agreement - back.agreement) < 0.1
-                both = np.vstack([there.matrix, [0, 0, 1]]) @ np.vstack([back.matrix, [0, 0, 1]])
-                np.testing.assert_allclose(both[:2, :2], np.eye(2), atol=0.02)
-                np.testing.assert_allclose(both[:2] @ [96, 96, 1], [96, 96], atol=0.5)
+@pytest.mark.parametrize("shift", [60, 120, 180, 210])
+def test_photos_that_share_only_an_edge_do_not_fit(shift):
+    """Two cuts of one large photo."""
+    photo = cloth(3, (256, 512))
+    sides = [detect_keypoints(photo[:, start : start + 256]) for start in (0, shift)]
+    for overlap in (lay(*sides), lay(*sides[::-1])):
+        assert (overlap is not None) == (1 - shift / 256 > 0.4)
 
 
-def test_threads_and_repetition_change_nothing(drawn):
-    photos = [np.asarray(one) for image in drawn[:4] for one in (image, image.rotate(12))]
-
-    def place(number):
-        details = [detect_keypoints(photos[(number + step) % 8]) for step in (0, 1)]
-        return details[0], align(*details)
-
-    alone = [place(number) for number in range(8)]
-    with ThreadPoolExecutor(6) as pool:
-        together = list(pool.map(place, [*range(8)] * 4))
-    for at, (details, placement) in enumerate(together):
-        expected, placed = alone[at % 8]
-        np.testing.assert_array_equal(details.points, expected.points)
-        np.testing.assert_array_equal(details.descriptors, expected.descriptors)
-        np.testing.assert_array_equal(placement.matrix, placed.matrix)
-        assert (placement.mirrored, placement.n_agreeing) == (placed.mirrored, placed.n_agreeing)
-        assert placement.agreement == placed.agreement
-
-
-def test_laying_changes_neither(drawn):
-    first, second = (detect_keypoints(np.asarray(image)) for image in drawn[:2])
-    before = [
-        getattr(one, name).copy()
-        for one in (first, second)
-        for name in ("pixels", "points", "descriptors")
-    ]
-    align(first, second)
-    after = [
-        getattr(one, name)
-        for one in (first, second)
-        for name in ("pixels", "points", "descriptors")
-    ]
-    for one, other in zip(before, after, strict=True):
-        np.testing.assert_array_equal(one, other)
+def test_a_photo_that_is_a_spot_on_another_does_not_fit():
+    """At an eighth of its size."""
+    other = cloth(6)
+    other[100:132, 60:92] = cv2.resize(cloth(5), (32, 32), interpolation=cv2.INTER_AREA)
+    photo, spotted = detect_keypoints(cloth(5)), detect_keypoints(other)
+    assert lay(photo, spotted) is None
+    assert lay(spotted, photo) is None

@@ -12,10 +12,7 @@ from conftest import quick, skip_without_engines
 NAMES = [path.stem for path in NOTEBOOKS]
 FILE = r"(\d\d_\w+)\.ipynb"
 SENTENCE = re.compile(rf"FileNotFoundError: No [^\n]+\. Run {FILE} first\.")
-CHAIN = {
-    "03_fine_tuning": ["01_data", "02_transfer_learning"],
-    "07_near_duplicates": ["01_data", "04_embeddings"],
-}
+CHAIN = {"03_fine_tuning": ["01_data", "02_transfer_learning"], "07_near_duplicates": ["01_data"]}
 
 
 def run_alone(name, root):

@@ -141,7 +141,7 @@ def test_a_copy_is_found_among_the_photos(handlers):
     shown, html = handlers.check(sent)
     assert shown["data"] == handlers.accept(sent)["data"]
     assert "Already there" in html
-    assert "the same file" in html
+    assert "the same photo" in html
     shown, html = handlers.check(upload())
     assert "data" in shown
     assert "New" in html

@@ -180,7 +180,7 @@ def test_every_text_is_escaped(markup):
         markup.choices(0, ids[:1], ids[2:3]),
         markup.taste(markup.service.taste(ids[:1]), ids[:1], ids[2:3], HTML),
         markup.taste(None, [], [], HTML),
-        markup.copies(pd.DataFrame({"image_id": ids, "step": "alignment", "score": 0.9})),
+        markup.copies(pd.DataFrame({"image_id": ids, "verdict": "copy"})),
         markup.starts(),
         markup.parts.problem(HTML),
         markup.parts.empty(HTML),
@@ -225,18 +225,15 @@ def test_results_are_told_in_order(pages):
     assert "Nothing found" in pages.results(table.iloc[:0], "cosine")
 
 
-def test_copies_are_told_with_how_they_were_found(pages):
-    table = pd.DataFrame(
-        {
-            "image_id": ["000.png", "001.png", "002.png"],
-            "step": ["content", "perceptual hash", "alignment"],
-            "score": [1, 0.9876, 0.9123],
-        }
-    )
+def test_copies_and_variants_are_told_in_words(pages):
+    verdicts = ["copy", "copy", "variant", "copy in grey or variant", "stamped copy or variant"]
+    ids = [f"00{number}.png" for number in range(5)]
+    table = pd.DataFrame({"image_id": ids, "step": "embedding", "verdict": verdicts})
     html = pages.copies(table)
-    for told in ("a copy of 3 photos", "the same file", "correlate by 0.988", "agree by 0.912"):
+    for told in ("a copy of 2 photos", "the same photo", "in other colours", "with a stamp"):
         assert told in html
     assert "a copy of a photo" in pages.copies(table.iloc[:1])
+    assert "No copy" in pages.copies(table.iloc[2:])
     assert "New" in pages.copies(table.iloc[:0])
 
 

@@ -14,7 +14,6 @@ from PIL import Image, features
 
 from conftest import peak_of
 from lookalike.copies.alignment import detect_keypoints
-from lookalike.copies.hashing import hash_photo
 from lookalike.images import ImageError, load_image
 from lookalike.page.uploads import (
     MAX_BYTES,
@@ -227,8 +226,6 @@ def test_every_kind_of_photo_is_taken_as_its_file_is(name, tmp_path):
         np.testing.assert_array_equal(
             load_image(GOOD[name], 32, fit=fit), load_image(file, 32, fit=fit)
         )
-    np.testing.assert_array_equal(hash_photo(GOOD[name]).hashes, hash_photo(file).hashes)
-    assert hash_photo(GOOD[name]).content == hash_photo(file).content
 
 
 def test_photos_are_what_they_show():
@@ -549,7 +546,7 @@ def test_bytes_are_named_in_no_message():
     assert str(caught.value) == "the photo: not an image, or in a format that is not read"
 
 
-@pytest.mark.parametrize("read", [load_image, hash_photo, detect_keypoints])
+@pytest.mark.parametrize("read", [load_image, detect_keypoints])
 def test_no_bytes_are_no_photo(read):
     with pytest.raises(ImageError, match="the photo: not an image"):
         read(b"")

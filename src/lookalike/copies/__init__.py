@@ -1,6 +1,6 @@
-"""Near-duplicates: find the same photo twice, verify it, and group what was found.
+"""Near-duplicates: find the same photo twice, say in what the two differ, and group what was found.
 
-Copies made on purpose choose the thresholds; nothing is ever deleted.
+Copies made on purpose tell what is found and what is not; nothing is ever deleted.
 """
 
 from lookalike import lazy_exports
@@ -10,6 +10,5 @@ __getattr__, __all__ = lazy_exports(
     CopyIndex="find",
     find_near_duplicates="find",
     group_copies="groups",
-    plant_copies="planted",
-    choose_threshold="thresholds",
+    SIDE_ARRAYS="hashing",
 )

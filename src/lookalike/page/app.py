@@ -8,7 +8,9 @@ import sys
 import keras
 
 from lookalike import workspace
+from lookalike.backbones import build_encoder, choose_backbone
 from lookalike.catalog import catalog_name
+from lookalike.copies import SIDE_ARRAYS, CopyIndex
 from lookalike.embeddings import EmbeddingStore, embed_catalog
 from lookalike.page.handlers import MOST, NO_PAIR, NO_QUERY, NO_UPLOAD, Handlers
 from lookalike.page.html_parts import ASSETS
@@ -59,14 +61,16 @@ def _panel(value: object = "", template: str = "${value}", **options) -> gr.HTML
     return _part(value, template, "panel.js", **options)
 
 
-def build_app(store: EmbeddingStore, encoder: keras.Model) -> Page:
+def build_app(store: EmbeddingStore, encoder: keras.Model, copies: CopyIndex | None = None) -> Page:
     """The page over an embedding store, to be launched: inline in a notebook, or by `make app`.
 
     Parameters
     ----------
     store, encoder
-        Of `open_store` and `open_encoder`. All photos of the catalogue are read each time, to find
-        copies among them: some minutes for 100,000.
+        Of `open_store` and `open_encoder`.
+    copies
+        Where uploads are looked up, best an index of the network as it came. Without it, one of
+        the store is made; if that has no hashes, all photos are read for them.
 
     Returns
     -------
@@ -82,7 +86,7 @@ def build_app(store: EmbeddingStore, encoder: keras.Model) -> Page:
     ValueError
         If the encoder is not the store's.
     """
-    handlers = Handlers(Service(store, encoder))
+    handlers = Handlers(Service(store, encoder, copies))
     page = Page(title="Lookalike", analytics_enabled=False)
     page.handlers = handlers
     with page:
@@ -205,8 +209,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="7860, or the next that is free")
     asked = parser.parse_args()
     try:
-        store, encoder = _open(asked)
-        page = build_app(store, encoder)
+        page = build_app(*_open(asked))
         _, address, _ = page.launch(server_port=asked.port, prevent_thread_lock=True, quiet=True)
     except (OSError, ValueError, RuntimeError) as error:
         sys.exit(str(error))
@@ -214,8 +217,8 @@ def main() -> None:
     page.block_thread()
 
 
-def _open(asked: argparse.Namespace) -> tuple[EmbeddingStore, keras.Model]:
-    """The store and its encoder, as 04_embeddings.ipynb makes them."""
+def _open(asked: argparse.Namespace) -> tuple[EmbeddingStore, keras.Model, CopyIndex]:
+    """The store and its encoder, as 04_embeddings.ipynb makes them, and the index of 07."""
     work = workspace.open_workspace(asked.root)
     source = workspace.choose_source(asked.source, asked.path)
     name = catalog_name(source.value, asked.path, workspace=work)
@@ -225,5 +228,8 @@ def _open(asked: argparse.Namespace) -> tuple[EmbeddingStore, keras.Model]:
         catalog, _ = load_catalog(source.value, asked.path, workspace=work)
     encoder, choice = open_encoder(work.models, name, asked.backbone, weights=asked.weights)
     print(source, choice, sep="\n")
-    folder = work.embeddings / f"{name}-{encoder.name}"
-    return embed_catalog(encoder, catalog, folder), encoder
+    store = embed_catalog(encoder, catalog, work.embeddings / f"{name}-{encoder.name}")
+    as_it_came = build_encoder(choose_backbone(asked.backbone).value, weights=asked.weights)
+    folder = work.embeddings / f"{name}-{as_it_came.name}"
+    hashed = embed_catalog(as_it_came, catalog, folder, side_arrays=SIDE_ARRAYS)
+    return store, encoder, CopyIndex(hashed, as_it_came)

@@ -35,10 +35,11 @@ TOLD = {
     "same label": "two products of one label",
     "other": "two products that share no label",
 }
-STEPS = {
-    "content": "the same file",
-    "perceptual hash": "the same picture, saved anew; thumbnails correlate by {:.3f}",
-    "alignment": "the same picture, edited; laid on each other they agree by {:.3f}",
+VERDICTS = {
+    "copy": "the same photo",
+    "variant": "the same but for its colours, or for one place",
+    "copy in grey or variant": "the same photo in grey, or the same thing in other colours",
+    "stamped copy or variant": "the same photo with a stamp, or another print",
 }
 
 
@@ -207,13 +208,17 @@ class HtmlParts:
         return self.parts.taste(named, cards, liked, disliked, sentence, SCORES["cosine"])
 
     def copies(self, table: pd.DataFrame) -> str:
-        """What an upload is a copy of."""
-        if table.empty:
-            return self.parts.copies([], "New: the catalogue has no copy of this photo.")
+        """What an upload is a copy or a variant of."""
         rows = table.itertuples(index=False)
-        cards = [self.card(row.image_id, why=STEPS[row.step].format(row.score)) for row in rows]
-        of = "a photo" if len(cards) == 1 else f"{len(cards)} photos"
-        return self.parts.copies(cards, f"Already there: a copy of {of} in the catalogue.")
+        cards = [self.card(row.image_id, why=VERDICTS[row.verdict]) for row in rows]
+        same = (table["verdict"] == "copy").sum()
+        of = "a photo" if same == 1 else f"{same} photos"
+        sentence = "New: the catalogue has no copy of this photo."
+        if same:
+            sentence = f"Already there: a copy of {of} in the catalogue."
+        elif cards:
+            sentence = "No copy, but the catalogue has what may be a variant of it."
+        return self.parts.copies(cards, sentence)
 
     def starts(self, count: int = 8) -> str:
         """Photos of the catalogue to start from, of different labels."""

@@ -48,6 +48,8 @@ class Service:
     ----------
     store, encoder
         The encoder is checked here, and not again at every search.
+    copies
+        Where uploads are looked up; without it, among the photos of the store, by its encoder.
 
     Raises
     ------
@@ -57,14 +59,16 @@ class Service:
         If the encoder is not the store's.
     """
 
-    def __init__(self, store: EmbeddingStore, encoder: keras.Model):
+    def __init__(
+        self, store: EmbeddingStore, encoder: keras.Model, copies: CopyIndex | None = None
+    ):
         check_encoder(store, encoder)
         self.store = store
         self.encoder = encoder
         self.catalog = store.catalog
         self.rows = {image_id: row for row, image_id in enumerate(self.catalog["image_id"])}
         self.labels = sorted(self.catalog["label"].dropna().unique())
-        self.copies = CopyIndex(store)
+        self.copies = copies or CopyIndex(store, encoder)
         self.explains = can_explain(encoder)
         self.pair_scores = pair_scores(store)
         self.find(next(iter(self.rows)), k=1)  # measures the vectors and
@@ -147,16 +151,9 @@ class Service:
             ) from None
 
     def check(self, data: bytes) -> pd.DataFrame:
-        """What an uploaded file is a copy of, as `CopyIndex.look_up` returns it; empty for a new
-        photo.
-        """
+        """What an uploaded file is a copy or a variant of, as `CopyIndex.look_up` returns it."""
         check_upload(data)
-        try:
-            return self.copies.look_up(data, self.encoder)
-        except (
-            ImageError
-        ):  # the upload's; or a candidate's file went, and what was read of it at the start must do
-            return decoded(lambda: self.copies.look_up(data))
+        return decoded(lambda: self.copies.look_up(data))
 
 
 def pair_scores(
@@ -191,28 +188,18 @@ def pair_scores(
     return drawn
 
 
-def _draw(
-    within: np.ndarray, apart: np.ndarray, n_pairs: int, random: np.random.Generator
-) -> np.ndarray:
-    """Pairs of rows, [2, n_pairs], of one group of `within` and of two of `apart`, each as likely
-    as any other.
+def _draw(within, apart, n_pairs, random):
+    """Pairs of rows, [2, at most n_pairs], of one group of `within` and of two of `apart`, each as
+    likely as any other.
     """
-    order = np.lexsort((apart, within))
-    outer = np.diff(within[order], prepend=-1) != 0
-    inner = outer | (np.diff(apart[order], prepend=-1) != 0)
-    (start, stop), (own_start, own_stop) = (_ends(new) for new in (outer, inner))
-    own = own_stop - own_start
-    mates = stop - start - own
-    if not mates.any():
+    order = np.argsort(within, kind="stable")
+    start = np.searchsorted(within[order], within)
+    sizes = np.bincount(within)[within]
+    weights = np.where(sizes > 1, sizes, 0)
+    if not weights.any():
         return np.empty((2, 0), int)
-    first = random.choice(len(order), n_pairs, p=mates / mates.sum())
-    second = start[first] + random.integers(mates[first])
-    second += np.where(second >= own_start[first], own[first], 0)
-    return order[np.stack([first, second])]
-
-
-def _ends(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each row the first of its group, the first after it; `new` is where a group begins."""
-    starts = np.flatnonzero(new)
-    group = np.cumsum(new) - 1
-    return starts[group], np.append(starts[1:], len(new))[group]
+    # Many more, as those of one group of `apart` are dropped.
+    first = random.choice(len(within), 8 * n_pairs, p=weights / weights.sum())
+    second = order[start[first] + random.integers(sizes[first])]
+    kept = np.flatnonzero(apart[first] != apart[second])[:n_pairs]
+    return np.stack([first[kept], second[kept]])
