@@ -39,7 +39,7 @@ CEILINGS = {
 DENSITY_GOAL, DENSITY = 9.0, 9.6
 # Lines of more than 100 characters, by folder; they only fall, too, until none is left.
 LONGEST = 100
-LONG_LINES = {"src": 8, "tests": 48, "benchmarks": 9, "notebooks": 25, ".ci": 4}
+LONG_LINES = {"src": 7, "tests": 48, "benchmarks": 9, "notebooks": 25, ".ci": 4}
 
 PATHS = sorted(SOURCE.rglob("*.py"))
 MODULES = {

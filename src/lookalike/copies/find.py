@@ -92,7 +92,7 @@ class CopyIndex:
         return self.candidates(photo).query("verdict != ''").reset_index(drop=True)
 
     def candidates(self, photo: File | np.ndarray) -> pd.DataFrame:
-        """Every photo that a new one is laid on, as `look_up` tells of copies and variants alone."""
+        """Every photo that a new one is laid on, also what `look_up` leaves out as different."""
         pixels = fitted(photo, self.size, fit=self.fit)
         near = {}
         if self.encoder is not None:
