@@ -28,8 +28,11 @@ ASKED_COLAB := $(shell cat requirements.txt constraints-colab.txt | cksum)
 COLAB := .venv-colab
 COLAB_PYTHON = $(or $(shell python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null),$(PYTHON))
 
+# The newest keras-hub pins a kagglesdk that constraints.txt excludes.
+HUB := .venv-hub
+
 .DEFAULT_GOAL := help
-.PHONY: help setup $(VENV) $(COLAB) run run-all colab extras engines render book site lab app picture test soak lint audit bench clean
+.PHONY: help setup $(VENV) $(COLAB) $(HUB) run run-all colab hub extras engines render book site lab app picture test soak lint audit bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -60,6 +63,7 @@ colab: ## run notebooks 00 to 06 on the sample into build/colab with the version
 		--output build/colab 00 01 02 03 04 05 06
 	@$(COLAB)/bin/python .ci/colab.py
 	@$(COLAB)/bin/python -m pytest -q tests/notebooks/test_colab.py
+	@$(COLAB)/bin/python -m pytest -q -m hub tests/test_hub.py
 
 $(COLAB):
 	@test -x $(COLAB)/bin/python || $(COLAB_PYTHON) -m venv $(COLAB)
@@ -67,9 +71,22 @@ $(COLAB):
 		echo "Colab's versions need Python 3.11 or newer; try: make colab COLAB_PYTHON=python3.13"; exit 1; }
 	@echo "Installing what Colab has into $(COLAB), on $$($(COLAB)/bin/python --version) (some minutes, the first time) ..."
 	@$(COLAB)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-colab.txt -r requirements.txt \
-		gradio ipykernel nbconvert nbformat papermill pytest
+		gradio ipykernel keras-hub nbconvert nbformat papermill pytest
 	@$(COLAB)/bin/python .ci/link.py
 	@echo "$(ASKED_COLAB)" > $(COLAB)/.installed
+
+hub: ## check the encoders of keras-hub, with its newest release, in an environment of their own
+	@test -x $(HUB)/bin/python && test "$$(cat $(HUB)/.installed 2>/dev/null)" = "$(ASKED)" || $(MAKE) --no-print-directory $(HUB)
+	@$(HUB)/bin/python -m pytest -q -m hub tests/test_hub.py
+
+$(HUB):
+	@test -x $(HUB)/bin/python || $(PYTHON) -m venv $(HUB)
+	@echo "Installing keras-hub and what it needs into $(HUB) (some minutes, the first time) ..."
+	@grep -v '^kaggle' constraints.txt > $(HUB)/constraints.txt
+	@$(HUB)/bin/python -m pip install --quiet --disable-pip-version-check -c $(HUB)/constraints.txt -e '.[app,export,hub]' \
+		ipykernel nbconvert nbformat papermill pytest
+	@$(HUB)/bin/python .ci/link.py
+	@echo "$(ASKED)" > $(HUB)/.installed
 
 extras: setup ## install the engines of notebooks 09 and 10; Spark also needs Java 17 or newer
 	@test "$$(cat $(VENV)/.extras 2>/dev/null)" = "$(ASKED)" || $(MAKE) --no-print-directory engines
@@ -122,4 +139,4 @@ bench: setup ## Precision@K and images/s on the sample, or on DATA=path
 		--backbone="$${GIVEN_BACKBONE:-auto}" --weights="$${GIVEN_WEIGHTS:-auto}"
 
 clean: ## remove what was built; downloads, stores and models stay
-	rm -rf build $(VENV) $(COLAB) .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf build $(VENV) $(COLAB) $(HUB) .pytest_cache .ruff_cache .hypothesis src/*.egg-info

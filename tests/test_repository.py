@@ -55,7 +55,7 @@ def requirements():
     ]
     asked = lines + [
         line
-        for extra in ("app", "heic", "excel", "export", "scale")
+        for extra in ("app", "heic", "excel", "export", "hub", "scale")
         for line in project["optional-dependencies"][extra]
     ]
     return sorted({re.match(r"[\w.-]+", line)[0] for line in asked} - {"lookalike"})

@@ -162,13 +162,13 @@ def test_the_labels_are_those_of_the_train_photos_sorted():
 @pytest.mark.parametrize(
     ("catalog", "told"),
     [
-        (labelled([None]), "of the train photos none has a label. Put the photos of two kinds"),
-        (labelled([]), "none has a label"),
-        (labelled([], test=["cup", "pen"]), "none has a label"),
-        (labelled(["cup", "cup", None], test=["cup"]), "all are labelled 'cup'.*01_data"),
+        (labelled([None]), r"of the train photos there are \[\]. Put the photos of two kinds"),
+        (labelled([]), r"there are \[\]"),
+        (labelled([], test=["cup", "pen"]), r"there are \[\]"),
+        (labelled(["cup", "cup", None], test=["cup"]), r"there are \['cup'\].*01_data"),
         (
             labelled(["Shoe", "hat"], test=["shoe"]),
-            "Photos of 'test' show 'shoe'; train photos 'Shoe', 'hat'. Give the same kind the same",
+            r"Photos of 'test' show \['shoe'\]; train photos \['Shoe', 'hat'\]. Give the same",
         ),
         (labelled(["cup", "pen"]), "Photos of 'test' show no kind at all; .* three products at"),
     ],

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import requests
 
 from lookalike.pooling import pooling_layer
-from lookalike.vgg16_slim import SLIM_SHA256, slim_weights, vgg16_slim
-from lookalike.workspace import Choice, file_hash, plain_path
+from lookalike.transformers import dinov2, siglip2
+from lookalike.vgg16_slim import vgg16_slim
+from lookalike.workspace import Choice, plain_path
 
 VGG16_WEIGHTS = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 VGG16_ADDRESS = (
@@ -29,32 +30,127 @@ class WeightsUnavailableError(RuntimeError):
 
 @dataclass(frozen=True)
 class Backbone:
-    """One row of the table: how to build a network and feed it, and how large its photos are;
-    behind which layer fine-tuning begins, and at which learning rate.
+    """One row of the table: a network without its top, and what is known of it.
+
+    constructor, preprocess
+        What builds it, and what its pixels go through before.
+    dim, megabytes
+        Numbers of a vector, and the network's size in float32.
+    licence
+        Of its weights.
+    unfreeze_after, learning_rate
+        Behind which layer fine-tuning begins, and its rate: measured, or 1e-5 as in Keras' own
+        guide to transfer learning.
+    image_size
+        Side in pixels of the photos that it learnt from.
+    pretrained
+        What `weights="auto"` loads: ImageNet's, a preset of keras-hub, or what is bundled.
+    pooling
+        Which suits its maps: "avg" where values are below zero, which gem counts as zero; "none"
+        where there is no map but a single vector.
+    onnx
+        Whether it can be exported as ONNX, too, which lacks the exact GELU of TensorFlow.
     """
 
     constructor: Callable[..., keras.Model]
     preprocess: Callable
-    image_size: int
+    dim: int
+    megabytes: float
+    licence: str
     unfreeze_after: str
-    learning_rate: float
+    learning_rate: float = 1e-5
+    image_size: int = 224
+    pretrained: str = "imagenet"
+    pooling: str = "gem"
+    onnx: bool = True
 
 
 _apps = keras.applications
 BACKBONES = {
-    # The rate for VGG16 is that of Keras' own guide to transfer learning; the others were measured.
-    "VGG16": Backbone(_apps.VGG16, _apps.vgg16.preprocess_input, 224, "block4_pool", 1e-5),
+    "VGG16": Backbone(
+        _apps.VGG16, _apps.vgg16.preprocess_input, 512, 59, "CC BY 4.0", "block4_pool"
+    ),
     "ResNet50": Backbone(
-        _apps.ResNet50, _apps.resnet50.preprocess_input, 224, "conv4_block6_out", 1e-4
+        _apps.ResNet50,
+        _apps.resnet50.preprocess_input,
+        2048,
+        94,
+        "MIT",
+        "conv4_block6_out",
+        learning_rate=1e-4,
     ),
     "MobileNetV2": Backbone(
-        _apps.MobileNetV2, _apps.mobilenet_v2.preprocess_input, 224, "block_2_add", 1e-3
+        _apps.MobileNetV2,
+        _apps.mobilenet_v2.preprocess_input,
+        1280,
+        9,
+        "Apache-2.0",
+        "block_2_add",
+        learning_rate=1e-3,
     ),
-    # EfficientNetV2 rescales inside; VGG16Slim takes its pixels as VGG16 does.
+    # These two and ConvNeXt scale their pixels inside.
     "EfficientNetV2B0": Backbone(
-        _apps.EfficientNetV2B0, _apps.efficientnet_v2.preprocess_input, 224, "block5e_add", 1e-3
+        _apps.EfficientNetV2B0,
+        _apps.efficientnet_v2.preprocess_input,
+        1280,
+        24,
+        "Apache-2.0",
+        "block5e_add",
+        learning_rate=1e-3,
     ),
-    "VGG16Slim": Backbone(vgg16_slim, _apps.vgg16.preprocess_input, 128, "block4_pool", 1e-3),
+    "EfficientNetV2S": Backbone(
+        _apps.EfficientNetV2S,
+        _apps.efficientnet_v2.preprocess_input,
+        1280,
+        81,
+        "Apache-2.0",
+        "block5i_add",
+    ),
+    "ConvNeXtTiny": Backbone(
+        _apps.ConvNeXtTiny,
+        _apps.convnext.preprocess_input,
+        768,
+        111,
+        "MIT",
+        "convnext_tiny_downsampling_block_2",
+        pooling="avg",
+        onnx=False,
+    ),
+    # -1 to 1, as MobileNetV2.
+    "SigLIP2": Backbone(
+        siglip2,
+        _apps.mobilenet_v2.preprocess_input,
+        768,
+        372,
+        "Apache-2.0",
+        "siglip2_encoder_block_9",
+        pretrained="siglip2_base_patch16_224",
+        pooling="none",
+    ),
+    # By the mean and spread of ImageNet's colours, as DenseNet.
+    "DINOv2": Backbone(
+        dinov2,
+        _apps.densenet.preprocess_input,
+        384,
+        88,
+        "Apache-2.0",
+        "dinov2_embeddings",
+        pretrained="dinov2_small",
+        pooling="none",
+        onnx=False,
+    ),
+    # As VGG16 itself.
+    "VGG16Slim": Backbone(
+        vgg16_slim,
+        _apps.vgg16.preprocess_input,
+        128,
+        4,
+        "MIT",
+        "block4_pool",
+        image_size=128,
+        learning_rate=1e-3,
+        pretrained="bundled",
+    ),
 }
 
 
@@ -69,16 +165,10 @@ def choose_backbone(backbone: str) -> Choice:
     if cache.is_file():
         return Choice("backbone", "VGG16", "its ImageNet weights are in Keras' cache")
     try:
-        urllib.request.urlopen(
-            urllib.request.Request(VGG16_ADDRESS, method="HEAD"), timeout=5
-        ).close()
-    except OSError as error:
-        why = getattr(error, "reason", error)
-        return Choice(
-            "backbone",
-            "VGG16Slim",
-            f"bundled; the ImageNet weights of VGG16 cannot be reached ({why})",
-        )
+        requests.head(VGG16_ADDRESS, timeout=5).raise_for_status()
+    except requests.RequestException as error:
+        reason = f"bundled; the ImageNet weights of VGG16 cannot be reached ({error})"
+        return Choice("backbone", "VGG16Slim", reason)
     return Choice("backbone", "VGG16", "its ImageNet weights can be downloaded")
 
 
@@ -104,73 +194,62 @@ def load_backbone(
     name
         A row of `BACKBONES`; a width may follow MobileNetV2, as in `MobileNetV2-0.35`.
     weights
-        "auto": ImageNet weights from Keras' cache or download, the bundled ones for VGG16Slim; a
-        file; or None for random weights.
+        "auto": those that the row names, from a cache or download, for VGG16Slim the bundled ones;
+        a file, or of SigLIP2 and DINOv2 the folder of a preset; or None for random weights.
     image_size
         Side of the square input in pixels; None is the size the network was trained at.
 
     Returns
     -------
-    keras.Model, preprocessed pixels [batch, image_size, image_size, 3] to a feature map; and the
-    function that makes these of RGB in 0-255.
+    keras.Model, preprocessed pixels [batch, image_size, image_size, 3] to a feature map, which of
+    SigLIP2 and DINOv2 has a single place; and the function that makes these of RGB in 0-255.
 
     Raises
     ------
     WeightsUnavailableError
-        If ImageNet weights are neither cached nor to be downloaded.
+        If weights are neither cached nor to be downloaded.
     FileNotFoundError, ValueError
         If the weights file is missing or does not fit, or the name is unknown.
+    ImportError
+        If the row needs keras-hub, and it is not installed.
     """
     row, options = backbone_row(name)
-    weights = _weights_source(name, weights)
+    if row.constructor.__module__.startswith("keras"):
+        options["include_top"] = False
     size = image_size or row.image_size
-    options |= {"include_top": False, "weights": weights, "input_shape": (size, size, 3)}
+    weights = row.pretrained if weights == "auto" else weights
+    given = weights not in (None, row.pretrained)
+    if given and not Path(weights := plain_path(weights)).exists():
+        raise FileNotFoundError(
+            f"No weights at {weights}. Leave weights='auto' to take those that {name} comes with."
+        )
     try:
-        base = row.constructor(**options)
+        base = row.constructor(weights=weights, input_shape=(size, size, 3), **options)
+    except ImportError:
+        raise
     except Exception as error:  # Keras raises a bare Exception where a download fails
-        if weights == "imagenet" and "fetch failure" in str(error):
-            raise WeightsUnavailableError(
-                f"The ImageNet weights of {name} are not in Keras' cache and could not be "
-                f"downloaded: {error}. Connect to the internet once, or pass "
-                "weights='path/to/file.h5', or use VGG16Slim, which needs none."
+        said = str(error).splitlines()[0][:200]
+        if given:
+            raise ValueError(
+                f"The weights in {weights} do not fit {name}: {said} ... "
+                "If they are of a narrower one, its width is part of the name: MobileNetV2-0.35."
             ) from None
-        if weights in (None, "imagenet"):
-            raise
-        raise ValueError(
-            f"The weights in {weights} do not fit {name}: {str(error).splitlines()[0][:200]} ... "
-            "If they are of a narrower one, its width is part of the name: MobileNetV2-0.35."
-        ) from None
+        if weights and (isinstance(error, requests.ConnectionError) or "fetch failure" in said):
+            raise WeightsUnavailableError(
+                f"The weights of {name} are in no cache and could not be downloaded: {said}. "
+                "Connect to the internet once, or pass weights='path/to/file.h5', or use "
+                "VGG16Slim, which needs none."
+            ) from None
+        raise
     base.trainable = False
     return base, row.preprocess
-
-
-def _weights_source(name: str, weights: str | Path | None) -> str | None:
-    """What a constructor is given: "imagenet", a file that exists, or None for random weights."""
-    if weights == "auto" and name == "VGG16Slim":
-        weights = slim_weights()
-        if weights.is_file() and file_hash(weights) != SLIM_SHA256:
-            raise ValueError(
-                f"{weights} is not the bundled file (its SHA-256 differs). "
-                "Restore it, or name it as weights."
-            )
-    elif weights == "auto":
-        return "imagenet"
-    if weights is None or (weights == "imagenet" and name != "VGG16Slim"):
-        return weights
-    weights = plain_path(weights)
-    if not Path(weights).is_file():
-        raise FileNotFoundError(
-            f"No weights file at {weights}. "
-            "Leave weights='auto' to let Keras fetch ImageNet weights."
-        )
-    return weights
 
 
 def build_encoder(
     name: str,
     *,
     weights: str | Path | None = "auto",
-    pooling: str = "gem",
+    pooling: str | None = None,
     image_size: int | None = None,
     seed: int = 0,
 ) -> keras.Model:
@@ -183,13 +262,17 @@ def build_encoder(
         As `load_backbone` takes them, which says what is raised; random weights are drawn from
         Keras' global generator after setting it to `seed`.
     pooling
-        "gem" (generalized mean), "avg" or "max" over the places of the last feature map.
+        "gem" (generalized mean), "avg" or "max" over the places of the last feature map; None is
+        what the row says. Of SigLIP2 and DINOv2, which give a single vector, none is asked for.
 
     Returns
     -------
     keras.Model, float32 RGB [batch, image_size, image_size, 3] in 0-255 to float32 [batch, dim],
     not normalised.
     """
+    row, _ = backbone_row(name)
+    # The average of a single place is that place.
+    pooling = "avg" if row.pooling == "none" else pooling or row.pooling
     pool = pooling_layer(pooling)
     if weights is None:
         keras.utils.set_random_seed(seed)

@@ -225,7 +225,7 @@ def _as_now(catalog):
     rows = catalog.reindex(columns=["path", *FILE_COLUMNS]).itertuples()
     bar = progress(rows, total=len(catalog), description="Looking for changes")
     now = pd.DataFrame(parallel_map(facts, bar), catalog.index, ["sha256", "bytes", "mtime"])
-    return catalog.assign(**{name: now[name] for name in now if name in {"sha256", *catalog}})
+    return catalog.assign(**now)
 
 
 def _known_rows(store, recipe):
@@ -279,8 +279,7 @@ def _rows(name, function, pixels, dim):
     length.
     """
     rows = np.asarray(function(pixels), np.float32 if name == "vectors" else None)
-    shape = (len(pixels), dim) if name == "vectors" else (len(pixels), *rows.shape[1:])
-    if rows.shape != shape:
+    if rows.shape[:1] != pixels.shape[:1] or (name == "vectors" and rows.shape[1:] != (dim,)):
         raise ValueError(f"{name} makes {rows.shape} of {pixels.shape}.")
     return rows
 
@@ -350,10 +349,10 @@ def read_store(folder: Path, *, schema: int = 1, load: Callable = _mapped) -> Em
                 f"its schema is {manifest['schema']}; open_store opens 1, and "
                 "lookalike.scale.open_spark_store 2"
             )
-        if not manifest.keys() >= FIELDS:
-            raise ValueError(f"its manifest lacks {', '.join(FIELDS - manifest.keys())}")
+        if lacking := FIELDS - manifest.keys():
+            raise ValueError(f"its manifest lacks {', '.join(lacking)}")
         for name, checksum in manifest["checksums"].items():
-            if ".." in name or Path(name).is_absolute() or file_hash(place / name) != checksum:
+            if file_hash(place / name) != checksum:
                 raise ValueError(f"{name} has been changed")
         catalog = read_catalog(place / CATALOG)
         arrays = load(place, manifest)
@@ -378,12 +377,9 @@ def _compare_with_today(store):
     name = store.folder.name.removesuffix(f"-{store.manifest['encoder']}")
     file = store.folder.parent.parent / "data" / "catalogs" / name / CATALOG
     # Without a catalogue, or with one that is damaged, there is nothing to compare with.
-    with suppress(FileNotFoundError, ValueError):
+    with suppress(FileNotFoundError, ValueError, KeyError):
         catalogs = [store.catalog, read_catalog(file)]
-        columns = [
-            name for name in ("image_id", "sha256") if all(name in rows for rows in catalogs)
-        ]
-        ours, todays = ({*rows[columns].itertuples(index=False, name=None)} for rows in catalogs)
+        ours, todays = ({*zip(rows["image_id"], rows["sha256"], strict=True)} for rows in catalogs)
         if ours != todays:
             warnings.warn(
                 f"{store.folder.name} lacks {len(todays - ours)} photos of today's catalogue, and "

@@ -29,16 +29,8 @@ _INDIFFERENT = {
     "seed",
     "batch_shape",
     "batch_input_shape",
-    "kernel_initializer",
-    "bias_initializer",
-    "beta_initializer",
-    "gamma_initializer",
-    "depthwise_initializer",
-    "pointwise_initializer",
-    "moving_mean_initializer",
-    "moving_variance_initializer",
 }
-_ARCHITECTURES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+_ARCHITECTURES = weakref.WeakKeyDictionary()
 
 
 def encoder_fingerprint(encoder: keras.Model) -> str:
@@ -76,7 +68,12 @@ def _architecture(node: object, places: dict[str, int]) -> object:
                 places.get(part, part) if isinstance(part, str) else part
                 for part in np.ravel(value).tolist()
             ]
-        elif key not in _INDIFFERENT and value is not None and value is not False:
+        elif (
+            key not in _INDIFFERENT
+            and not key.endswith("_initializer")
+            and value is not None
+            and value is not False
+        ):
             kept[key] = _architecture(value, places)
     return kept
 

@@ -171,75 +171,22 @@ def average_similarity(scores: np.ndarray, k: int) -> np.ndarray:
     return pd.DataFrame(np.where(np.isfinite(first), first, np.nan)).mean(axis=1).to_numpy()
 
 
-def hit_rate_at_k(relevant: np.ndarray, k: int) -> np.ndarray:
-    """1 for a query with a relevant photo among its first k results, else 0: the "Recall@k" of
-    metric learning.
-
-    Source: Oh Song and others, "Deep Metric Learning via Lifted Structured Feature Embedding", CVPR
-    2016.
-    """
-    return _first(relevant, k).any(axis=1).astype(float)
-
-
 def recall_at_k(relevant: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
     """Share [q] of all relevant photos that are among the first k; NaN where there are none."""
     return _share(_first(relevant, k).sum(axis=1), n_relevant)
 
 
-def average_precision_at_k(
-    relevant: np.ndarray, n_relevant: np.ndarray, k: int, *, of: str = "possible"
-) -> np.ndarray:
+def average_precision_at_k(relevant: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
     """Precision [q] averaged over the ranks of the relevant results within the first k; its mean is
     MAP@k.
 
-    NaN where nothing is relevant. Definitions differ in what the sum is divided by:
-
-    - "possible": min(number of relevant photos, k), so that a perfect ranking has 1.
-    - "found": the relevant results among the first k. A single hit on the first rank has 1.
-    - "relevant": all relevant photos, as in Manning, Raghavan, Schütze, "Introduction to
-      Information Retrieval", 2008, section 8.4, where the ranking is not cut at k.
+    The sum is divided by min(number of relevant photos, k), so that a perfect ranking has 1; NaN
+    where nothing is relevant. Source: Manning, Raghavan, Schütze, "Introduction to Information
+    Retrieval", 2008, section 8.4, where the ranking is not cut at k.
     """
     first = _first(relevant, k)
-    divisors = {"possible": np.minimum(n_relevant, k), "found": first.sum(axis=1)}
-    divisors["relevant"] = n_relevant
-    if of not in divisors:
-        raise ValueError(f"of must be one of {', '.join(divisors)}, not {of!r}.")
     total = (np.cumsum(first, axis=1) / np.arange(1, k + 1) * first).sum(axis=1)
-    return np.where(np.array(n_relevant) > 0, total / np.maximum(divisors[of], 1), np.nan)
-
-
-def ndcg_at_k(relevant: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
-    """Normalised discounted cumulative gain [q], in [0, 1]; NaN where nothing is relevant.
-
-    A relevant result at rank r counts 1 / log2(r + 1); the sum is divided by that of a perfect
-    ranking. Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques",
-    2002; with this discount Burges and others, "Learning to Rank using Gradient Descent", ICML
-    2005.
-    """
-    first = _first(relevant, k)
-    weights = 1 / np.log2(np.arange(2, k + 2))
-    best = np.append(0, np.cumsum(weights))[np.minimum(n_relevant, k)]
-    return _share(first @ weights, best)
-
-
-def reciprocal_rank_at_k(relevant: np.ndarray, k: int) -> np.ndarray:
-    """1 / the rank [q] of the first relevant result, 0 if it is not among the first k; its mean is
-    MRR@k.
-
-    Source: Voorhees, "The TREC-8 Question Answering Track Report", 1999.
-    """
-    first = _first(relevant, k)
-    return first.any(axis=1) / (first.argmax(axis=1) + 1)
-
-
-def r_precision(relevant: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
-    """Precision [q] within as many results as there are relevant photos; NaN where there are none.
-
-    Source: Manning, Raghavan, Schütze, section 8.4. `ValueError` if too few ranks were computed.
-    """
-    _first(relevant, max(1, *n_relevant))
-    counted = np.arange(relevant.shape[1]) < np.array(n_relevant)[:, None]
-    return _share((relevant & counted).sum(axis=1), n_relevant)
+    return _share(total, np.minimum(n_relevant, k))
 
 
 def overlap_at_k(results: np.ndarray, others: np.ndarray, k: int) -> np.ndarray:
@@ -318,16 +265,12 @@ def paired_change(
 
 
 def compare(
-    rankings: Mapping[str, Ranking],
-    k: int = 10,
-    *,
-    reference: str | None = None,
-    level: float = 0.95,
+    rankings: Mapping[str, Ranking], k: int = 10, *, reference: str | None = None
 ) -> pd.DataFrame:
     """Precision@k of several ways side by side, and what each changes against a reference.
 
     Who looks at many changes finds one that is chance. So each is given its share of the doubt, and
-    all intervals of changes hold together with the probability `level`. Source: Dunn, "Multiple
+    all intervals of changes hold together with a probability of 0.95. Source: Dunn, "Multiple
     Comparisons Among Means", 1961.
 
     Parameters
@@ -342,17 +285,17 @@ def compare(
     apart", or "too few products" to have one. `ValueError` if they are of other queries or
     galleries.
     """
-    reference = next(iter(rankings)) if reference is None else reference
+    reference = reference or next(iter(rankings))
     base = rankings[reference]
     before = precision_at_k(base.relevant, k)
-    share = 1 - (1 - level) / max(1, len(rankings) - 1)
+    share = 1 - 0.05 / max(1, len(rankings) - 1)
     rows = {}
     for name, ranking in rankings.items():
         for what in ("queries", "labels", "n_gallery"):
             if not np.array_equal(getattr(ranking, what), getattr(base, what)):
                 raise ValueError(f"{name!r} is not of the same {what} as {reference!r}.")
         values = precision_at_k(ranking.relevant, k)
-        ends = confidence_interval(values, base.products, level=level)
+        ends = confidence_interval(values, base.products)
         # Of fewer photos than k, guessing misses the rest, as any ranking does.
         guessing = chance(ranking.n_relevant, np.maximum(ranking.n_gallery, k)).mean()
         row = [values.mean(), *ends, guessing]

@@ -11,6 +11,7 @@ import numpy as np
 
 from lookalike.images import fitted
 from lookalike.pooling import LAYERS, shares
+from lookalike.transformers import WHOLE
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,11 @@ def _pooling_and_head(encoder: keras.Model) -> tuple[keras.layers.Layer, list[ke
     if not places:
         raise ValueError(
             f"Only vectors pooled over places can be explained; {encoder.name} pools nothing."
+        )
+    before = operations[places[-1] - 1]
+    if isinstance(before, keras.Model) and before.layers[-1].name == WHOLE:
+        raise ValueError(
+            f"{encoder.name} looks at a photo as a whole: there are no places to tell apart."
         )
     head = [
         one for one in operations[places[-1] + 1 :] if not isinstance(one, keras.layers.Dropout)

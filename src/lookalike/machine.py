@@ -126,19 +126,12 @@ def progress(
     total: int | None = None,
     description: str,
     unit: str = "images",
-    initial: int = 0,
 ) -> tqdm:
     """A progress bar over `items`, or one to be updated, on standard output, where a notebook keeps
     it as text.
     """
     return tqdm(
-        items,
-        total=total,
-        initial=initial,
-        desc=description,
-        unit=f" {unit}",
-        file=sys.stdout,
-        mininterval=0.5,
+        items, total=total, desc=description, unit=f" {unit}", file=sys.stdout, mininterval=0.5
     )
 
 

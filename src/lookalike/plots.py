@@ -61,11 +61,6 @@ def brief(value: object) -> str:
     return text if len(text) <= 16 else f"\N{HORIZONTAL ELLIPSIS}{text[-15:]}"
 
 
-def frame(axes: Axes, colour: str, width: float) -> None:
-    """A frame of a colour around a photo."""
-    plt.setp(axes.spines.values(), color=colour, linewidth=width)
-
-
 @styled
 def show_photos(
     photos: Sequence[str | np.ndarray | None],
@@ -91,7 +86,8 @@ def show_photos(
         if photo is not None:
             axes = figure.add_subplot(n_rows, columns, place)
             show_photo(axes, photo)
-            frame(axes, colour, 0.8 if colour == NEUTRAL else 2.5)
+            width = 0.8 if colour == NEUTRAL else 2.5
+            plt.setp(axes.spines.values(), color=colour, linewidth=width)
             axes.set_title(text, color=WRONG if colour == WRONG else "black")
     figure.suptitle(title)
     return figure

@@ -15,7 +15,7 @@ from PIL import Image
 from lookalike.colour import colour_histogram, join
 from lookalike.embeddings import EmbeddingStore, check_encoder, embed_images
 from lookalike.images import fitted
-from lookalike.similarity import checked_k, diversify, normalise, pairwise, taste, top_k
+from lookalike.similarity import checked_k, diversify, normalise, taste, top_k
 
 if TYPE_CHECKING:
     # Not else: a web server that recommends by vectors has no Keras.
@@ -82,8 +82,6 @@ def recommend(
     """
     if not 0 <= diversity <= 1:
         raise ValueError(f"diversity must be between 0 and 1, not {diversity}.")
-    if not np.isfinite(dislike_weight):
-        raise ValueError(f"dislike_weight must be a number, not {dislike_weight}.")
     gallery, search = _gallery(store, metric, colour)
     most = len(gallery)
     k = min(checked_k(k), most)
@@ -107,12 +105,15 @@ def recommend(
     indices, scores = top_k(wish, gallery, wanted, exclude=[left_out], **search)
     indices, scores = indices[0][indices[0] >= 0], scores[0][indices[0] >= 0]
     if diversity:
-        near = gallery[indices]
-        dim = store.vectors.shape[1]
-        asking = join(near[:, :dim], near[:, dim:], colour) if colour else near
-        likeness = pairwise(asking, near, search["metric"])
-        sign = -1 if metric == "euclidean" else 1
-        chosen = diversify(sign * scores, sign * likeness, k, diversity)
+        near, relevance = gallery[indices], scores
+        if metric == "euclidean":
+            relevance, likeness = -scores, -np.linalg.norm(near[:, None] - near, axis=2)
+        elif colour:
+            dim = store.vectors.shape[1]
+            likeness = join(near[:, :dim], near[:, dim:], colour) @ near.T
+        else:
+            likeness = normalise(near) @ normalise(near).T
+        chosen = diversify(relevance, likeness, k, diversity)
         indices, scores = indices[chosen], scores[chosen]
     # A shop may have columns of that name.
     own_names = {name: f"catalog_{name}" for name in ("rank", "score")}
@@ -179,9 +180,7 @@ def _gallery(store, metric, colour):
 def _listed(queries: Query | Iterable[Query]) -> list[Query]:
     """One query or several, which may also be an array of vectors or of names, as a list."""
     if isinstance(queries, np.ndarray):
-        single = queries.dtype.kind not in "OTU" and (
-            queries.dtype.kind != "f" or queries.ndim != 2
-        )
+        single = queries.dtype.kind in "uif" and (queries.dtype.kind, queries.ndim) != ("f", 2)
     else:
         single = isinstance(queries, Query)
     return [queries] if single else list(queries)
@@ -245,21 +244,14 @@ def _matching(catalog: pd.DataFrame, where: Mapping[str, object]) -> np.ndarray:
             raise ValueError(
                 f"The catalogue has no column {column!r}; it has {', '.join(catalog)}."
             )
-        values = (
-            [wanted]
-            if isinstance(wanted, str) or not isinstance(wanted, Iterable)
-            else list(wanted)
-        )
-        found = [(catalog[column] == value).fillna(False).to_numpy(bool) for value in values]
-        unknown = [value for value, rows in zip(values, found, strict=True) if not rows.any()]
+        values = list(wanted) if pd.api.types.is_list_like(wanted) else [wanted]
+        known = catalog[column].dropna()
+        unknown = [value for value in values if not known.isin([value]).any()]
         if unknown:
-            known = catalog[column].dropna().unique().tolist()
-            values = ", ".join(map(repr, known[:12])) + (
-                f" and {len(known) - 12} more" if known[12:] else ""
-            )
+            kinds = known.unique().tolist()
             raise ValueError(
                 f"No image has {unknown[0]!r} as {column}; "
-                f"there are {values or 'none with a value'}."
+                f"it has {len(kinds)} values, {kinds[:12]}."
             )
-        matching &= np.any(found, axis=0)
+        matching &= catalog[column].isin(values)
     return matching

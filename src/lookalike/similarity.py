@@ -22,15 +22,6 @@ def normalise(vectors: np.ndarray) -> np.ndarray:
     return np.float32(vectors / _not_zero(vector_lengths(vectors))[:, None])
 
 
-def pairwise(queries: np.ndarray, gallery: np.ndarray, metric: str = "cosine") -> np.ndarray:
-    """Scores of all pairs [q, n], for few enough to be held in memory."""
-    if metric == "euclidean":
-        return np.linalg.norm(queries[:, None] - gallery, axis=2)
-    if metric == "cosine":
-        queries, gallery = normalise(queries), normalise(gallery)
-    return queries @ gallery.T
-
-
 def top_k(
     queries: np.ndarray,
     gallery: np.ndarray,
@@ -77,8 +68,6 @@ def top_k(
             f"Queries {[*queries.shape]} and gallery {[*np.shape(gallery)]} "
             "must be [q, dim] and [n, dim]."
         )
-    if lengths is not None and len(lengths) != len(gallery):
-        raise ValueError(f"There are {len(lengths)} lengths for {len(gallery)} vectors.")
     k = checked_k(k)
     count, dim = queries.shape
     exclude = _checked_exclude(exclude, count)

@@ -102,16 +102,15 @@ def label_names(catalog: pd.DataFrame, *, splits: Sequence[str] = ("train",)) ->
     kinds = catalog.groupby("split")["label"].agg(lambda labels: sorted(labels.dropna().unique()))
     taught = list(kinds.get("train", []))
     if len(taught) < 2:
-        found = f"all are labelled {taught[0]!r}" if taught else "none has a label"
         raise TooFewLabelsError(
-            f"There must be kinds to tell apart; of the train photos {found}. Put the photos of "
-            "two kinds at least into a folder each, and run 01_data.ipynb again."
+            f"There must be kinds to tell apart; of the train photos there are {taught}. Put the "
+            "photos of two kinds at least into a folder each, and run 01_data.ipynb again."
         )
     for split in splits:
         if not {*kinds.get(split, [])} & {*taught}:
-            shown = ", ".join(map(repr, kinds.get(split, []))) or "no kind at all"
+            shown = kinds.get(split, "no kind at all")
             raise TooFewLabelsError(
-                f"Photos of {split!r} show {shown}; train photos {', '.join(map(repr, taught))}. "
+                f"Photos of {split!r} show {shown}; train photos {taught}. "
                 "Give the same kind the same name everywhere, and three products at least; then "
                 "run 01_data.ipynb again."
             )

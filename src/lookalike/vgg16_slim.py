@@ -8,8 +8,6 @@ import keras
 
 from lookalike.workspace import project_root
 
-SLIM_SHA256 = "b33456b089270bac595809456ef6ef2821aede645a7351451050e44882d72392"
-
 
 def slim_weights() -> Path:
     """Where the bundled weights of VGG16Slim lie."""
@@ -17,24 +15,14 @@ def slim_weights() -> Path:
 
 
 def vgg16_slim(
-    *,
-    include_top: bool = False,
-    weights: str | Path | None = None,
-    input_shape: tuple[int, int, int] = (128, 128, 3),
+    *, weights: str | Path | None = None, input_shape: tuple[int, int, int] = (128, 128, 3)
 ) -> keras.Model:
     """VGG16's thirteen convolutions at quarter width, under the same layer names, for where VGG16
     itself cannot be had.
 
     Source of the architecture: Simonyan and Zisserman, "Very Deep Convolutional Networks for
     Large-Scale Image Recognition", ICLR 2015, configuration D.
-
-    Raises
-    ------
-    ValueError
-        If `include_top` is true: there is no ImageNet classifier for this network.
     """
-    if include_top:
-        raise ValueError("VGG16Slim has no classifier of its own; use include_top=False.")
     image = x = keras.Input(input_shape, name="pixels")
     for block, (depth, width) in enumerate([(2, 16), (2, 32), (3, 64), (3, 128), (3, 128)], 1):
         for layer in range(1, depth + 1):
@@ -49,5 +37,5 @@ def vgg16_slim(
         x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
     model = keras.Model(image, x, name="vgg16_slim")
     if weights:
-        model.load_weights(weights)
+        model.load_weights(slim_weights() if weights == "bundled" else weights)
     return model

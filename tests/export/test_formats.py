@@ -234,7 +234,9 @@ def test_misuse_is_refused_before_anything_is_written(slim, pixels, tmp_path):
         ValueError, match=r"format must be one of saved_model, .*openvino, not 'tflite'"
     ):
         export_model(slim, folder, "tflite")
-    with pytest.raises(ValueError, match=r"at least 32 as uint8 \[n, 32, 32, 3\]; given are none"):
+    with pytest.raises(
+        ValueError, match=r"at least 32 photos as uint8 \[None, 32, 32, 3\]; given are \(\)"
+    ):
         export_model(slim, folder, "litert-int8")
     wrong = (
         pixels[: FEWEST - 1],
@@ -242,9 +244,9 @@ def test_misuse_is_refused_before_anything_is_written(slim, pixels, tmp_path):
         np.zeros((40, SIZE, SIZE), np.uint8),
     )
     for photos in wrong:
-        with pytest.raises(ValueError, match="calibrated on photos") as caught:
+        with pytest.raises(ValueError, match="calibrated on at least") as caught:
             export_model(slim, folder, "litert-int8", photos=photos)
-        assert str(list(photos.shape)) in str(caught.value)
+        assert str(photos.shape) in str(caught.value)
     assert not os.listdir(tmp_path)
 
 
@@ -432,7 +434,7 @@ def test_a_card_of_another_format_is_refused(exports, tmp_path):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_photos_of_another_size_are_refused(exports, format):
-    with pytest.raises(ValueError, match=r"takes photos \[n, 32, 32, 3\], not \[2, 64, 64, 3\]"):
+    with pytest.raises(ValueError, match=r"takes photos \[32, 32, 3\], not \[64, 64, 3\]"):
         open_export(exports[format])(np.zeros((2, 64, 64, 3), np.uint8))
 
 

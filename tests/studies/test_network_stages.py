@@ -66,7 +66,7 @@ def check(encoder, stages, columns, pixels):
     )
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", STAGES)
 def test_each_backbone_has_a_stage_for_each_size_of_its_maps_early_to_late(name):
     encoder = build_encoder(name, weights=None, image_size=64, pooling="avg")
     stages, columns = stage_encoder(encoder)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -118,9 +115,10 @@ def export_model(
     kind, ending, options = FORMATS[format]
     if format == "litert-int8":
         if photos is None or len(photos) < FEWEST or photos.shape[1:] != model.input_shape[1:]:
-            given = "none" if photos is None else list(photos.shape)
-            wanted = f"at least {FEWEST} as uint8 [n, {', '.join(map(str, model.input_shape[1:]))}]"
-            raise ValueError(f"litert-int8 is calibrated on photos, {wanted}; given are {given}.")
+            raise ValueError(
+                f"litert-int8 is calibrated on at least {FEWEST} photos as uint8 "
+                f"{[*model.input_shape]}; given are {np.shape(photos)}."
+            )
         options = options | {
             "representative_dataset": lambda: ([photo[None].astype(np.float32)] for photo in photos)
         }
@@ -142,33 +140,38 @@ def export_model(
         file = fresh / f"{STEM}{ending}"
         # As Keras wants it for ONNX.
         model(np.zeros((1, *model.input_shape[1:]), np.float32), training=False)
-        with _quietly():
-            model.export(str(file), format=kind, verbose=False, **options)
+        # Converters tell where they put their scratch files, and warn of what is no matter.
+        with quiet_stderr(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if kind == "openvino":
+                # By way of a SavedModel: straight from Keras, inner values of some networks become
+                # outputs, and on Python 3.13 it fails.
+                import openvino
+
+                model.export(str(fresh / "saved"), verbose=False)
+                converted = openvino.convert_model(fresh / "saved")
+                openvino.save_model(converted, file, compress_to_fp16=False)
+                shutil.rmtree(fresh / "saved")
+            else:
+                model.export(str(file), format=kind, verbose=False, **options)
         if kind == "onnx":
             _drop_unused_inputs(file)
         (fresh / CARD).write_text(text, encoding="utf-8")
     return folder
 
 
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep to ourselves where converters put their scratch files, and what they warn of."""
-    log = tf.get_logger()
-    level = log.level
-    log.setLevel("ERROR")
-    try:
-        with quiet_stderr(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
-
-
 def _drop_unused_inputs(file: Path) -> None:
-    """Take out inputs that no node reads; tf2onnx leaves one where it has folded a constant."""
+    """Take out inputs that no node reads; tf2onnx leaves one where it has folded a constant.
+
+    Refuse an operation that ONNX lacks, though tf2onnx writes it (its issue 2463).
+    """
     import onnx
 
     model = onnx.load(file)
+    if any(node.op_type == "Erfc" for node in model.graph.node):
+        raise ValueError(
+            "ONNX lacks the exact GELU, as TensorFlow computes it: take another format."
+        )
     read = {name for node in model.graph.node for name in node.input}
     for value in [value for value in model.graph.input if value.name not in read]:
         model.graph.input.remove(value)
@@ -219,20 +222,16 @@ def open_export(folder: str | Path, *, precision: str = "f32") -> Forward:
     lock = threading.Lock()
     kind, ending, _ = _known(card["format"])
     require(*ENGINES.get(kind, ()))
+    openers = {"tf_saved_model": _saved_model, "litert": _litert, "onnx": _onnx}
+    file = str(_place(folder) / f"{STEM}{ending}")
     with quiet_stderr():
-        openers = {
-            "tf_saved_model": _saved_model,
-            "litert": _litert,
-            "onnx": _onnx,
-            "openvino": functools.partial(_openvino, precision=precision),
-        }
-        engine = openers[kind](str(_place(folder) / f"{STEM}{ending}"))
+        engine = _openvino(file, precision) if kind == "openvino" else openers[kind](file)
 
     def forward(pixels: np.ndarray) -> np.ndarray:
         # LiteRT would compute something from photos of any size.
-        if list(pixels.shape[1:]) != card["input"]:
-            wanted = ", ".join(map(str, card["input"]))
-            raise ValueError(f"The export takes photos [n, {wanted}], not {list(pixels.shape)}.")
+        size = list(pixels.shape[1:])
+        if size != card["input"]:
+            raise ValueError(f"The export takes photos {card['input']}, not {size}.")
         if not len(pixels):
             return np.empty((0, card["dim"]), np.float32)
         with lock:  # LiteRT and OpenVINO answer one question at a time, or wrongly

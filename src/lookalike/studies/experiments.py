@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import keras
 import numpy as np
@@ -111,7 +112,8 @@ def try_variants(
     }
     # About three and five quarters, in steps of 32.
     for other in (max(32, side * 3 // 128 * 32), side * 5 // 128 * 32 + 32):
-        encoders[f"{other} pixels"] = build(pooling="avg", image_size=other), "resize"
+        with suppress(ValueError):  # a network may take photos of one size alone
+            encoders[f"{other} pixels"] = build(pooling="avg", image_size=other), "resize"
     vectors = {}
     bar = progress(encoders.items(), total=len(encoders), description="Variants", unit="variants")
     for name, (encoder, fit) in bar:
