@@ -188,7 +188,7 @@ def test_an_export_agrees_or_a_sentence_says_why_there_is_none(name, small, form
 
     engines = {"litert": ["ai_edge_litert"], "onnx": ["tf2onnx", "onnxruntime"]}
     skip_without(*engines.get(format, [format] * (format == "openvino")))
-    if format not in BACKBONES[name].exports:
+    if format == "onnx" and not BACKBONES[name].onnx:
         with pytest.raises(ValueError, match="ONNX lacks the exact GELU"):
             export_model(small, tmp_path / format, format)
         return
@@ -221,8 +221,8 @@ def test_the_series_runs_with_a_row_of_keras_hub(name, presets, tmp_path):
     settings = {"source": "sample", "backbone": name, "weights": presets[name][1]}
     settings["root"] = tmp_path / "root"
     given = [part for pair in settings.items() for part in ("--set", "{}={}".format(*pair))]
-    # All but 03, which builds the network in its full size.
-    numbers = ["00", "01", "02", "04", "05", "06", "07", "08", "11"]
+    # Not 03, which builds the network in its full size.
+    numbers = ["00", "01", "02", "04", "05"]
     command = [sys.executable, "notebooks/run.py", *given, "--output", str(tmp_path), *numbers]
     process = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from conftest import EXTRAS, MOBILENET, quick, skip_without, small_classifier
-from lookalike.backbones import build_encoder, inner_backbone
+from lookalike.backbones import BACKBONES, build_encoder, inner_backbone
 from lookalike.encoder_fingerprint import encoder_fingerprint
 from lookalike.evaluation import compare, overlap_at_k, rank
 from lookalike.export import compare_exports, export_model, open_export
@@ -122,6 +122,25 @@ def test_a_float32_export_finds_what_keras_finds(network, sample, format, tmp_pa
     same = overlap_at_k(*(one.results for one in rankings), 10) == 1
     assert len(same) == len(sample)
     assert same.mean() >= 0.99
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["EfficientNetV2B0", "EfficientNetV2S", "ConvNeXtTiny"])
+def test_the_other_rows_are_exported_as_they_say(name, sample, tmp_path):
+    encoder = build_encoder(name, weights=None, image_size=64)
+    pixels = photos_of(sample[::16], 64)
+    normalize_as_trained(encoder, pixels)
+    expected = encoder.predict(pixels.astype(np.float32), verbose=0)
+    for format in FLOAT32:
+        if format == "onnx" and not BACKBONES[name].onnx:
+            with pytest.raises(ValueError, match="ONNX lacks the exact GELU"):
+                export_model(encoder, tmp_path / format, format)
+            continue
+        vectors = open_export(export_model(encoder, tmp_path / format, format))(pixels)
+        assert cosines(vectors, expected).min() >= 0.9999
+        # Untrained networks give nearly the same of all photos: what differs must agree.
+        centre = expected.mean(axis=0)
+        assert cosines(vectors - centre, expected - centre).min() >= 0.999
 
 
 @pytest.mark.parametrize("format", FORMATS)

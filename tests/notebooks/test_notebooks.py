@@ -207,6 +207,55 @@ def test_what_else_can_be_measured_is(series):
     assert re.search(r"at \d of 6 strengths light is told from luck", text)
 
 
+KEPT = """
+first, second = learn(plain, half), learn(plain, ~half)
+hidden = np.where((half | asks)[:, None], 0, plain)
+moved = np.abs(learn(hidden, ~half) - second)[~half & ~asks].max()
+kept = {name: np.array(values) for name, values in right.items() if isinstance(name, str)}
+kept |= {"table": table.iloc[:, 0], "groups": np.array(few["group"], str), "moved": moved}
+places = {"half": half, "asked": asked, "answers": np.flatnonzero(~asks), "k": k, "seen": seen}
+np.savez(f"{root}/kept.npz", first=first, second=second, **kept, **places)
+"""
+
+
+@pytest.mark.soak
+def test_products_are_judged_by_a_network_that_was_taught_none_of_them(tmp_path):
+    for number in range(48):
+        write_photo(tmp_path / "photos" / f"carton {number % 8}" / f"{number:02}.png", number)
+    given = {"source": "folder", "path": str(tmp_path / "photos"), "root": str(tmp_path)}
+    settings = (word for name in given for word in ("--set", f"{name}={given[name]}"))
+    process = run("01", *settings, "--output", tmp_path)
+    assert process.returncode == 0, process.stdout + process.stderr
+    notebook = nbformat.read(RUNNER.with_name("12_metric_learning.ipynb"), 4)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    solutions = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    notebook.cells += map(nbformat.v4.new_code_cell, [KEPT, *solutions])
+    nbformat.write(notebook, tmp_path / "12.ipynb")
+    asked = {"kernel_name": "python3", "progress_bar": False, "cwd": str(RUNNER.parent)}
+    given["backbone"] = "VGG16Slim"
+    papermill.execute_notebook(tmp_path / "12.ipynb", tmp_path / "12.ipynb", given, **asked)
+    kept = np.load(tmp_path / "kept.npz")
+    half, groups, k, answers = (kept[name] for name in ("half", "groups", "k", "answers"))
+    assert {*groups[half]} | {*groups[~half]} == {*groups}
+    assert not {*groups[half]} & {*groups[~half]}
+    assert not {*kept["asked"]} & {*answers}
+    # Whatever the other half shows, or who asks, a network has learnt nothing of it.
+    assert kept["moved"] < 1e-5
+
+    def share(vectors, photo):
+        gallery = answers[half[answers] == half[photo]]
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        nearest = gallery[np.argsort(-unit[gallery] @ unit[photo], kind="stable")[:k]]
+        return (groups[nearest] == groups[photo]).mean()
+
+    frozen = [share(kept["seen"], photo) for photo in kept["asked"]]
+    assert kept["frozen"] == pytest.approx(np.array([frozen, frozen]))
+    assert [kept["table"][1], kept["table"][9]] == pytest.approx([np.mean(frozen)] * 2)
+    for number, (own, other) in enumerate([("second", "first"), ("first", "second")]):
+        shares = [share(kept[own if half[photo] else other], photo) for photo in kept["asked"]]
+        assert kept["softmax"][number] == pytest.approx(shares)
+
+
 @pytest.mark.parametrize("name", quick(EXTRAS, "10_scaling_out"))
 def test_without_the_engines_a_notebook_tells_at_once_how_to_install_them(name, photos, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
