@@ -38,7 +38,8 @@ ivfpq Jupyter Kaggle Keras keypoint keypoints litert Matplotlib metadata Milvus 
 numpy onnx openvino overfitting PCA preprocessing quickstart recoloured recompressed resampled
 resize resized params runtime scikit softmax screenshot SNE tensorflow Aggarwal Alexey Carbonell
 der Douze Efron Goldstein Grigorev Hanley Holub Järvelin Jégou Kekäläinen Klasson Lippman Maaten
-Belongie Lim Malkov Musgrave Param Perona Pless Radenović Rocchio Schmid Skia Srivastava Stylianou Yashunin Zhai
+Belongie Lim Malkov Musgrave Param Perona Pless Radenović Rocchio Schmid Skia Srivastava
+Stylianou Yashunin Zhai
 """
 AMERICAN = ("generalized", "license", "program")  # the mean, a proper name, what a computer runs
 

@@ -105,14 +105,14 @@ def recommend(
     indices, scores = top_k(wish, gallery, wanted, exclude=[left_out], **search)
     indices, scores = indices[0][indices[0] >= 0], scores[0][indices[0] >= 0]
     if diversity:
-        near, relevance = gallery[indices], scores
-        if metric == "euclidean":
-            relevance, likeness = -scores, -np.linalg.norm(near[:, None] - near, axis=2)
-        elif colour:
-            dim = store.vectors.shape[1]
-            likeness = join(near[:, :dim], near[:, dim:], colour) @ near.T
-        else:
-            likeness = normalise(near) @ normalise(near).T
+        from scipy.spatial.distance import cdist  # which a server may do without
+
+        near = gallery[indices]
+        if colour:  # here both sides carry the weight
+            parts = np.split(near, [store.vectors.shape[1]], axis=1)
+            near = np.hstack([parts[0] * (1 - colour) ** 0.5, parts[1] * colour**0.5])
+        likeness = -np.nan_to_num(cdist(near, near, metric), nan=1.0)
+        relevance = -scores if metric == "euclidean" else scores
         chosen = diversify(relevance, likeness, k, diversity)
         indices, scores = indices[chosen], scores[chosen]
     # A shop may have columns of that name.
