@@ -167,7 +167,7 @@ def choose_backbone(backbone: str) -> Choice:
     try:
         requests.head(VGG16_ADDRESS, timeout=5).raise_for_status()
     except requests.RequestException as error:
-        reason = f"bundled; the ImageNet weights of VGG16 cannot be reached ({error})"
+        reason = f"bundled; VGG16's ImageNet weights cannot be reached ({type(error).__name__})"
         return Choice("backbone", "VGG16Slim", reason)
     return Choice("backbone", "VGG16", "its ImageNet weights can be downloaded")
 
