@@ -49,7 +49,7 @@ class Backbone:
         Which suits its maps: "avg" where values are below zero, which gem counts as zero; "none"
         where there is no map but a single vector.
     onnx
-        Whether it can be exported as ONNX, too, which lacks the exact GELU of TensorFlow.
+        Whether it can be exported as ONNX, too, which lacks `Erfc`, TensorFlow's way to GELU.
     """
 
     constructor: Callable[..., keras.Model]

@@ -102,9 +102,7 @@ def test_however_the_encoder_pools_its_stages_are_averaged_and_its_own_vector_st
 
 
 def test_a_photo_that_is_no_square_has_the_same_stages():
-    backbone = BACKBONES["VGG16Slim"].constructor(
-        include_top=False, weights=None, input_shape=(64, 96, 3)
-    )
+    backbone = BACKBONES["VGG16Slim"].constructor(weights=None, input_shape=(64, 96, 3))
     image = keras.Input((64, 96, 3))
     places = backbone(BACKBONES["VGG16Slim"].preprocess(image), training=False)
     encoder = keras.Model(

@@ -170,7 +170,7 @@ def _drop_unused_inputs(file: Path) -> None:
     model = onnx.load(file)
     if any(node.op_type == "Erfc" for node in model.graph.node):
         raise ValueError(
-            "ONNX lacks the exact GELU, as TensorFlow computes it: take another format."
+            "ONNX lacks Erfc, by which TensorFlow computes the exact GELU: take another format."
         )
     read = {name for node in model.graph.node for name in node.input}
     for value in [value for value in model.graph.input if value.name not in read]:
