@@ -228,7 +228,7 @@ def load_backbone(
     except ImportError:
         raise
     except Exception as error:  # Keras raises a bare Exception where a download fails
-        said = str(error).splitlines()[0][:200]
+        said = str(error).partition("\n")[0][:200]
         if given:
             raise ValueError(
                 f"The weights in {weights} do not fit {name}: {said} ... "
