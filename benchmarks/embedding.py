@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from results import record
 
-from lookalike.backbones import BACKBONES, build_encoder
+from lookalike.backbones import BACKBONES, build_encoder, load_backbone
 from lookalike.embeddings import Forward, compile_encoder, embed_catalog
 from lookalike.evaluation import confidence_interval, overlap_at_k, precision_at_k, rank
 from lookalike.export import export_model, open_export
@@ -40,15 +40,14 @@ ROUNDS = 3
 
 def loop_rate(name: str, paths: list[str]) -> float:
     """Images a second of the loop that tutorials show."""
-    row = BACKBONES[name]
-    size = (row.image_size, row.image_size)
-    base = row.constructor(include_top=False, weights=None, input_shape=(*size, 3))
+    base, preprocess = load_backbone(name, weights=None)
+    size = base.input_shape[1:3]
     model = keras.Sequential([base, keras.layers.GlobalAveragePooling2D()])
 
     def vector(path):
         photo = keras.utils.load_img(path, target_size=size)
         pixels = keras.utils.img_to_array(photo)[None]
-        return model.predict(row.preprocess(pixels), verbose=0)
+        return model.predict(preprocess(pixels), verbose=0)
 
     vector(paths[0])
     begin = time.perf_counter()
