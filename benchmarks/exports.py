@@ -15,7 +15,7 @@ import pandas as pd
 from results import record
 
 from lookalike.backbones import build_encoder
-from lookalike.export import compare_exports, export_model
+from lookalike.export import compare_exports, export_model, open_export
 from lookalike.export.formats import FORMATS
 from lookalike.images import pixel_batches
 from lookalike.machine import progress
@@ -57,11 +57,16 @@ def main() -> None:
             np.flatnonzero(some["split"] == splits[0])[:: max(1, len(some) // CALIBRATION)]
         ]
         with tempfile.TemporaryDirectory() as folder:
-            exports = {
-                one: export_model(encoder, Path(folder, one), one, photos=train) for one in FORMATS
-            }
+            runs, megabytes = {}, {}
+            for one in FORMATS:
+                place = export_model(encoder, Path(folder, one), one, photos=train)
+                runs[one] = open_export(place)
+                files = [file for file in place.rglob("*") if file.is_file()]
+                sizes = [file.stat().st_size for file in files if file.name != "card.json"]
+                megabytes[one] = sum(sizes) / 1e6
             rules = {"gallery_split": splits[0], "query_split": splits[1]}
-            table, quality = compare_exports(encoder, exports, pixels, some, **rules)
+            table, quality = compare_exports(encoder, runs, pixels, some, **rules)
+            table.insert(0, "MB", pd.Series(megabytes))
         interval = [
             f"{low:.3f} to {high:.3f}"
             for low, high in zip(quality["low"], quality["high"], strict=True)

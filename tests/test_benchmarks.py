@@ -71,6 +71,22 @@ def test_search_is_compared_with_others_that_find_the_same(tmp_path, monkeypatch
     assert "3,000 x 128 (2 MB) mapped from disk" in written
 
 
+def test_engines_are_compared_in_a_table_over_sizes(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("faiss")
+    photos = write_photos(tmp_path / "photos", 80)
+    arguments = ("--data", photos, "--sizes", 300, 600, "--kinds", "exact", "flat", "hnsw")
+    told, written = run_benchmark("scale.py", arguments, tmp_path, monkeypatch, capsys)
+    assert told["recall"]["exact"] == told["recall"]["flat"] == 1
+    assert told["recall"]["hnsw"] > 0.9
+    assert told["MB"]["exact"] == round(600 * 128 * 4 / 1e6, 3)
+    rows = [line.strip("| ").split(" | ") for line in written.splitlines() if line[:1] == "|"]
+    kinds = [[kind, str(size)] for size in (300, 600) for kind in ("exact", "flat", "hnsw")]
+    assert [row[:2] for row in rows[2:]] == kinds
+    assert rows[0][-2:] == ["recall, w 0", "recall, w 0.2"]
+    assert float(rows[-1][-1]) > 0.9  # of the graph alone, with colours
+    assert "--data PHOTOS --kinds exact flat hnsw`" in written
+
+
 @pytest.mark.soak
 def test_stores_are_compared_with_the_loop_and_the_forward_pass(tmp_path, monkeypatch, capsys):
     photos = write_photos(tmp_path / "photos", 100)

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lookalike.colour import join
 from lookalike.embeddings import EmbeddingStore, embed_catalog
 from lookalike.images import load_image
 from lookalike.recommend import recommend, recommend_all
+from lookalike.scale import index_store
 from lookalike.similarity import METRICS, normalise, top_k
 
 
@@ -532,6 +534,89 @@ def test_recommend_all_by_colour_agrees_with_recommend(store):
 def test_where_colour_cannot_count_it_says_why(store, query, options, message):
     with pytest.raises(ValueError, match=message):
         recommend(store, query, **options)
+
+
+# --- By an index
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def indexed():
+    """What makes a flat index of a store."""
+    pytest.importorskip("faiss")
+    return functools.partial(index_store, kind="flat")
+
+
+LABELS = ["hat", "bag", 'say "shoe"', "hat"] * 5
+SHOP = coloured_store(7, label=LABELS, product_id=[f"product-{row // 2}" for row in range(20)])
+SHARES = SHOP.side_arrays["colours"]
+PLAIN = dataclasses.replace(SHOP, side_arrays={})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"k": 100},
+        {"where": {"label": 'say "shoe"'}},
+        {"other_products": True},
+        {"other_products": True, "where": {"label": "bag"}, "k": 100},
+        {"diversity": 0.4},
+        {"query": ["a", "c", "e"], "disliked": "s"},
+        {"query": ["a", "c"], "diversity": 0.9, "other_products": True, "k": 2},
+    ],
+    ids=str,
+)
+def test_by_an_exact_index_the_table_is_the_same(options, indexed):
+    index, options = indexed(SHOP), {"query": "a"} | options
+    cases = [(SHOP, index, {"colour": colour}) for colour in (0, 0.2, 1)]
+    cases += [(PLAIN, indexed(PLAIN), {})]
+    cases += [(PLAIN, indexed(PLAIN), {"query": np.float32([1, -2, 3]), "other_products": False})]
+    for store, its_index, more in cases:
+        expected = recommend(store, **options | more)
+        table = recommend(store, **options | more, index=its_index)
+        pd.testing.assert_frame_equal(table, expected, rtol=0, atol=1e-5)
+        assert len(table)
+
+
+@pytest.mark.parametrize(
+    ("asked", "other"),
+    {
+        "other vectors": (SHOP, coloured_store(8)),
+        "other order": (SHOP, dataclasses.replace(SHOP, vectors=SHOP.vectors[::-1])),
+        "other colours": (SHOP, dataclasses.replace(SHOP, side_arrays={"colours": SHARES[::-1]})),
+        "larger": (SHOP, coloured_store(7, n=26)),
+        "no colours": (SHOP, PLAIN),
+        "with colours": (PLAIN, SHOP),
+        "another encoder": (SHOP, coloured_store(7, dim=5)),
+    }.values(),
+)
+def test_an_index_of_another_store_is_refused(asked, other, indexed):
+    colour = 0.3 if asked is SHOP else 0
+    with pytest.raises(ValueError, match="index is of other vectors than store: make it anew"):
+        recommend(asked, "a", index=indexed(other), colour=colour)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"metric": "euclidean"},
+        {"where": {"product_id": "product-1"}},
+        {"where": {"label": "hat", "product_id": "product-0"}},
+        {"where": {"label": ["hat", "bag"]}},
+    ],
+    ids=str,
+)
+def test_what_an_index_cannot_do_is_refused(options, indexed):
+    with pytest.raises(ValueError, match="by cosine, and filters by one label alone"):
+        recommend(SHOP, "a", index=indexed(SHOP), **options)
+
+
+def test_a_store_without_labels_is_indexed_too(indexed):
+    store = dataclasses.replace(PLAIN, catalog=PLAIN.catalog.drop(columns="label"))
+    index = indexed(store)
+    assert len(recommend(store, "a", index=index)) == 5
+    assert (index.search(store.vectors[:1], 5, label="hat")[0] == -1).all()
 
 
 # --- Odds and ends

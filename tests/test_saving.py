@@ -305,6 +305,7 @@ ALLOWED = {
     ("src/lookalike/embeddings.py", "pickle"),  # writes for others
     # Of an export, which is as much to be trusted as a program.
     ("src/lookalike/export/formats.py", "saved_model.load"),
+    ("notebooks/09_export.ipynb", "saved_model.load"),  # reads what it has just written
     ("tests/notebooks/shown.py", "exec"),  # runs what our own cells define
     ("tests/test_embeddings.py", "pickle"),  # reads what was written for others
     ("tests/test_saving.py", "pickle"),  # writes what attacks

@@ -60,15 +60,16 @@ def all_that_a_shop_does(folder, number, encoder):
         recommend(store, "10.png", metric=metric, diversity=0.3)
         recommend_all(store, metric=metric)
     rank(store.vectors, split_by_product(store.catalog, seed=number), 5)
-    for kind in ["exact", "flat", "hnsw"] if importlib.util.find_spec("faiss") else ["exact"]:
-        index = index_store(store, kind)
+    for kind in ("flat", "hnsw") if importlib.util.find_spec("faiss") else ():
+        index, vectors = index_store(store, kind), store.indexed()
         index.remove(range(5))
-        index.add(range(3, 9), store.vectors[3:9], ["x"] * 6)
+        index.add(range(3, 9), vectors[3:9], ["x"] * 6)
         index.save(folder / kind)
         opened = open_index(folder / kind)
         for label in (None, "x"):
-            found = [one.search(store.vectors, 4, label=label)[0] for one in (index, opened)]
+            found = [one.search(vectors, 4, label=label)[0] for one in (index, opened)]
             np.testing.assert_array_equal(*found)
+        recommend(store, "20.png", index=opened, colour=0.2)
         for one in (index, opened):
             one.close()
     model, _ = load_model(folder / "encoder.keras")

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from lookalike.catalog import FILE_COLUMNS, read_catalog, save_catalog
-from lookalike.colour import colour_histograms, join
+from lookalike.colour import INDEXED, colour_histograms, join
 from lookalike.encoder_fingerprint import describe_encoder, encoder_fingerprint
 from lookalike.images import File, ImageError, content_hash, pixel_batches
 from lookalike.machine import parallel_map, progress
@@ -61,6 +61,13 @@ class EmbeddingStore:
     def joined(self) -> np.ndarray:
         """Vectors at length 1 and colours side by side, as `join` makes them, in memory."""
         return join(normalise(self.vectors), self.side_arrays["colours"])
+
+    def indexed(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """What an index holds of rows: the same, but that the colours count for less."""
+        vectors = normalise(self.vectors[rows])
+        if "colours" not in self.side_arrays:
+            return vectors
+        return join(vectors, self.side_arrays["colours"][rows], INDEXED)
 
 
 def compile_encoder(encoder: keras.Model) -> Forward:

@@ -58,7 +58,8 @@ def unseen(catalog: pd.DataFrame, taught: Collection[str], copies: pd.DataFrame)
     products = catalog.loc[catalog["sha256"].isin(taught), "product_id"]
     learnt = catalog["product_id"].isin(products)
     known = {*catalog.loc[learnt | (catalog["split"] == "train"), "image_id"]}
-    one, other = copies["image_id"], copies["other_id"]
+    one = copies["image_id"]
+    other = copies["other_id"]
     for _ in range(2):  # copies, then copies of copies
         known |= {*one[other.isin(known)], *other[one.isin(known)]}
     copied = catalog["image_id"].isin(known)

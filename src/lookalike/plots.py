@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,20 +28,6 @@ STYLE = {
 }
 
 
-def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """A function that draws a figure, here in the one style of the notebooks."""
-
-    @functools.wraps(draw)
-    def drawn(*args, **kwargs):
-        with plt.rc_context(STYLE):
-            figure = draw(*args, **kwargs)
-        # Else a notebook shows it twice: once when made, once as the cell's value.
-        plt.close(figure)
-        return figure
-
-    return drawn
-
-
 def show_photo(axes: Axes, photo: str | np.ndarray) -> None:
     """One photo without axes; a grey tile says so if its file is gone."""
     axes.set(xticks=[], yticks=[])
@@ -61,7 +46,6 @@ def brief(value: object) -> str:
     return text if len(text) <= 16 else f"\N{HORIZONTAL ELLIPSIS}{text[-15:]}"
 
 
-@styled
 def show_photos(
     photos: Sequence[str | np.ndarray | None],
     titles: Sequence[str],
@@ -79,17 +63,20 @@ def show_photos(
     side = min(1.5, WIDEST / columns)
     lines = 1 + max(text.count("\n") for text in titles)
     height = (side + 0.1 + 0.17 * lines) * n_rows + 0.4
-    figure = plt.figure(figsize=(max(side * columns, 4), height), layout="constrained")
-    colours = colours or [NEUTRAL] * len(photos)
-    tiles = zip(photos, titles, colours, strict=True)
-    for place, (photo, text, colour) in enumerate(tiles, start=1):
-        if photo is not None:
-            axes = figure.add_subplot(n_rows, columns, place)
-            show_photo(axes, photo)
-            width = 0.8 if colour == NEUTRAL else 2.5
-            plt.setp(axes.spines.values(), color=colour, linewidth=width)
-            axes.set_title(text, color=WRONG if colour == WRONG else "black")
-    figure.suptitle(title)
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(max(side * columns, 4), height), layout="constrained")
+        colours = colours or [NEUTRAL] * len(photos)
+        tiles = zip(photos, titles, colours, strict=True)
+        for place, (photo, text, colour) in enumerate(tiles, start=1):
+            if photo is not None:
+                axes = figure.add_subplot(n_rows, columns, place)
+                show_photo(axes, photo)
+                width = 0.8 if colour == NEUTRAL else 2.5
+                plt.setp(axes.spines.values(), color=colour, linewidth=width)
+                axes.set_title(text, color=WRONG if colour == WRONG else "black")
+        figure.suptitle(title)
+    # Else a notebook shows it twice: once when made, once as the cell's value.
+    plt.close(figure)
     return figure
 
 
@@ -132,7 +119,8 @@ def show_contact_sheet(catalog: pd.DataFrame, *, title: str, max_rows: int = 8) 
     images it has.
     """
     groups = catalog.groupby(catalog["label"].fillna("no label"))
-    photos, texts = [], []
+    photos = []
+    texts = []
     for name, group in [*groups][:max_rows]:
         sample = group["path"].sample(min(SHEET, len(group)), random_state=0)
         photos += [*sample, *[None] * (SHEET - len(sample))]

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lookalike.colour import colour_histogram, join
+from lookalike.colour import INDEXED, colour_histogram, join
 from lookalike.embeddings import EmbeddingStore, check_encoder, embed_images
 from lookalike.images import fitted
-from lookalike.similarity import checked_k, diversify, normalise, taste, top_k
+from lookalike.similarity import checked_k, diversify, exact_scores, normalise, taste, top_k
 
 if TYPE_CHECKING:
     # Not else: a web server that recommends by vectors has no Keras.
@@ -32,6 +32,7 @@ def recommend(
     *,
     disliked: Query | Iterable[Query] = (),
     encoder: keras.Model | None = None,
+    index: object | None = None,
     metric: str = "cosine",
     colour: float = 0.0,
     where: Mapping[str, object] | None = None,
@@ -51,6 +52,9 @@ def recommend(
     disliked
         Things to keep away from. Under "euclidean" the mean of the liked is moved away from theirs
         by `dislike_weight` of the way between the two.
+    index
+        What finds the candidates instead of the exact search, by cosine: an index that
+        `lookalike.scale.index_store` made of this store. `where` may then name one label.
     metric
         "cosine" or "euclidean".
     colour
@@ -75,15 +79,15 @@ def recommend(
     ------
     ValueError
         If the encoder is missing or is not the store's, a column or value of `where` is not in the
-        catalogue, an option is out of range, nothing is liked, or `other_products` is asked for a
-        query that is no product.
+        catalogue, an option is out of range, nothing is liked, `other_products` is asked for a
+        query that is no product, or the index is of another store.
     FileNotFoundError
         If a text query is neither an `image_id` nor a file.
     """
     if not 0 <= diversity <= 1:
         raise ValueError(f"diversity must be between 0 and 1, not {diversity}.")
-    gallery, search = _gallery(store, metric, colour)
-    most = len(gallery)
+    _check(store, metric, colour)
+    most = len(store.vectors)
     k = min(checked_k(k), most)
     liked, disliked = _listed(query), _listed(disliked)
     if not liked:
@@ -96,25 +100,41 @@ def recommend(
     if other_products:
         products = store.catalog["product_id"]
         own = np.flatnonzero(products.isin(products.iloc[own]))
-    wish = _wish(vectors, len(liked), metric, dislike_weight)
-    if colour:
-        wished = _wish(colours, len(liked), metric, dislike_weight)
-        wish = join(normalise([wish]), normalise([wished]), colour)
-    left_out = np.concatenate([own, np.flatnonzero(~_matching(store.catalog, where or {}))])
+    where = where or {}
+    label = where.get("label")
+    hidden = ~_matching(store.catalog, where)
+    hidden[own] = True
     wanted = min(POOL * k, most) if diversity else k
-    indices, scores = top_k(wish, gallery, wanted, exclude=[left_out], **search)
-    indices, scores = indices[0][indices[0] >= 0], scores[0][indices[0] >= 0]
+    wish = _wish(vectors, len(liked), metric, dislike_weight)
+    wished = _wish(colours, len(liked), metric, dislike_weight) if colour else np.zeros(1)
+    if index is None:
+        if colour:
+            wish = join(normalise([wish]), normalise([wished]), colour)
+        gallery, search = _gallery(store, metric, colour)
+        indices, scores = top_k(wish, gallery, wanted, exclude=[np.flatnonzero(hidden)], **search)
+        there = indices >= 0
+        indices = indices[there]
+        scores = scores[there]
+    elif metric != "cosine" or {*where} - {"label"} or pd.api.types.is_list_like(label):
+        raise ValueError("An index searches by cosine, and filters by one label alone.")
+    else:
+        count = min(wanted + len(own), most)
+        indices, scores = _by_index(store, index, wish, wished, colour, count, label)
+        shown = np.flatnonzero(~hidden[indices])[:wanted]
+        indices = indices[shown]
+        scores = scores[shown]
     if diversity:
         from scipy.spatial.distance import cdist  # which a server may do without
 
-        near = gallery[indices]
+        near = store.vectors[indices]
         if colour:  # here both sides carry the weight
-            parts = np.split(near, [store.vectors.shape[1]], axis=1)
+            parts = normalise(near), store.side_arrays["colours"][indices]
             near = np.hstack([parts[0] * (1 - colour) ** 0.5, parts[1] * colour**0.5])
         likeness = -np.nan_to_num(cdist(near, near, metric), nan=1.0)
         relevance = -scores if metric == "euclidean" else scores
         chosen = diversify(relevance, likeness, k, diversity)
-        indices, scores = indices[chosen], scores[chosen]
+        indices = indices[chosen]
+        scores = scores[chosen]
     # A shop may have columns of that name.
     own_names = {name: f"catalog_{name}" for name in ("rank", "score")}
     table = store.catalog.iloc[indices].rename(columns=own_names).reset_index(drop=True)
@@ -140,6 +160,7 @@ def recommend_all(
         If k is no whole number, or below 1, or another option is none.
     """
     catalog = store.catalog
+    _check(store, metric, colour)
     gallery, search = _gallery(store, metric, colour)
     same_product = catalog.groupby("product_id").indices
     exclude = [same_product[product] for product in catalog["product_id"]]
@@ -160,21 +181,47 @@ def recommend_all(
     return pd.DataFrame(columns)
 
 
-def _gallery(store, metric, colour):
-    """What is searched, and how `top_k` searches it."""
+def _check(store, metric, colour):
+    """Refuse to search in a way that the store does not know."""
     if not 0 <= colour <= 1:
         raise ValueError(f"colour must be between 0 and 1, not {colour}.")
-    if not colour:
-        return store.vectors, {"metric": metric, "lengths": store.lengths}
-    if metric != "cosine":
+    if colour and metric != "cosine":
         raise ValueError("Colour joins the cosine; use metric='cosine', or colour=0.")
-    if "colours" not in store.side_arrays:
+    if colour and "colours" not in store.side_arrays:
         raise ValueError(
             f"{store.folder} keeps no colours: run 04_embeddings.ipynb again, or use colour=0."
         )
+
+
+def _gallery(store, metric, colour):
+    """What is searched, and how `top_k` searches it."""
+    if not colour:
+        return store.vectors, {"metric": metric, "lengths": store.lengths}
     # Of two vectors of length 1 each.
     lengths = np.full(len(store.joined), 2**0.5)
     return store.joined, {"metric": "product", "lengths": lengths}
+
+
+def _by_index(store, index, wish, wished, colour, count, label):
+    """Rows and scores that an index finds; the scores are computed again from the store."""
+    query = normalise([wish])
+    dim = store.indexed(slice(1)).shape[1]
+    if dim > query.shape[1]:
+        wished = np.resize(normalise([wished]), (1, dim - query.shape[1]))
+        query = join(query / (1 - INDEXED), wished / INDEXED, colour)
+    same = index.dim == dim
+    if same:
+        found, scores = index.search(query, count, label=label)
+        rows = found[found >= 0]
+        scores = scores[found >= 0]
+        same = (rows < len(store.vectors)).all()
+    if same:
+        ours = exact_scores(query, store.indexed(rows), "product")
+        same = np.allclose(ours, scores, atol=0.02)
+    if not same:
+        raise ValueError(f"The index is of other vectors than {store.folder}: make it anew.")
+    order = np.lexsort((rows, -ours))
+    return rows[order], np.float32(ours[order])
 
 
 def _listed(queries: Query | Iterable[Query]) -> list[Query]:
@@ -230,7 +277,8 @@ def _wish(vectors, n_liked: int, metric: str, dislike_weight: float) -> np.ndarr
         return vectors[0]
     # By cosine each counts by its direction alone.
     vectors = normalise(vectors) if metric == "cosine" else np.float64(vectors)
-    liked, disliked = vectors[:n_liked], vectors[n_liked:]
+    liked = vectors[:n_liked]
+    disliked = vectors[n_liked:]
     if metric == "euclidean":
         disliked = disliked - liked.mean(axis=0)
     return taste(liked, disliked, dislike_weight)

@@ -92,7 +92,8 @@ def top_k(
             query, row = _candidates(close, floor - margin, margin, k)
             pairs = max(1, PAIRS // max(1, dim))
             for at in range(0, len(query), pairs):
-                who, found = query[at : at + pairs], row[at : at + pairs]
+                who = query[at : at + pairs]
+                found = row[at : at + pairs]
                 values = exact_scores(queries[some][who], block[found], metric)
                 _keep_best(who, first + found, values, metric, indices[some], scores[some])
     return indices, scores
@@ -186,7 +187,8 @@ def _keep_best(query, row, values, metric, indices, scores):
     order = np.lexsort((row, values if metric == "euclidean" else -values, query))
     place = np.arange(len(order)) - np.searchsorted(query[order], query[order])
     kept = place < indices.shape[1]
-    order, place = order[kept], place[kept]
+    order = order[kept]
+    place = place[kept]
     indices[query[order], place] = row[order]
     scores[query[order], place] = values[order]
 

@@ -252,3 +252,27 @@ def test_the_set_up_cell_finds_the_project(place, colab, github, plain, monkeypa
         assert found == PLACES[place]
     asked = place not in ("cloned from its address", "an uploaded zip")
     assert (colab / "drive").exists() == asked
+
+
+@pytest.mark.soak
+def test_the_encoder_is_exported_under_the_python_that_colab_has(tmp_path):
+    """Where OpenVINO cannot convert a function of TensorFlow, but a SavedModel."""
+    skip_without_engines("09_export")
+    python = shutil.which("python3.13")
+    if not python or subprocess.run([python, "--version"], capture_output=True).returncode:
+        pytest.skip("there is no Python 3.13")
+    folder = project(tmp_path / "lookalike")
+    own = tmp_path / "environment" / "bin" / "python"
+    subprocess.run([python, "-m", "venv", tmp_path / "environment"], check=True)
+    install = [own, "-m", "pip", "install", "--quiet", "-c", folder / "constraints-colab.txt"]
+    needed = ["ipykernel", "nbconvert", "nbformat", "papermill"]
+    subprocess.run([*install, f"{folder}[export]", *needed], check=True)
+    command = [own, "notebooks/run.py", "--set", "source=sample", "--set", "backbone=VGG16Slim"]
+    command += ["--output", tmp_path, "01", "04", "09"]
+    subprocess.run(command, cwd=folder, check=True)
+    cells = nbformat.read(tmp_path / "09_export.ipynb", 4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    text = "".join(output.get("text", "") for output in outputs)
+    assert "Python 3.13" in text
+    assert re.search(r"openvino: .* vectors, cosine to Keras at least (0\.9999|1\.0000)", text)
+    assert "left out" not in text

@@ -99,7 +99,8 @@ def lay(photo: Keypoints, other: Keypoints) -> Overlap | None:
             return None
         scale = np.divide(other.pixels.shape[1::-1], photo.pixels.shape[1::-1])
         matrix = np.column_stack([np.diag(scale), (scale - 1) / 2])
-    pixels, ground = sides[best].pixels, other.pixels
+    pixels = sides[best].pixels
+    ground = other.pixels
     # What is enlarged would be less sharp: the larger one is laid on the smaller.
     if np.linalg.det(matrix[:, :2]) > 1:
         pixels, ground, matrix = ground, pixels, cv2.invertAffineTransform(matrix)

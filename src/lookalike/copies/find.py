@@ -60,10 +60,13 @@ class CopyIndex:
     def __init__(self, photos: pd.DataFrame | EmbeddingStore, encoder: keras.Model | None = None):
         self.catalog, self.vectors, self.hashes = photos, None, None
         # Where there is no encoder that has a size.
-        self.size, self.fit = 128, "resize"
+        self.size = 128
+        self.fit = "resize"
         if isinstance(photos, EmbeddingStore):
-            self.catalog, self.vectors = photos.catalog, photos.vectors
-            self.size, self.fit = photos.manifest["image_size"], photos.manifest["fit"]
+            self.catalog = photos.catalog
+            self.vectors = photos.vectors
+            self.size = photos.manifest["image_size"]
+            self.fit = photos.manifest["fit"]
             self.hashes = photos.side_arrays.get("hashes")
         if encoder is not None:
             check_encoder(photos, encoder)

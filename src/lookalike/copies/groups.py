@@ -57,7 +57,8 @@ def group_copies(pairs: pd.DataFrame, index: CopyIndex) -> pd.DataFrame:
     }
     names.sort(key=quality.get, reverse=True)
 
-    kept_of, groups = {}, []
+    kept_of = {}
+    groups = []
     for keep in names:
         if keep in kept_of:
             continue

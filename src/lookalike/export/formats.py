@@ -39,22 +39,14 @@ FORMATS: dict[str, tuple[str, str, dict]] = {
     "onnx": ("onnx", ".onnx", {}),
     "openvino": ("openvino", ".xml", {}),
 }
-# What runs it.
+# What runs it, and what writes it beside Keras and TensorFlow.
 ENGINES = {"litert": ["ai-edge-litert"], "onnx": ["onnxruntime"], "openvino": ["openvino"]}
-# What writes it, beside Keras and TensorFlow.
-CONVERTERS = {"onnx": ["onnx<1.23", "tf2onnx"], "openvino": ["openvino"]}
+CONVERTERS = {"onnx": ["onnx<1.23", "tf2onnx"]}
 FEWEST = 32  # photos to calibrate with; of fewer, the ranges of the activations are chance
 
 
-def _known(format: str) -> tuple[str, str, dict]:
-    if format not in FORMATS:
-        raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {format!r}.")
-    return FORMATS[format]
-
-
 def check_installed(*formats: str) -> None:
-    """Refuse formats that are unknown, or for which packages are missing, before time is spent on
-    them.
+    """Refuse formats that are unknown, or for which packages are missing, before time is spent.
 
     Raises
     ------
@@ -63,12 +55,17 @@ def check_installed(*formats: str) -> None:
     ValueError
         If there is no such format.
     """
-    kinds = [_known(format)[0] for format in formats]
-    require(
-        *dict.fromkeys(
-            name for kind in kinds for name in (*CONVERTERS.get(kind, ()), *ENGINES.get(kind, ()))
-        )
-    )
+    needed = []
+    for format in formats:
+        kind = _known(format)[0]
+        needed += CONVERTERS.get(kind, []) + ENGINES.get(kind, [])
+    require(*dict.fromkeys(needed))
+
+
+def _known(format):
+    if format not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {format!r}.")
+    return FORMATS[format]
 
 
 def export_model(
@@ -82,7 +79,7 @@ def export_model(
     """Write a model in another format into a folder of its own, with a card; whole or not at all.
 
     Preprocessing is a part of the model and goes with it: the export takes what the model takes,
-    RGB float32 0 to 255, [batch, height, width, 3].
+    RGB float32 0 to 255, [batch, height, width, 3]. It is opened and tried before it is kept.
 
     Parameters
     ----------
@@ -106,15 +103,17 @@ def export_model(
     FileExistsError
         If the folder holds something else than an export.
     ValueError
-        If the format is unknown, or `photos` are missing, too few or of another size.
+        If the format is unknown, `photos` are missing, too few or of another size, or what was
+        written does not run: not every engine has every operation.
     """
     check_installed(format)
     folder = Path(folder).resolve()
     if folder.is_file() or (any(folder.glob("*")) and not (folder / CARD).is_file()):
         raise FileExistsError(f"{folder} is there and is no export; choose another folder.")
     kind, ending, options = FORMATS[format]
+    size = model.input_shape[1:]
     if format == "litert-int8":
-        if photos is None or len(photos) < FEWEST or photos.shape[1:] != model.input_shape[1:]:
+        if photos is None or len(photos) < FEWEST or photos.shape[1:] != size:
             raise ValueError(
                 f"litert-int8 is calibrated on at least {FEWEST} photos as uint8 "
                 f"{[*model.input_shape]}; given are {np.shape(photos)}."
@@ -126,76 +125,66 @@ def export_model(
         "format": format,
         "name": model.name,
         "fingerprint": encoder_fingerprint(model),
-        "input": list(model.input_shape[1:]),
+        "input": list(size),
         "dim": model.output_shape[-1],
         **{name: version(name) for name in ("tensorflow", "keras")},
     }
     text = json.dumps(card, indent=1, ensure_ascii=False)
-    # Imported, it would report to its makers.
-    sys.modules.setdefault("openvino_telemetry", None)
+    blank = np.zeros((1, *size), np.float32)
     with sole_writer(folder), replaced(folder) as fresh:
         # Nothing stays of the export that was there, which may be of another format.
         shutil.rmtree(fresh)
         fresh.mkdir()
         file = fresh / f"{STEM}{ending}"
-        # As Keras wants it for ONNX.
-        model(np.zeros((1, *model.input_shape[1:]), np.float32), training=False)
         # Converters tell where they put their scratch files, and warn of what is no matter.
         with quiet_stderr(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if kind == "openvino":
-                # By way of a SavedModel: straight from Keras, inner values of some networks become
-                # outputs, and on Python 3.13 it fails.
-                import openvino
-
-                model.export(str(fresh / "saved"), verbose=False)
-                converted = openvino.convert_model(fresh / "saved")
-                openvino.save_model(converted, file, compress_to_fp16=False)
-                shutil.rmtree(fresh / "saved")
-            else:
-                model.export(str(file), format=kind, verbose=False, **options)
-        if kind == "onnx":
-            _drop_unused_inputs(file)
+            model(blank, training=False)  # what was never called has no graph to export
+            try:
+                _write(model, file, kind, options)
+                _open(file, kind)(blank)
+            except OSError:  # such as of a full disk
+                raise
+            except Exception as error:  # converters and engines raise all kinds
+                reason = str(error).strip().partition("\n")[0]
+                raise ValueError(
+                    f"{model.name} does not run as {format}; take another format. {reason}"
+                ) from error
         (fresh / CARD).write_text(text, encoding="utf-8")
     return folder
 
 
-def _drop_unused_inputs(file: Path) -> None:
-    """Take out inputs that no node reads; tf2onnx leaves one where it has folded a constant.
+def _write(model, file, kind, options):
+    """One call of Keras, but for what two formats need besides."""
+    if kind != "openvino":
+        model.export(str(file), format=kind, verbose=False, **options)
+    if kind == "onnx":
+        import onnx
 
-    Refuse an operation that ONNX lacks, though tf2onnx writes it (its issue 2463).
-    """
-    import onnx
-
-    model = onnx.load(file)
-    if any(node.op_type == "Erfc" for node in model.graph.node):
-        raise ValueError(
-            "ONNX lacks Erfc, by which TensorFlow computes the exact GELU: take another format."
-        )
-    read = {name for node in model.graph.node for name in node.input}
-    for value in [value for value in model.graph.input if value.name not in read]:
-        model.graph.input.remove(value)
-    onnx.checker.check_model(model)
-    onnx.save(model, file)
+        # tf2onnx leaves an input where it has folded a constant, which engines then ask for.
+        outputs = [output.name for output in onnx.load(file).graph.output]
+        onnx.utils.extract_model(file, file, [model.input.name], outputs)
+    if kind == "openvino":
+        # By way of a SavedModel: straight from Keras, inner values of some networks become
+        # outputs, and on Python 3.13 it fails.
+        openvino = _import_openvino()
+        saved = file.with_name("saved")
+        model.export(str(saved), verbose=False)
+        openvino.save_model(openvino.convert_model(saved), file, compress_to_fp16=False)
+        shutil.rmtree(saved)
 
 
 def read_card(folder: str | Path) -> dict:
-    """What an export says of itself: format, name, fingerprint, input, dim, and what else it was
-    given.
+    """What an export says of itself: format, name, fingerprint, input, dim, and what it was given.
+
+    `FileNotFoundError` if there is none.
     """
-    card = _place(folder) / CARD
+    card = Path(folder, CARD)
     if not card.is_file():
         raise FileNotFoundError(
             f"No export at {folder}. Run 09_export.ipynb first, or `export_model`."
         )
     return json.loads(card.read_text(encoding="utf-8"))
-
-
-def _place(folder: str | Path) -> Path:
-    """Where an export lies: aside, if a run was killed while another took its place."""
-    folder = Path(folder).resolve()
-    previous = folder.with_name(f".{folder.name}.previous")
-    return previous if previous.exists() and not folder.exists() else folder
 
 
 def open_export(folder: str | Path, *, precision: str = "f32") -> Forward:
@@ -219,13 +208,11 @@ def open_export(folder: str | Path, *, precision: str = "f32") -> Forward:
         If the format is unknown; and from the function, if the photos are of another size.
     """
     card = read_card(folder)
-    lock = threading.Lock()
     kind, ending, _ = _known(card["format"])
-    require(*ENGINES.get(kind, ()))
-    openers = {"tf_saved_model": _saved_model, "litert": _litert, "onnx": _onnx}
-    file = str(_place(folder) / f"{STEM}{ending}")
+    require(*ENGINES.get(kind, []))
     with quiet_stderr():
-        engine = _openvino(file, precision) if kind == "openvino" else openers[kind](file)
+        engine = _open(Path(folder, f"{STEM}{ending}"), kind, precision)
+    lock = threading.Lock()
 
     def forward(pixels: np.ndarray) -> np.ndarray:
         # LiteRT would compute something from photos of any size.
@@ -235,46 +222,49 @@ def open_export(folder: str | Path, *, precision: str = "f32") -> Forward:
         if not len(pixels):
             return np.empty((0, card["dim"]), np.float32)
         with lock:  # LiteRT and OpenVINO answer one question at a time, or wrongly
-            return engine(pixels)
+            return engine(pixels.astype(np.float32))
 
     return forward
 
 
-def _saved_model(file: str) -> Forward:
-    loaded = tf.saved_model.load(file)
-    return lambda pixels: loaded.serve(tf.constant(pixels, tf.float32)).numpy()
+def _open(file, kind, precision="f32"):
+    """A file as a function of float32 pixels, by its engine."""
+    if kind == "openvino":
+        options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+        compiled = _import_openvino().compile_model(file, "CPU", options)
+        return lambda pixels: np.array(compiled(pixels)[0])
+    if kind == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        return lambda pixels: session.run(None, {name: pixels})[0]
+    if kind == "litert":
+        return _open_litert(file)
+    loaded = tf.saved_model.load(str(file))
+    return lambda pixels: loaded.serve(tf.constant(pixels)).numpy()
 
 
-def _litert(file: str) -> Forward:
+def _import_openvino():
+    # Imported, it would report to its makers.
+    sys.modules.setdefault("openvino_telemetry", None)
+    import openvino
+
+    return openvino
+
+
+def _open_litert(file):
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(file, num_threads=os.cpu_count())
+    interpreter = Interpreter(str(file), num_threads=os.cpu_count())
     source = interpreter.get_input_details()[0]["index"]
     target = interpreter.get_output_details()[0]["index"]
 
-    def forward(pixels: np.ndarray) -> np.ndarray:
-        if tuple(interpreter.get_input_details()[0]["shape"]) != pixels.shape:
-            interpreter.resize_tensor_input(source, pixels.shape)
-            interpreter.allocate_tensors()
-        interpreter.set_tensor(source, pixels.astype(np.float32))
+    def forward(pixels):
+        interpreter.resize_tensor_input(source, pixels.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(source, pixels)
         interpreter.invoke()
         return interpreter.get_tensor(target)
 
-    interpreter.allocate_tensors()
     return forward
-
-
-def _onnx(file: str) -> Forward:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda pixels: session.run(None, {name: pixels.astype(np.float32)})[0]
-
-
-def _openvino(file: str, precision: str) -> Forward:
-    import openvino
-
-    options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-    compiled = openvino.Core().compile_model(file, "CPU", options)
-    return lambda pixels: np.array(compiled(pixels.astype(np.float32))[0])

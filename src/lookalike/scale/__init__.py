@@ -8,9 +8,8 @@ from lookalike import lazy_exports
 __getattr__, __all__ = lazy_exports(
     __name__,
     index_store="indexes",
-    make_index="indexes",
     open_index="indexes",
     embed_with_spark="spark",
+    open_spark_store="spark",
     spark_session="spark",
-    open_spark_store="spark_store",
 )

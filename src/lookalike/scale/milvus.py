@@ -1,262 +1,235 @@
-"""Milvus behind the protocol of `exact`: a file (Milvus Lite) or a server or cluster, by the same
-code.
+"""A vector database with the verbs of `FaissIndex`, a file (Milvus Lite), or a server or cluster;
+and what both check.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from lookalike.machine import require
-from lookalike.scale.exact import (
-    as_scores,
-    blocks,
-    checked_ids,
-    checked_queries,
-    checked_rows,
-    checked_space,
-    is_milvus,
-    no_answers,
-)
-from lookalike.scale.faiss_indexes import EF_BUILD, LINKS
+from lookalike.machine import progress, require
+from lookalike.similarity import checked_k, vector_lengths
 
-METRICS = {"cosine": "COSINE", "euclidean": "L2"}
-EF_SEARCH = 400  # candidates of a search in the graph, as FAISS takes among a million
-# rows in a message, and bytes: Milvus takes 64 MB
-BATCH = 5000
-BATCH_BYTES = 1 << 24
-# queries in a message; neighbours that Milvus returns at most
-QUERIES = 1000
-MOST = 16384
-LABEL = 65535  # the longest text that Milvus takes
+FIELDS = ("id", "label", "vector")
+WIDTH = 800  # candidates of a search in the graph
+BYTES = 1 << 24  # in a message, of which Milvus takes 64 MB
+QUERIES = 1000  # in a message
+MOST = 16384  # neighbours, and ids of a message
+# Of graphs, here and in FAISS.
+LINKS = 32  # of a vector in the graph
+EF_BUILD = 100  # candidates for them
+# Milvus has templates for text in a filter, Milvus Lite has not; both understand these.
 ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
-FIELDS = ("id", "label", "vector")  # of a collection; another schema would name them otherwise
+
+
+def is_milvus(path: str | Path) -> bool:
+    """Whether it is the address of a server, or the file of a Milvus Lite."""
+    return "://" in str(path) or str(path).endswith(".db")
+
+
+def checked_rows(
+    ids: Sequence[int], vectors: np.ndarray, labels: Sequence[str | None] | None, dim: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ids int64 [n], vectors float32 [n, dim] and labels [n], or a `ValueError` that says what is
+    wrong.
+    """
+    vectors = checked_vectors(vectors, dim, "new")
+    ids = np.asarray(ids)
+    labels = pd.Series([None] * len(vectors) if labels is None else labels, dtype=object)
+    if not len(ids) == len(labels) == len(vectors):
+        raise ValueError(
+            f"There are {len(vectors)} vectors, {len(ids)} ids and {len(labels)} labels; one each, "
+            "please."
+        )
+    if len(ids) and (ids.dtype.kind not in "iu" or ids.min() < 0 or len(np.unique(ids)) < len(ids)):
+        raise ValueError("ids must be whole numbers from 0 on, each given once.")
+    return ids.astype(np.int64), vectors, labels.where(labels.notna(), None).to_numpy()
+
+
+def checked_vectors(vectors: np.ndarray, dim: int, name: str) -> np.ndarray:
+    """Vectors float32 [n, dim], all finite; a `ValueError` names the row that is not."""
+    vectors = np.atleast_2d(np.ascontiguousarray(vectors, np.float32))
+    if vectors.shape[1:] != (dim,):
+        raise ValueError(f"The {name} vectors must be [n, {dim}], not {[*vectors.shape]}.")
+    vector_lengths(vectors, name)
+    return vectors
+
+
+def slices(count: int, size: int, description: str) -> Iterator[slice]:
+    """So many rows, some at a time, with a bar where there are many."""
+    starts = range(0, count, size)
+    if len(starts) > 4:
+        starts = progress(starts, description=description, unit="blocks")
+    return (slice(start, start + size) for start in starts)
 
 
 class MilvusIndex:
-    """A collection of Milvus (Wang et al., SIGMOD 2021), with an HNSW index and its labels beside
-    the vectors.
+    """A collection of Milvus (Wang and others, SIGMOD 2021): ids, labels, and vectors in a graph.
 
     Parameters
     ----------
     uri
         A file that ends in .db: Milvus Lite, in this process. "http://host:19530": a server or
         cluster, 2.5 or newer.
-    name
-        The collection; made if it is not there and `dim` is given.
-    dim, metric
-        As in `FaissIndex`; of a collection that is there they are known, and checked if given.
+    dim
+        Of the vectors: a collection of this name that was made here is replaced. None: it is
+        opened.
     token
         "user:password" or a key, where the server asks for one.
-    fresh
-        Drop the collection, if this class made it, and make it anew.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such collection and `dim` is not given.
+        If there is no such collection to open.
     ValueError
-        If the collection is another's, or of another dim or metric.
+        If `uri` is none, or the collection was not made here.
     ImportError
-        If pymilvus or, for a file, milvus-lite is not installed; the message has the line that
-        installs it.
+        If a package is not installed; the message has the line that installs it.
     """
 
     kind = "milvus"
-    rebuild_due = ""
 
     def __init__(
-        self,
-        uri: str | Path,
-        name: str = "products",
-        dim: int | None = None,
-        *,
-        metric: str | None = None,
-        token: str = "",
-        fresh: bool = False,
+        self, uri: str | Path, dim: int | None = None, *, name: str = "products", token: str = ""
     ):
-        # Milvus Lite is pinged more often than its server likes.
+        # Milvus Lite is pinged more often than its server likes; and of many processes that are
+        # started beside it, one would abort.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        # Else of 40 processes started beside it, one aborts.
         os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
         self.uri = str(uri)
-        self.remote = "://" in self.uri
         self.name = name
-        self.client = None
+        if not is_milvus(uri):
+            raise ValueError(
+                "Milvus needs a path, a file that ends in .db, or an address like "
+                f"http://host:19530; not {self.uri!r}."
+            )
+        self.remote = "://" in self.uri
         require("pymilvus", *([] if self.remote else ["milvus-lite"]))
         import pymilvus
 
-        if not is_milvus(uri):
-            raise ValueError(
-                f"{uri} is neither an address like http://host:19530 nor a file that ends in .db."
-            )
-        if dim is not None:
-            checked_space(dim, metric or "cosine")
-        elif not self.remote and not Path(uri).exists():
-            raise FileNotFoundError(f"No Milvus at {uri}. Give dim to make one.")
         if not self.remote:
+            if dim is None and not Path(uri).exists():
+                raise FileNotFoundError(f"No Milvus at {uri}. Make one with index_store.")
             Path(uri).parent.mkdir(parents=True, exist_ok=True)
         self.client = pymilvus.MilvusClient(self.uri, token=token)
         try:
-            self._open(pymilvus, dim, metric, fresh)
+            self._open(pymilvus, dim)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, pymilvus, dim, metric, fresh):
+    def _open(self, pymilvus, dim):
         client = self.client
-        name = self.name
-        if fresh and client.has_collection(name):
-            self._fields()
-            client.drop_collection(name)
-        if not client.has_collection(name):
-            if dim is None:
-                raise FileNotFoundError(
-                    f"No collection {name} at {self.uri}. Give dim to make one."
-                )
-            schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
-            schema.add_field("id", pymilvus.DataType.INT64, is_primary=True)
-            schema.add_field("label", pymilvus.DataType.VARCHAR, max_length=LABEL, nullable=True)
-            schema.add_field("vector", pymilvus.DataType.FLOAT_VECTOR, dim=dim)
-            plan = client.prepare_index_params()
-            plan.add_index(
-                "vector",
-                index_type="HNSW",
-                metric_type=METRICS[metric or "cosine"],
-                params={"M": LINKS, "efConstruction": EF_BUILD},
-            )
-            client.create_collection(
-                name, schema=schema, index_params=plan, consistency_level="Strong"
-            )
-        self.dim = int(self._fields()["vector"]["params"]["dim"])
-        kind = client.describe_index(name, "vector")["metric_type"]
-        self.metric = next((ours for ours in METRICS if METRICS[ours] == kind), kind)
-        asked = (dim or self.dim, metric or self.metric)
-        if asked != (self.dim, self.metric):
-            raise ValueError(
-                f"The collection {name} at {self.uri} holds vectors of {self.dim} numbers by "
-                f"{self.metric}, not of {asked[0]} by {asked[1]}; name another, or give fresh=True "
-                "to make it anew."
-            )
-        client.load_collection(name)
-
-    def _fields(self):
-        """The fields of the collection by name, if it is one of ours."""
-        found = self.client.describe_collection(self.name)["fields"]
-        fields = {field["name"]: field for field in found}
-        if fields.keys() != set(FIELDS):
-            raise ValueError(
-                f"The collection {self.name} at {self.uri} has the fields {', '.join(fields)} "
-                f"instead of {', '.join(FIELDS)}: it was not made here. Name another."
-            )
-        return fields
-
-    @property
-    def nbytes(self):
-        """Bytes on disk of a Milvus Lite; 0 for a server, which does not tell."""
-        files = [] if self.remote else [Path(self.uri), *Path(self.uri).rglob("*")]
-        return sum(file.stat().st_size for file in files if file.is_file())
-
-    def __len__(self):
-        return self._query("", ["count(*)"])[0]["count(*)"]
-
-    def add(self, ids, vectors, labels=None):
-        ids, vectors, labels, _ = checked_rows(ids, vectors, labels, self.dim)
-        for row, label in enumerate(labels):
-            if label and len(label.encode()) > LABEL:
+        if client.has_collection(self.name):
+            fields = {
+                field["name"]: field for field in client.describe_collection(self.name)["fields"]
+            }
+            if fields.keys() != {*FIELDS}:
                 raise ValueError(
-                    f"The label in row {row} is longer than {LABEL} bytes, the most that Milvus "
-                    "takes."
+                    f"The collection {self.name} at {self.uri} has the fields "
+                    f"{', '.join(fields)}: it was not made here. Name another."
                 )
-        size = max(1, min(BATCH, BATCH_BYTES // (4 * self.dim)))
-        for some in blocks(len(ids), size, "Adding to Milvus"):
+            if dim is None:
+                self.dim = int(fields["vector"]["params"]["dim"])
+                return client.load_collection(self.name)
+            client.drop_collection(self.name)
+        if dim is None:
+            raise FileNotFoundError(f"No collection {self.name} at {self.uri}.")
+        self.dim = dim
+        schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("id", pymilvus.DataType.INT64, is_primary=True)
+        schema.add_field("label", pymilvus.DataType.VARCHAR, max_length=65535, nullable=True)
+        schema.add_field("vector", pymilvus.DataType.FLOAT_VECTOR, dim=dim)
+        plan = client.prepare_index_params()
+        plan.add_index(
+            "vector",
+            index_type="HNSW",
+            metric_type="IP",
+            params={"M": LINKS, "efConstruction": EF_BUILD},
+        )
+        # With a plan for its index, it is loaded as well.
+        client.create_collection(
+            self.name, schema=schema, index_params=plan, consistency_level="Strong"
+        )
+
+    def __len__(self) -> int:
+        return self.client.query(
+            self.name, filter="", output_fields=["count(*)"], consistency_level="Strong"
+        )[0]["count(*)"]
+
+    def add(
+        self, ids: Sequence[int], vectors: np.ndarray, labels: Sequence[str | None] | None = None
+    ) -> None:
+        """As `FaissIndex.add`."""
+        ids, vectors, labels = checked_rows(ids, vectors, labels, self.dim)
+        size = max(1, BYTES // (4 * self.dim))
+        for some in slices(len(ids), size, "Adding to Milvus"):
             rows = zip(ids[some].tolist(), labels[some], vectors[some], strict=True)
             self.client.upsert(self.name, [dict(zip(FIELDS, row, strict=True)) for row in rows])
 
-    def search(self, queries, k, *, label=None):
-        queries, _ = checked_queries(queries, k, label, self.dim)
-        if k > MOST:
-            raise ValueError(f"Milvus returns at most {MOST} neighbours, not {k}.")
-        ids, scores = no_answers(queries, k, self.metric)
-        for start in range(0, len(queries), QUERIES):
-            answers = self.client.search(
-                self.name,
-                list(queries[start : start + QUERIES]),
-                anns_field="vector",
-                limit=k,
-                filter="" if label is None else f"label == {quoted(label)}",
-                output_fields=["id"],  # else the vectors come along
-                search_params={
-                    "metric_type": METRICS[self.metric],
-                    "params": {"ef": max(EF_SEARCH, 2 * k)},
-                },
-                consistency_level="Strong",
-            )
-            for row, hits in enumerate(answers, start):
-                ids[row, : len(hits)] = [hit["id"] for hit in hits]
-                values = np.array([hit["distance"] for hit in hits], np.float32)
-                scores[row, : len(hits)] = as_scores(values, self.metric)
+    def remove(self, ids: Sequence[int]) -> None:
+        """As `FaissIndex.remove`."""
+        for some in slices(len(ids), MOST, "Removing"):
+            self.client.delete(self.name, ids=np.asarray(ids)[some].tolist())
+
+    def search(
+        self, queries: np.ndarray, k: int, *, label: str | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `FaissIndex.search`; k is at most 16,384."""
+        queries = checked_vectors(queries, self.dim, "query")
+        ids = np.full((len(queries), checked_k(k)), -1)
+        scores = np.full(ids.shape, -np.inf, np.float32)
+        for some in slices(len(queries), QUERIES, "Asking Milvus"):
+            # Of a rare label that is far, Milvus Lite finds too few among so many candidates; then
+            # it is asked for all that it has, which takes seconds where there are 100,000.
+            for width in (max(WIDTH, 2 * k), 1 << 20):
+                answers = self.client.search(
+                    self.name,
+                    list(queries[some]),
+                    anns_field="vector",
+                    limit=k,
+                    filter="" if label is None else f'label == "{label.translate(ESCAPES)}"',
+                    output_fields=["id"],  # else the vectors come along
+                    search_params={"metric_type": "IP", "params": {"ef": width}},
+                    consistency_level="Strong",
+                )
+                for row, hits in enumerate(answers, some.start):
+                    ids[row, : len(hits)] = [hit["id"] for hit in hits]
+                    scores[row, : len(hits)] = [hit["distance"] for hit in hits]
+                if self.remote or ids[some].min() >= 0:
+                    break
         return ids, scores
 
-    def remove(self, ids):
-        ids = np.unique(checked_ids(ids))
-        removed = 0
-        for start in range(0, len(ids), BATCH):
-            condition = f"id in {ids[start : start + BATCH].tolist()}"
-            there = [row["id"] for row in self._query(condition, ["id"])]
-            if there:
-                self.client.delete(self.name, ids=there)
-            removed += len(there)
-        return removed
-
-    def save(self, path=None):
-        """Let Milvus write what it holds in memory, and build the graph; all lies at its `uri`, the
-        only `path`.
-        """
+    def save(self, path: str | Path = "") -> None:
+        """Let Milvus write what it holds in memory; all lies at its `uri`."""
         if str(path or self.uri) != self.uri:
             raise ValueError(f"This Milvus lies at {self.uri}; make another to have it at {path}.")
         self.client.flush(self.name)
-        if self.remote:
-            while self.client.describe_index(self.name, "vector").get("pending_index_rows"):
-                time.sleep(1)
-        else:
+        if not self.remote:
             # Milvus Lite builds it in the background, and says that it is finished; but to load, it
             # must be.
             self.client.release_collection(self.name)
             self._load_built()
 
-    def _load_built(self, tries=5):
+    def _load_built(self):
         """Load a collection of Milvus Lite; a graph that its background is still writing reads as
         cut, so try again.
         """
         from pymilvus import MilvusException
 
-        for left in reversed(range(tries)):
+        for tries in range(4):
             try:
                 return self.client.load_collection(self.name)
             except MilvusException as error:
-                if not left or "read error" not in str(error):
+                if tries == 3 or "read error" not in str(error):
                     raise
                 time.sleep(0.5)
 
-    def close(self):
+    def close(self) -> None:
         """Let go of the file or the connection."""
-        if self.client is not None:
-            self.client.close()
-            self.client = None
-
-    def _query(self, condition, fields):
-        return self.client.query(
-            self.name, filter=condition, output_fields=fields, consistency_level="Strong"
-        )
-
-
-def quoted(label: str):
-    """A label as text in a filter, so that none can end the text and go on as a condition.
-
-    Milvus has templates for that, Milvus Lite has not; these are the escapes that both understand.
-    """
-    return f'"{label.translate(ESCAPES)}"'
+        self.client.close()

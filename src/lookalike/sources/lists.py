@@ -8,7 +8,7 @@ import pandas as pd
 from lookalike.catalog import BASE_COLUMNS, FILE_COLUMNS
 from lookalike.images import PHOTO_SUFFIXES
 from lookalike.sources.layouts import split_in
-from lookalike.tables import read_table
+from lookalike.sources.tables import read_table
 
 # What a column holds, by its name without blanks and signs; the first that is there counts.
 LABELS = (
