@@ -15,7 +15,7 @@ from wsgiref.simple_server import make_server
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else it takes notes for its makers
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else it reports to its makers
 import onnxruntime
 
 from lookalike.colour import colour_histogram, join
@@ -44,7 +44,9 @@ if not 0 <= options.colour <= 1 or options.k < 1:
 session = onnxruntime.InferenceSession(
     options.export / "model.onnx", providers=["CPUExecutionProvider"]
 )
-gallery, metric = (store.joined, "product") if options.colour else (store.vectors, "cosine")
+gallery, metric, lengths = store.vectors, "cosine", store.lengths
+if options.colour:
+    gallery, metric, lengths = store.joined, "product", np.full(len(store.joined), 2**0.5)
 
 
 def recommend(photo):
@@ -53,7 +55,9 @@ def recommend(photo):
     query = session.run(None, {session.get_inputs()[0].name: np.float32(pixels)[None]})[0]
     if options.colour:
         query = join(normalise(query), colour_histogram(pixels)[None], options.colour)
-    rows, scores = top_k(query, gallery, min(options.k, len(gallery)), metric=metric)
+    rows, scores = top_k(
+        query, gallery, min(options.k, len(gallery)), metric=metric, lengths=lengths
+    )
     names = store.catalog["image_id"].iloc[rows[0]]
     pairs = zip(names, scores[0].tolist(), strict=True)
     return [{"image_id": name, "score": score} for name, score in pairs]

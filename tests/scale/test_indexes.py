@@ -320,7 +320,7 @@ def test_what_cannot_be_opened_or_made_is_said_in_a_sentence(make, tmp_path, mon
             make("flat", 2).save(name)
     for kind, message in (
         ("annoy", "flat, hnsw, ivfpq or milvus, not 'annoy'"),
-        ("ivfpq", "needs 10000 of them; there are 4"),
+        ("ivfpq", "needs 9984 of them; there are 4"),
         ("milvus", r"Milvus needs a path, a file that ends in \.db"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -20,6 +20,8 @@ from lookalike.encoder_fingerprint import encoder_fingerprint
 from lookalike.machine import quiet_stderr, require
 from lookalike.workspace import replaced, sole_writer
 
+# Else ONNX Runtime reports to its makers.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 CARD = "card.json"
 STEM = "model"
 SMALLER = {"optimizations": [tf.lite.Optimize.DEFAULT]}

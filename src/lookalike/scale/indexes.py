@@ -61,8 +61,8 @@ def index_store(
 
 
 def open_index(path: str | Path, **options: object):
-    """Open an index where it was saved: a folder, a file of Milvus Lite, which ends in .db, or the
-    address of a Milvus server; the options are `name` and `token`.
+    """Open an index where it was saved: a folder, a Milvus Lite, which ends in .db, or the address
+    of a Milvus server; the options are `name` and `token`.
 
     Raises
     ------
@@ -213,7 +213,7 @@ class FaissIndex:
             ranked = max(32, int(0.15 * engine.ntotal**0.5))
             how = faiss.IndexRefineSearchParameters(k_factor=ranked, base_index_params=inner)
         elif self.kind == "hnsw" and not whole:
-            width = max(64, 2 * k, int(0.8 * engine.ntotal**0.5))
+            width = max(128, 2 * k, int(2.85 * engine.ntotal**0.35))
             how = faiss.SearchParametersHNSW(efSearch=width, **options)
         else:
             engine = faiss.downcast_index(engine.storage) if self.kind == "hnsw" else engine

@@ -74,7 +74,7 @@ class MilvusIndex:
     Parameters
     ----------
     uri
-        A file that ends in .db: Milvus Lite, in this process. "http://host:19530": a server or
+        A path that ends in .db: Milvus Lite, in this process. "http://host:19530": a server or
         cluster, 2.5 or newer.
     dim
         Of the vectors: a collection of this name that was made here is replaced. None: it is
