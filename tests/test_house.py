@@ -33,7 +33,7 @@ CEILINGS = {
     "page": 7_465,
     "export": 1_900,
     "scale": 4_000,
-    "all": 48_228,
+    "all": 48_238,
 }
 # Tokens a code line, on average: the goal, and what they have come down to.
 DENSITY_GOAL, DENSITY = 9.0, 9.5
