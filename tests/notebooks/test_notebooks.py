@@ -219,7 +219,7 @@ def test_an_engine_that_fails_is_left_out_and_the_rest_goes_on(photos, tmp_path)
 @pytest.mark.soak
 @LABELLED
 def test_search_and_embedding_leave_the_machine(series):
-    text, home = run_beyond(series, "10_scaling_out", "--set", "largest=2000")
+    text, home = run_beyond(series, "10_scaling_out", "--set", "largest=20000")
     assert "100.0% of what FAISS finds, in its order, is what we found" in text
     assert f"{COUNT - 2} vectors are left" in text
     assert f"{COUNT} vectors; 5 of 5 are those of the exact search" in text
