@@ -32,8 +32,8 @@ CEILINGS = {
     "copies": 5_000,
     "page": 7_465,
     "export": 1_900,
-    "scale": 4_000,
-    "all": 48_238,
+    "scale": 4_063,
+    "all": 48_302,
 }
 # Tokens a code line, on average: the goal, and what they have come down to.
 DENSITY_GOAL, DENSITY = 9.0, 9.5

@@ -85,6 +85,7 @@ def open_index(path: str | Path, **options: object):
             index = FaissIndex(engine.d, str(rows["kind"]))
             index.engine = engine
             index.ids = rows["ids"]
+            index.remove([])
             index.labels = np.append(rows["names"].astype(object), None)[rows["codes"]]
     except Exception as error:  # of damaged bytes it raises all kinds
         raise ValueError(f"{path} was changed or cut ({error}); make it again.") from None
@@ -118,6 +119,7 @@ class FaissIndex:
         self.kind = kind
         self.ids = np.empty(0, np.int64)
         self.labels = np.empty(0, object)
+        self.count = 0
         self.engine = None
         if kind == "flat":
             self.engine = faiss.IndexFlatIP(dim)
@@ -126,7 +128,7 @@ class FaissIndex:
             self.engine.hnsw.efConstruction = EF_BUILD
 
     def __len__(self) -> int:
-        return np.count_nonzero(self.ids >= 0)
+        return self.count
 
     def add(
         self, ids: Sequence[int], vectors: np.ndarray, labels: Sequence[str | None] | None = None
@@ -143,10 +145,12 @@ class FaissIndex:
             self.engine.add(vectors[some])
         self.remove(ids)
         self.ids[there:] = ids
+        self.count += len(ids)
 
     def remove(self, ids: Sequence[int]) -> None:
         """Remove what is there of `ids`, which may be added again."""
         self.ids[np.isin(self.ids, ids)] = -1
+        self.count = int((self.ids >= 0).sum())
 
     def search(
         self, queries: np.ndarray, k: int, *, label: str | None = None
@@ -155,19 +159,22 @@ class FaissIndex:
         [q, k], best first; -1 and -inf where fewer are left.
         """
         queries = checked_vectors(queries, self.dim, "query")
-        chosen = self.ids >= 0
-        if label is not None:
-            chosen &= self.labels == label
-        found = min(checked_k(k), int(chosen.sum()))
+        chosen = None
+        count = self.count
+        # Else no search looks at every row.
+        if label is not None or count < len(self.ids):
+            chosen = (self.ids >= 0) & (label is None or self.labels == label)
+            count = np.count_nonzero(chosen)
+        found = min(checked_k(k), int(count))
         ids = np.full((len(queries), k), -1)
         scores = np.full(ids.shape, -np.inf, np.float32)
         # A graph in which most may not be found is no road any more.
-        whole = label is not None or found < k or chosen.mean() < 0.5
+        whole = label is not None or found < k or 2 * count < len(self.ids)
         if found:
             values, rows = self._find(queries, found, chosen, whole)
             if (rows < 0).any():  # the lists that were read held too few
                 values, rows = self._find(queries, found, chosen, True)
-            ids[:, :found] = np.append(self.ids, -1)[rows]
+            ids[:, :found] = np.where(rows < 0, -1, self.ids[rows])
             scores[:, :found] = np.where(rows < 0, -np.inf, values)
         return ids, scores
 
@@ -203,7 +210,7 @@ class FaissIndex:
 
         engine = self.engine
         options = {}
-        if not chosen.all():
+        if chosen is not None:
             bits = np.packbits(chosen, bitorder="little")
             options["sel"] = faiss.IDSelectorBitmap(bits)
         if self.kind == "ivfpq":
