@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 
 from lookalike.backbones import build_encoder
 from lookalike.embeddings import EmbeddingStore, embed_catalog
-from lookalike.page import build_app
+from lookalike.page import Service, build_app, launch_options
 from lookalike.plots import show_gallery
 from lookalike.recommend import recommend
 from lookalike.sources import load_catalog
@@ -66,21 +66,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         store = embed_catalog(encoder, catalog, Path(folder, "store"))
         gallery(store)
-        page = build_app(store, encoder)
-        _, address, _ = page.launch(prevent_thread_lock=True, quiet=True)
+        service = Service(store, encoder)
+        page = build_app(service)
+        _, address, _ = page.launch(prevent_thread_lock=True, **launch_options(service))
         asked = Image.open(catalog[catalog["label"] == "shoe"]["path"].iloc[-1])
         asked = ImageEnhance.Brightness(
             asked.crop((20, 20, asked.width, asked.height - 20))
         ).enhance(1.2)
         asked.save(Path(folder, "shoe.jpg"))
         browser = playwright.chromium.launch(executable_path=browser_path, args=ARGUMENTS)
-        tab = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+        tab = browser.new_page(viewport={"width": 1280, "height": 900})
         tab.goto(address)
-        tab.get_by_label("Choose a photo to search with").set_input_files(Path(folder, "shoe.jpg"))
-        tab.get_by_role("button", name="Why is number 2 alike?").click()
-        tab.locator(".lk-heat img").first.wait_for()
-        tab.mouse.move(5, 5)
-        tab.wait_for_timeout(500)
+        tab.locator("input[type=file]").first.set_input_files(Path(folder, "shoe.jpg"))
+        tab.get_by_text("1 | ").first.wait_for()
+        tab.get_by_label("range slider for Why is this number alike?").press("ArrowRight")
+        tab.get_by_text("bright places").first.wait_for()
+        tab.evaluate("document.activeElement.blur()")
+        tab.wait_for_timeout(1000)
         keep("page.jpg", Image.open(io.BytesIO(tab.screenshot(full_page=True))).convert("RGB"))
         browser.close()
         page.close()

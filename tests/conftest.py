@@ -19,8 +19,9 @@ import pytest
 from PIL import Image
 
 from lookalike.backbones import BACKBONES, build_encoder, load_backbone
+from lookalike.copies import SIDE_ARRAYS
 from lookalike.embeddings import embed_catalog
-from lookalike.page import build_app
+from lookalike.page import Service, build_app, launch_options
 from lookalike.training import build_classifier
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -184,16 +185,29 @@ def write_colab(folder):
 def page_store(tmp_path_factory, encoder):
     """A store of 36 photos, two views a product, three labels."""
     folder = tmp_path_factory.mktemp("page")
-    return embed_catalog(encoder, make_catalog(folder / "photos", 36, views=2), folder / "store")
+    catalog = make_catalog(folder / "photos", 36, views=2)
+    return embed_catalog(encoder, catalog, folder / "store", side_arrays=SIDE_ARRAYS)
+
+
+@contextmanager
+def page_over(*services):
+    """The address of a page, really served."""
+    page = build_app(*services)
+    _, url, _ = page.launch(prevent_thread_lock=True, **launch_options(services[0]))
+    yield url.rstrip("/")
+    page.close()
 
 
 @pytest.fixture(scope="session")
-def served(page_store, encoder):
-    """The address of the page over `page_store`, really served."""
-    page = build_app(page_store, encoder)
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True)
-    yield url.rstrip("/")
-    page.close()
+def service(page_store, encoder):
+    return Service(page_store, encoder)
+
+
+@pytest.fixture(scope="session")
+def served(service):
+    """The address of the page over `page_store`."""
+    with page_over(service) as address:
+        yield address
 
 
 @pytest.fixture

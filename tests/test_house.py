@@ -26,20 +26,20 @@ GOALS = {"core": 16_000, "sources": 4_800, "studies": 2_800, "copies": 5_000, "p
 GOALS |= {"export": 1_900, "scale": 4_000, "all": 37_500}
 # What each has come down to. These numbers only fall.
 CEILINGS = {
-    "core": 20_498,
+    "core": 20_497,
     "sources": 6_708,
     "studies": 2_766,
     "copies": 5_000,
-    "page": 7_465,
+    "page": 5_334,
     "export": 1_900,
     "scale": 4_063,
-    "all": 48_302,
+    "all": 46_170,
 }
 # Tokens a code line, on average: the goal, and what they have come down to.
 DENSITY_GOAL, DENSITY = 9.0, 9.5
 # Lines of more than 100 characters, by folder; they only fall, too, until none is left.
 LONGEST = 100
-LONG_LINES = {"src": 7, "tests": 47, "benchmarks": 9, "notebooks": 11, ".ci": 4}
+LONG_LINES = {"tests": 17, "benchmarks": 8, "notebooks": 9, ".ci": 4}
 
 PATHS = sorted(SOURCE.rglob("*.py"))
 MODULES = {

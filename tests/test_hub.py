@@ -21,7 +21,7 @@ from lookalike.backbones import (
     load_backbone,
 )
 from lookalike.encoder_fingerprint import describe_encoder, encoder_fingerprint
-from lookalike.explain import can_explain, explain
+from lookalike.explain import explain
 from lookalike.saving import load_model, save_model
 from lookalike.training import build_classifier, halves
 from test_backbones import RELOAD
@@ -164,7 +164,6 @@ def test_fine_tuning_begins_where_the_row_says_and_leaves_the_rest(name, presets
 
 def test_there_is_nothing_to_explain_in_a_single_vector_and_a_sentence_says_so(small):
     photo = some_pixels(1)[0].astype(np.uint8)
-    assert not can_explain(small)
     with pytest.raises(ValueError, match="looks at a photo as a whole"):
         explain(small, photo, photo)
 

@@ -507,7 +507,9 @@ def test_with_colours_a_varied_choice_differs_in_colour():
 def test_a_photo_is_asked_with_its_own_colours_however_it_is_given(store, encoder):
     row = store.catalog.iloc[7]
     photos = [row["path"], Path(row["path"]).read_bytes(), load_image(row["path"])]
-    for photo in [*photos, Image.open(row["path"])]:
+    photos += [Image.open(row["path"])]
+    photos += [np.append(store.vectors[7], store.side_arrays["colours"][7])]
+    for photo in photos:
         table = recommend(store, photo, 3, encoder=encoder, colour=0.5)
         assert table["image_id"][0] == row["image_id"]
         assert table["score"][0] == pytest.approx(1, abs=1e-4)

@@ -8,6 +8,7 @@ from PIL import Image, ImageCms
 SIDE = 64  # pixels of the photo that are counted, in height and width
 # Of lightness, from green to red, and from blue to yellow: bins, and the ends of the outer ones.
 BINS = (3, 6, 6)
+N_COLOURS = 108
 ENDS = ((0, 100), (-64, 64), (-64, 64))
 # Each pixel counts by a Gaussian about the centre, where the product is.
 _BELL = np.exp(-((np.arange(SIDE) - (SIDE - 1) / 2) ** 2) / (2 * 20**2))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 
-from lookalike.images import fitted
+from lookalike.images import File, fitted
 from lookalike.pooling import LAYERS, shares
 from lookalike.transformers import WHOLE
 
@@ -42,8 +41,8 @@ class Explanation:
 
 def explain(
     encoder: keras.Model,
-    query: str | os.PathLike | np.ndarray,
-    result: str | os.PathLike | np.ndarray,
+    query: File | np.ndarray,
+    result: File | np.ndarray,
     *,
     fit: str = "resize",
 ) -> Explanation:
@@ -96,17 +95,7 @@ def explain(
     return Explanation(float(np.clip(pairs.sum(), -1, 1)), pairs, *photos)
 
 
-def can_explain(encoder: keras.Model) -> bool:
-    """Whether the vectors of an encoder are sums over places, so that `explain` can take their
-    cosine apart.
-    """
-    try:
-        return bool(_pooling_and_head(encoder))
-    except ValueError:
-        return False
-
-
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(2)
 def _until(encoder: keras.Model, pooling: keras.layers.Layer) -> keras.Model:
     """The encoder up to its pooling; made once, as a server explains a thousand times."""
     return keras.Model(encoder.input, pooling.input)

@@ -62,6 +62,8 @@ def set_up_notebook() -> None:
     matplotlib.rcParams["text.parse_math"] = False
     formatter = get_ipython().display_formatter.mimebundle_formatter
     formatter.for_type_by_name("matplotlib.figure", "Figure", _with_alt_text)
+    # Bars are drawn as text.
+    warnings.filterwarnings("ignore", "IProgress")
     show = warnings.showwarning
 
     def show_briefly(message, category, *place):

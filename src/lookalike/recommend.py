@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lookalike.colour import INDEXED, colour_histogram, join
+from lookalike.colour import INDEXED, N_COLOURS, colour_histogram, join
 from lookalike.embeddings import EmbeddingStore, check_encoder, embed_images
 from lookalike.images import fitted
 from lookalike.similarity import checked_k, diversify, exact_scores, normalise, taste, top_k
@@ -47,8 +47,9 @@ def recommend(
     query
         An `image_id` of the store (never among its own results); or, with the `encoder` that the
         store was made with, a photo: its path, the bytes of its file, a Pillow image, or uint8
-        pixels [height, width, 3]; or a vector [dim]. Several of these in a list are liked things,
-        and what is sought is their `taste`.
+        pixels [height, width, 3]; or a vector [dim], with its photo's `colour_histogram` behind it
+        if colour is asked for. Several of these in a list are liked things, and what is sought
+        is their `taste`.
     disliked
         Things to keep away from. Under "euclidean" the mean of the liked is moved away from theirs
         by `dislike_weight` of the way between the two.
@@ -59,8 +60,8 @@ def recommend(
         "cosine" or "euclidean".
     colour
         From 0, what the network sees alone, to 1, the colours alone: the score is (1 - colour)
-        times the cosine plus `colour` times the likeness of the colours. Of a vector no colour is
-        known; and by distance joined vectors rank as by cosine.
+        times the cosine plus `colour` times the likeness of the colours. By distance joined
+        vectors rank as by cosine.
     where
         Columns of the catalogue and the value that each must have, or a list of values: `{"label":
         ["hat", "bag"]}`.
@@ -245,15 +246,16 @@ def _find(
                 store.side_arrays["colours"][row] if colour else None,
             )
     if isinstance(query, np.ndarray) and query.ndim == 1:
-        if query.shape[0] != store.vectors.shape[1]:
+        dim = store.vectors.shape[1]
+        if len(query) not in (dim, dim + N_COLOURS):
             raise ValueError(
-                f"The query vector has {query.shape[0]} dimensions, the vectors of "
-                f"{store.manifest['encoder']} in "
-                f"{store.folder} have {store.vectors.shape[1]}; make it with the same encoder."
+                f"The query vector has {len(query)} dimensions, the vectors of "
+                f"{store.manifest['encoder']} in {store.folder} have {dim}; "
+                "make it with the same encoder."
             )
-        if colour:
+        if colour and len(query) == dim:
             raise ValueError("A vector has no colour: ask with a photo, or use colour=0.")
-        return None, query, None
+        return None, query[:dim], query[dim:]
     if not isinstance(query, Query):
         raise ValueError(f"A query is an image_id, a photo or a vector, not {query!r}.")
     if isinstance(query, (str, os.PathLike)) and not os.path.exists(query):

@@ -311,17 +311,17 @@ def test_without_the_engines_a_notebook_tells_at_once_how_to_install_them(name, 
     assert re.search(f"ImportError: .* not installed; run: pip install .*{line}", process.stderr)
 
 
-def test_the_page_refuses_what_strangers_send_and_hands_out_no_file(series):
+def test_the_page_answers_what_strangers_send_and_hands_out_no_file(series):
     notebook = executed(series[1], "08_interactive_app")
     text = text_of(notebook)
     assert sum("image/png" in output.get("data", {}) for output in outputs_of(notebook)) == 3
-    assert "7 of 8 files were refused" in text
-    assert re.search(r"a good photo \([\d,]+ bytes, \d+ ms\): accepted", text)
-    statuses = re.findall(r"(\d{3})  /(.*)", text)
-    assert [path for status, path in statuses if status != "404"] == ["", "config"]
-    assert len(statuses) == 9
-    assert "0 new files where Gradio keeps uploads" in text
-    assert float(re.search(r"a search takes (\d+) ms:", text)[1]) > 0
+    assert len(re.findall(r"ms\): This photo cannot be used", text)) == 4
+    assert re.search(r"a photo \([\d,]+ bytes, \d+ ms\): \d+ x \d+ pixels", text)
+    statuses = dict(re.findall(r"(.*): (\d{3}) [a-z ]+\n", text))
+    assert [what for what in statuses if statuses[what] == "200"] == ["the page", "a thumbnail"]
+    assert len(statuses) == 5
+    assert re.search(r"check: \S+ copy", text)
+    assert float(re.search(r"A search takes (\d+) ms", text)[1]) > 0
 
 
 def test_the_trained_model_has_a_card_and_opens_in_safe_mode(series):

@@ -5,4 +5,6 @@
 
 from lookalike import lazy_exports
 
-__getattr__, __all__ = lazy_exports(__name__, build_app="app", Service="service")
+__getattr__, __all__ = lazy_exports(
+    __name__, build_app="app", launch_options="app", Service="service"
+)

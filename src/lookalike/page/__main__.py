@@ -4,6 +4,6 @@ from lookalike.machine import quiet_tensorflow
 
 if __name__ == "__main__":
     quiet_tensorflow()
-    from lookalike.page import app
+    from lookalike.page import command
 
-    app.main()
+    command.main()

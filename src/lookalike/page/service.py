@@ -1,62 +1,44 @@
-"""What a page, or any server, asks of a store: alike, compared, to one's taste, already there;
-nothing is kept.
-"""
+"""What a page, or any server, asks of a store: alike, compared, to one's taste, already there."""
 
 from __future__ import annotations
 
+import functools
+import tempfile
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
+from PIL import Image
 
+from lookalike.colour import colour_histogram
 from lookalike.copies import CopyIndex
 from lookalike.embeddings import EmbeddingStore, check_encoder, embed_images
-from lookalike.explain import Explanation, can_explain, explain
-from lookalike.images import ImageError, fitted
-from lookalike.page.uploads import UploadError, check_upload, decoded
+from lookalike.explain import Explanation, explain
+from lookalike.images import ImageError, fitted, load_image
+from lookalike.page.uploads import UploadError
 from lookalike.recommend import recommend
-from lookalike.similarity import exact_scores
+from lookalike.similarity import exact_scores, normalise
 
 Photo = str | np.ndarray  # an `image_id` of the store, or uint8 pixels [height, width, 3]
 KINDS = ("same product", "same label", "other")
 N_PAIRS = 5_000
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two photos: their cosine, how it ranks among the catalogue's pairs, and where it comes from.
-
-    score : the cosine similarity, in [-1, 1]
-    below : of each kind of pair in the catalogue, the share, 0 to 1, that is less alike
-    why : None, if the encoder is one that cannot be explained
-    """
-
-    score: float
-    below: dict[str, float]
-    why: Explanation | None
+N_NEXT = 10
+THUMBNAIL = 240  # pixels
 
 
 class Service:
-    """A store and the encoder that made it, ready to answer.
-
-    Each method raises `UploadError`, whose message is for the one who asked, for a photo or product
-    that cannot be had.
+    """A store and the encoder that made it, ready to answer; nothing is kept.
 
     Parameters
     ----------
     store, encoder
-        The encoder is checked here, and not again at every search.
+        The encoder is checked here, and not again at every search: `ValueError` if it is not the
+        store's.
     copies
         Where uploads are looked up; without it, among the photos of the store, by its encoder.
-
-    Raises
-    ------
-    ImageError
-        If a photo of the catalogue cannot be read (any more).
-    ValueError
-        If the encoder is not the store's.
     """
 
     def __init__(
@@ -66,140 +48,147 @@ class Service:
         self.store = store
         self.encoder = encoder
         self.catalog = store.catalog
-        self.rows = {image_id: row for row, image_id in enumerate(self.catalog["image_id"])}
+        self.fit = store.manifest["fit"]
+        self.rows = pd.Index(self.catalog["image_id"])
         self.labels = sorted(self.catalog["label"].dropna().unique())
         self.copies = copies or CopyIndex(store, encoder)
-        self.explains = can_explain(encoder)
+        self.has_colours = "colours" in store.side_arrays
         self.pair_scores = pair_scores(store)
-        self.find(next(iter(self.rows)), k=1)  # measures the vectors and
-        # Compiles the encoder, before anyone waits for it.
-        self.vector(self.fitted(self.catalog["path"].iloc[0]))
-
-    def fitted(self, photo: str | bytes) -> np.ndarray:
-        """A file, or its bytes, as the encoder sees it: uint8 [height, width, 3]."""
-        return fitted(photo, self.encoder.input_shape[1:3], fit=self.store.manifest["fit"])
-
-    def prepare(self, data: bytes) -> np.ndarray:
-        """The bytes of an upload as the encoder sees them, uint8 [height, width, 3]; `UploadError`
-        if it cannot.
-        """
-        check_upload(data)
-        return decoded(lambda: self.fitted(data))
+        self.lock = threading.Lock()
+        self.folder = tempfile.TemporaryDirectory()
+        # Measures the vectors and compiles the encoder, before anyone waits.
+        self.similar(self.rows[0], colour=0.5)
+        self.vector(np.zeros((9, 9, 3), np.uint8))
 
     def row(self, image_id: str) -> int:
-        """The row of an image in the store; `UploadError` if it is not there.
-
-        No file is ever looked for by name.
-        """
+        """The row of an image in the store; `UploadError` if it is not there."""
         if image_id not in self.rows:
             raise UploadError("This product is not in the catalogue (any more). Choose another.")
-        return self.rows[image_id]
+        return self.rows.get_loc(image_id)
+
+    def path(self, image_id: str) -> str:
+        """The file of an image."""
+        return self.catalog["path"].iloc[self.row(image_id)]
 
     def vector(self, photo: Photo) -> np.ndarray:
-        """The vector [dim] of a photo."""
+        """The vector of a photo; of one that is not in the store with its colours behind it."""
         if isinstance(photo, str):
             return self.store.vectors[self.row(photo)]
-        return embed_images(self.encoder, [photo], fit=self.store.manifest["fit"])[0]
+        size = self.encoder.input_shape[1:3]
+        pixels = fitted(photo, size, fit=self.fit)
+        vectors = embed_images(self.encoder, [pixels])
+        return np.append(vectors[0], colour_histogram(pixels))
 
-    def find(
-        self, photo: Photo, *, k: int = 12, metric: str = "cosine", label: str | Sequence[str] = ()
+    def similar(
+        self,
+        photo: Photo,
+        k: int = 12,
+        *,
+        metric: str = "cosine",
+        colour: float = 0.0,
+        label: str | Sequence[str] = (),
     ) -> pd.DataFrame:
-        """The k photos most alike, of the given labels or of all, as `recommend` returns them."""
-        if isinstance(photo, str):
-            self.row(photo)  # else `recommend` would look for a file of that name
-        else:
-            photo = self.vector(photo)
+        """The k photos most alike, of the given labels or of all, as `recommend` returns them;
+        colour joins the cosine alone.
+        """
+        vector = self.vector(photo)
         return recommend(
-            self.store, photo, k, metric=metric, where={"label": label} if len(label) else None
+            self.store,
+            photo if isinstance(photo, str) else vector,
+            k,
+            metric=metric,
+            colour=colour * (metric == "cosine" and self.has_colours),
+            where={"label": label} if len(label) else None,
         )
 
     def taste(
-        self, liked: Sequence[str], disliked: Sequence[str] = (), *, k: int = 12
+        self,
+        liked: Sequence[str],
+        disliked: Sequence[str] = (),
+        k: int = 12,
+        *,
+        colour: float = 0.0,
     ) -> pd.DataFrame:
         """Products, other than those named, to the taste of one who likes some, dislikes others."""
         for image_id in (*liked, *disliked):
             self.row(image_id)
-        if not liked:
-            raise UploadError("Like at least one product, and recommendations follow.")
-        return recommend(self.store, list(liked), k, disliked=list(disliked), other_products=True)
+        options = {"other_products": True, "colour": colour * self.has_colours}
+        return recommend(self.store, liked, k, disliked=disliked, **options)
 
-    def compare(self, first: Photo, second: Photo) -> Comparison:
-        """Two photos laid beside each other, and beside all pairs of the catalogue."""
-        vectors = [self.vector(photo)[None] for photo in (first, second)]
-        score = float(exact_scores(*vectors, "cosine")[0])
-        below = {
-            kind: np.searchsorted(scores, score) / len(scores)
-            for kind, scores in self.pair_scores.items()
-        }
-        return Comparison(score, below, self.why(first, second))
-
-    def why(self, first: Photo, second: Photo) -> Explanation | None:
-        """Where the cosine of two photos comes from; None, if the encoder is one that cannot be
-        explained.
+    def compare(self, first: Photo, second: Photo) -> tuple[float, dict[str, float]]:
+        """The cosine of two photos, and of each kind of pair in the catalogue the share, 0 to 1,
+        that is less alike.
         """
-        if not self.explains:
-            return None
-        photos = [
-            self.catalog["path"].iloc[self.row(photo)] if isinstance(photo, str) else photo
-            for photo in (first, second)
-        ]
+        dim = self.store.vectors.shape[1]
+        vectors = [self.vector(photo)[None, :dim] for photo in (first, second)]
+        score = float(exact_scores(*vectors, "cosine")[0])
+        below = {}
+        for kind, scores in self.pair_scores.items():
+            below[kind] = np.mean(scores < score)
+        return score, below
+
+    def why(self, first: Photo, second: Photo) -> Explanation:
+        """Where the cosine of two photos comes from."""
+        pair = []
+        for photo in (first, second):
+            pair.append(self.path(photo) if isinstance(photo, str) else photo)
         try:
-            return explain(self.encoder, *photos, fit=self.store.manifest["fit"])
+            return explain(self.encoder, *pair, fit=self.fit)
         except ImageError:
-            raise UploadError(
-                "The photo of this product is gone from its folder. Choose another."
-            ) from None
+            raise UploadError("The photo of this product is gone. Choose another.") from None
+        except ValueError:
+            raise UploadError("This network's vectors are no sum over places: no map.") from None
 
-    def check(self, data: bytes) -> pd.DataFrame:
-        """What an uploaded file is a copy or a variant of, as `CopyIndex.look_up` returns it."""
-        check_upload(data)
-        return decoded(lambda: self.copies.look_up(data))
+    def thumbnail(self, image_id: str) -> Path:
+        """A file with a small picture of an image, made when it is first asked for; grey if its
+        photo is gone.
+        """
+        file = Path(self.folder.name, f"{self.row(image_id)}.jpg")
+        with self.lock:
+            if not file.exists():
+                try:
+                    pixels = load_image(self.path(image_id), THUMBNAIL, fit="letterbox")
+                except ImageError:
+                    pixels = np.full((THUMBNAIL, THUMBNAIL, 3), 221, np.uint8)
+                Image.fromarray(pixels).save(file, quality=85)
+        return file
+
+    @functools.cached_property
+    def mixed(self) -> pd.DataFrame:
+        """The catalogue's rows, one of each product, labels in turn; always the same."""
+        shuffled = self.catalog.sample(frac=1, random_state=0)
+        shuffled = shuffled.drop_duplicates("product_id")
+        turn = shuffled.groupby("label", dropna=False).cumcount()
+        return shuffled.loc[turn.sort_values(kind="stable").index]
 
 
-def pair_scores(
-    store: EmbeddingStore, n_pairs: int = N_PAIRS, *, seed: int = 0
-) -> dict[str, np.ndarray]:
-    """Cosines of pairs drawn from a catalogue: two photos of one product, of one label, of
-    different ones.
+def pair_scores(store: EmbeddingStore, n_pairs: int = N_PAIRS) -> dict[str, np.ndarray]:
+    """Cosines of pairs drawn from a catalogue, in random order each photo with the next ten of
+    its product, of its label, or of all.
 
     Returns
     -------
-    For each of `KINDS` of which there are pairs, at most `n_pairs` cosines, ascending, each of
-    another pair. A pair of one label is of two products; where there are no labels, so is "other",
-    and there is none of one label.
+    For two photos of the "same product", of other products of the "same label", and of "other"
+    products and labels, as far as there are such pairs: at most `n_pairs` cosines, ascending.
     """
-    random = np.random.default_rng(seed)
-    everyone = np.arange(len(store.catalog))
-    products = pd.factorize(store.catalog["product_id"])[0]
-    labels = pd.factorize(store.catalog["label"])[0]  # -1 where there is none
-    # A product without label is like none else.
-    labels = np.where(labels < 0, labels.max() + 1 + products, labels)
-    groupings = (products, everyone), (labels, products), (np.zeros_like(everyone), labels)
+    products = store.catalog["product_id"]
+    # Without a label a photo is like none else.
+    labels = store.catalog["label"].fillna(products)
+    everything = np.zeros(len(products))
+    rows = pd.Series(np.random.default_rng(0).permutation(len(products)))
     drawn = {}
-    for kind, (within, apart) in zip(KINDS, groupings, strict=True):
-        a, b = _draw(within, apart, n_pairs, random)
-        # One product may have several labels.
-        kept = (kind == "same product") | (products[a] != products[b])
-        if kept.any():
-            a, b = np.unique(np.sort(np.stack([a[kept], b[kept]]), axis=0), axis=1)
-            drawn[kind] = np.sort(
-                exact_scores(np.asarray(store.vectors[a]), np.asarray(store.vectors[b]), "cosine")
-            )
+    for kind, groups in zip(KINDS, (products, labels, everything), strict=True):
+        grouped = rows.groupby(np.asarray(groups)[rows])
+        following = [grouped.shift(-step) for step in range(1, 1 + N_NEXT)]
+        following = pd.concat(following).dropna()
+        pairs = np.stack([rows[following.index], following.astype(int)])
+        same_product, same_label = (
+            np.equal(*names.to_numpy()[pairs]) for names in (products, labels)
+        )
+        kinds = np.select([same_product, same_label], KINDS[:2], KINDS[2])
+        chosen = pairs[:, kinds == kind][:, :n_pairs]
+        if chosen.size:
+            first, second = map(normalise, store.vectors[chosen])
+            cosines = (first * second).sum(axis=1)
+            drawn[kind] = np.sort(cosines)
     return drawn
-
-
-def _draw(within, apart, n_pairs, random):
-    """Pairs of rows, [2, at most n_pairs], of one group of `within` and of two of `apart`, each as
-    likely as any other.
-    """
-    order = np.argsort(within, kind="stable")
-    start = np.searchsorted(within[order], within)
-    sizes = np.bincount(within)[within]
-    weights = np.where(sizes > 1, sizes, 0)
-    if not weights.any():
-        return np.empty((2, 0), int)
-    # Many more, as those of one group of `apart` are dropped.
-    first = random.choice(len(within), 8 * n_pairs, p=weights / weights.sum())
-    second = order[start[first] + random.integers(sizes[first])]
-    kept = np.flatnonzero(apart[first] != apart[second])[:n_pairs]
-    return np.stack([first[kept], second[kept]])

@@ -1,119 +1,99 @@
-"""What a stranger sends as a photo: taken apart in memory, and refused with a sentence that says
-what to do.
-"""
+"""What strangers send as a photo: decoded in another process, which may fail in any way."""
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Callable
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 
+import numpy as np
 from PIL import Image
 
-from lookalike.images import FORMATS, ImageError
+from lookalike.images import ImageError, decode, read_bytes
 
-MAX_BYTES = 10_000_000
-MAX_PIXELS = 40_000_000
-MAX_GIF = 1_000_000  # of a larger one the comments alone may take minutes to read
-# pixels a byte, from which on a picture that is too large was made to be; flat PNGs reach 1,000,
-# photos 20
-BOMB = 250
-# An icon may hold a picture larger than it says.
-ALLOWED = tuple(name for name in FORMATS if name != "ICO")
-# The pages of a TIFF and the previews in an MPO are no animation.
-ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
+SIDE = 512  # pixels of the longer side that are kept of an upload
+AT_ONCE = 4  # uploads that are decoded, and questions that are answered, at the same time
+SECONDS = 5  # that decoding may take
+MEMORY = 2_000_000_000  # bytes that such a process may have
+# The processes that decode, or None in the place of one that is not started (any more).
+WORKERS = queue.LifoQueue()
+for _ in range(AT_ONCE):
+    WORKERS.put(None)
 
 
 class UploadError(ValueError):
     """A photo, or a wish, that cannot be served; the message is for the one who sent it."""
 
 
-def upload_bytes(url: object) -> bytes:
-    """The bytes in a `data:` URL, as a browser makes it of a file; their kind is not believed.
+def decode_upload(file: str) -> np.ndarray:
+    """The pixels of an upload, upright and at most `SIDE` high and wide.
 
-    Raises
-    ------
-    UploadError
-        If there is none, it is broken, or holds more than `MAX_BYTES`.
+    Only a worker process opens the file, with `MEMORY` and `SECONDS` (not on Windows): what is
+    damaged, huge when it is unpacked, or endless, ends that process and nothing else.
+
+    Returns
+    -------
+    uint8 array [height, width, 3]; `UploadError` if there is none.
     """
-    if not url:
-        raise UploadError("No photo yet. Choose one, paste one, or take one with the camera.")
-    if not isinstance(url, str) or not url.startswith("data:") or ";base64," not in url[:200]:
-        raise UploadError(
-            "This is no photo. Choose an image file, paste one, or take one with the camera."
-        )
-    encoded = url[url.index(";base64,") + len(";base64,") :]
-    refuse_large(len(encoded) * 3 // 4 - encoded[-2:].count("="))
+    worker = WORKERS.get()
     try:
-        return base64.b64decode(encoded, validate=True)
-    except ValueError:
-        raise UploadError("The photo did not arrive whole. Send it again.") from None
-
-
-def refuse_large(n_bytes: float) -> None:
-    """`UploadError` for a file of more than `MAX_BYTES`."""
-    if n_bytes > MAX_BYTES:
-        size = (
-            f"{min(n_bytes, 10**12):,.0f} bytes; at most {MAX_BYTES:,} ({MAX_BYTES / 1e6:.0f} MB)"
-        )
-        raise UploadError(f"This file has {size} are read. Save it smaller.")
-
-
-def check_upload(data: bytes) -> None:
-    """Refuse, before a pixel is decoded, a file that is no photo, is animated, or would take too
-    much memory.
-
-    Raises
-    ------
-    UploadError
-        If it is none, an animation, or larger than `MAX_BYTES` or `MAX_PIXELS`.
-    """
-    refuse_large(len(data))
-    if not data:
-        raise UploadError("This file is empty. Choose another.")
-    if data.startswith(b"GIF8") and len(data) > MAX_GIF:
-        sentence = f"This GIF has {len(data):,} bytes; at most {MAX_GIF:,} are read, since large ones are animations."
-        raise UploadError(f"{sentence} Save one of its pictures as a JPEG or PNG, and send that.")
-    try:
-        image = Image.open(io.BytesIO(data), formats=ALLOWED)
-        width, height = image.size
-        animated = image.format in ANIMATED and getattr(image, "is_animated", False)
-    except Image.UnidentifiedImageError:
+        worker = worker or _started()
+        asked = json.dumps(file) + "\n"
+        worker.stdin.write(asked.encode())
+        worker.stdin.flush()
+        # Nothing, if the worker has ended.
+        answer = json.loads(worker.stdout.readline())
+        if isinstance(answer, str):
+            raise UploadError(f"This photo cannot be used: {answer.rstrip('.')}. Choose another.")
+        data = worker.stdout.read(np.prod(answer))
+        return np.frombuffer(data, np.uint8).reshape(answer)
+    except (OSError, json.JSONDecodeError):
+        worker = None
         raise UploadError(
-            "This file is not an image, or in a format that is not read. "
-            "Choose a JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF."
+            "This photo takes too long, or too much memory, to open. Save it smaller."
         ) from None
-    except Image.DecompressionBombError:
-        raise UploadError(_bomb("more than 170 megapixels", data)) from None
-    except Exception:  # a damaged header raises almost anything
-        raise UploadError(DAMAGED) from None
-    if width * height > MAX_PIXELS:
-        size = f"{width:,} x {height:,} pixels"
-        if width * height > BOMB * len(data):
-            raise UploadError(_bomb(size, data))
-        raise UploadError(
-            f"This photo has {size}, {width * height / 1e6:.0f} megapixels; at most {MAX_PIXELS / 1e6:.0f} are read. "
-            "Save it smaller."
-        )
-    if animated:
-        raise UploadError("This is an animation. Save one of its pictures, and send that.")
+    finally:
+        WORKERS.put(worker)
 
 
-DAMAGED = (
-    "This photo is damaged: it cannot be read to its end. Save or copy it anew, or choose another."
-)
+def _started():
+    """A process that runs `main` below, and ends with this one."""
+    path = os.pathsep.join(filter(None, sys.path))
+    pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+    command = [sys.executable, "-m", __name__]
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, **pipes)
 
 
-def _bomb(size: str, data: bytes) -> str:
-    return (
-        f"This file of {len(data):,} bytes claims to be {size}: too much memory for so few bytes. "
-        "It is not opened. Choose another."
-    )
+def main() -> None:
+    """Decode the files that are named, a line each, until nobody asks any more."""
+    # It kills this process.
+    alarm = getattr(signal, "alarm", int)
+    with suppress(ImportError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    told = sys.stdout.buffer
+    for line in sys.stdin:
+        alarm(SECONDS)
+        file = json.loads(line)
+        data = b""
+        try:
+            image, _ = decode(read_bytes(file), file, SIDE)
+            image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
+            answer = (image.height, image.width, 3)
+            data = image.tobytes()
+        except ImageError as error:
+            answer = error.reason
+        alarm(0)
+        told.write(json.dumps(answer).encode() + b"\n")
+        told.write(data)
+        told.flush()
 
 
-def decoded(read: Callable[[], object]):
-    """What `read` gives, which decodes an upload; `UploadError` if the photo is damaged."""
-    try:
-        return read()
-    except ImageError:
-        raise UploadError(DAMAGED) from None
+if __name__ == "__main__":
+    main()

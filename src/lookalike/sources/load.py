@@ -102,7 +102,7 @@ def load_catalog(
         Where the labels may be others than were meant.
     """
     path = plain_path(path)
-    folder = _folder(source, path, workspace)
+    folder = source_folder(source, path, workspace)
     if source == "amazon":
         texts = [labels, *labels.split(",")] if isinstance(labels, str) else labels
         asked = [text.strip() for text in texts if text.strip()]
@@ -131,7 +131,7 @@ def open_catalog(source: str, path: str | Path = "", *, workspace: Workspace) ->
     """
     catalog = read_catalog(catalog_folder(source, path, workspace=workspace) / "catalog.csv")
     if not all(map(os.path.exists, catalog["path"])):
-        paths, _, _ = list_files(str(_folder(source, plain_path(path), workspace)))
+        paths, _, _ = list_files(str(source_folder(source, plain_path(path), workspace)))
         catalog["path"] = catalog["image_id"].map(paths).fillna(catalog["path"])
     gone = catalog["image_id"][~catalog["path"].map(os.path.exists)]
     if len(gone):
@@ -141,7 +141,7 @@ def open_catalog(source: str, path: str | Path = "", *, workspace: Workspace) ->
     return three_splits(catalog)
 
 
-def _folder(source, path, workspace):
+def source_folder(source, path, workspace):
     """Where the photos of a source lie, downloaded and unpacked if need be."""
     work = workspace or open_workspace()
     if source not in SOURCES:
