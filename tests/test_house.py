@@ -30,10 +30,10 @@ CEILINGS = {
     "sources": 6_708,
     "studies": 2_766,
     "copies": 5_000,
-    "page": 5_334,
+    "page": 5_333,
     "export": 1_900,
     "scale": 4_063,
-    "all": 46_170,
+    "all": 46_169,
 }
 # Tokens a code line, on average: the goal, and what they have come down to.
 DENSITY_GOAL, DENSITY = 9.0, 9.5

@@ -173,7 +173,6 @@ def test_two_clicks_cut_the_product_out(page, photo, two_networks):
     pixels = load_image(photo)
     expect_tiles(page, service.similar(pixels, colour=0.2))
     box = shown_photo(page).bounding_box()
-    # It is made smaller, never larger.
     scale = min(1, box["width"] / 300, box["height"] / 200)
     left = box["x"] + (box["width"] - 300 * scale) / 2
     top = box["y"] + (box["height"] - 200 * scale) / 2
@@ -231,7 +230,6 @@ def test_a_taste_follows_likes_and_dislikes(page, two_networks):
     expect(captions(page, label).filter(has_text="like")).to_have_count(2)
     expect_tiles(page, service.taste([ids[1]], [ids[3]], colour=0.2), "To your taste")
     page.get_by_label("like", exact=True).check()
-    # The liked one again, which stands first.
     gallery(page, label).locator("button").filter(has_text=re.compile(r"^\s*like")).click()
     expect(gallery(page, "To your taste")).to_have_count(0)
 

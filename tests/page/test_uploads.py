@@ -14,7 +14,7 @@ from lookalike.page.uploads import SIDE, UploadError, decode_upload
 from test_odd_images import heic
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-MOST_SECONDS = 6
+# What was meant to do harm lies beside their pixels.
 HARMLESS = {"PNG, a text behind it", "icon with a large picture", "JPEG, 300 passes"}
 
 
@@ -53,7 +53,6 @@ def test_what_phones_send_arrives_small(name, tmp_path):
 def test_every_hostile_file_is_a_photo_or_a_sentence_in_time_and_costs_the_page_nothing(
     name, tmp_path
 ):
-    """A photo it is where only something beside its pixels was meant to do harm."""
     file = written(tmp_path, {**BAD, **SLOW}[name])
     process = psutil.Process()
     before, begun = process.memory_info().rss, time.monotonic()
@@ -63,7 +62,7 @@ def test_every_hostile_file_is_a_photo_or_a_sentence_in_time_and_costs_the_page_
     except UploadError as error:
         assert str(error).endswith((". Choose another.", ". Save it smaller."))
         assert str(tmp_path) not in str(error)
-    assert time.monotonic() - begun < MOST_SECONDS
+    assert time.monotonic() - begun < 6
     assert process.memory_info().rss - before < 200_000_000
     assert decode_upload(written(tmp_path, GOOD["PNG"])).shape == (36, 48, 3)
 

@@ -6,9 +6,7 @@ import argparse
 import os
 import sys
 from contextlib import suppress
-from pathlib import Path
 
-import keras
 import pandas as pd
 
 from lookalike.backbones import build_encoder, choose_backbone
@@ -68,7 +66,10 @@ def open_services(source: str, path: str, backbone: str, weights: str, root: str
     copies = None
     services = []
     for encoder in {came.name: came, trained.name: trained}.values():
-        store = current_store(encoder, catalog, work.embeddings / f"{name}-{encoder.name}")
+        place = work.embeddings / f"{name}-{encoder.name}"
+        # Copies are looked for by the first alone.
+        hashes = {} if copies else SIDE_ARRAYS
+        store = current_store(encoder, catalog, place, hashes)
         copies = copies or CopyIndex(store, encoder)
         services.append(Service(store, encoder, copies))
     return services[::-1]
@@ -112,13 +113,13 @@ def current_catalog(source: str, path: str = "", *, workspace: Workspace) -> pd.
     return three_splits(kept)
 
 
-def current_store(encoder: keras.Model, catalog: pd.DataFrame, folder: Path) -> EmbeddingStore:
+def current_store(encoder, catalog, folder, side_arrays) -> EmbeddingStore:
     """The store of a catalogue; if it is the one that is there, nothing is written."""
     with suppress(FileNotFoundError, ValueError):
         store = open_store(folder)
         check_encoder(store, encoder)
         # A ValueError, if there are more or fewer.
         is_same = (store.catalog[WHAT].fillna("") == catalog[WHAT].fillna("")).all(axis=None)
-        if is_same and {*SIDE_ARRAYS} <= {*store.side_arrays}:
+        if is_same and {*side_arrays} <= {*store.side_arrays}:
             return store
-    return embed_catalog(encoder, catalog, folder, side_arrays=SIDE_ARRAYS)
+    return embed_catalog(encoder, catalog, folder, side_arrays=side_arrays)
