@@ -47,15 +47,18 @@ def tell(report: dict, read: dict[str, str]) -> tuple[str, bool]:
             unread = unread or not reason
             better = ", ".join(hole.get("fix_versions", [])) or "no version yet"
             lines.append(
-                f"{package['name']} {package['version']}: {hole['id']}, mended in {better}. {reason}".strip()
+                f"{package['name']} {package['version']}: {hole['id']}, "
+                f"mended in {better}. {reason}".strip()
             )
     unknown = [package["name"] for package in packages if "skip_reason" in package]
     lines.append(
-        f"{len(packages) - len(unknown)} of {len(packages)} packages audited, {len(lines)} vulnerabilities."
+        f"{len(packages) - len(unknown)} of {len(packages)} packages audited, "
+        f"{len(lines)} vulnerabilities."
     )
     if unknown:
         lines.append(
-            f"Nothing is known of {len(unknown)}, as PyPI did not answer for them: {', '.join(unknown[:5])} ..."
+            f"Nothing is known of {len(unknown)}, as PyPI did not answer for them: "
+            f"{', '.join(unknown[:5])} ..."
         )
     return "\n".join(lines), unread
 

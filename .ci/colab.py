@@ -69,7 +69,8 @@ def main() -> None:
     if wrong or not notebooks:
         sys.exit("Not as on Colab: " + ("; ".join(wrong) or f"no notebook was run into {BUILD}"))
     print(
-        f"{len(notebooks)} notebooks ran with what Colab has; not needed: {', '.join(sorted({*colab} - {*here}))}"
+        f"{len(notebooks)} notebooks ran with what Colab has; "
+        f"not needed: {', '.join(sorted({*colab} - {*here}))}"
     )
 
 

@@ -102,7 +102,10 @@ def main() -> None:
     )
     from results import record
 
-    note = f"Between the two sizes each further image costs {growth:,.0f} bytes; the rest is Python and TensorFlow."
+    note = (
+        f"Between the two sizes each further image costs {growth:,.0f} bytes; "
+        "the rest is Python and TensorFlow."
+    )
     record(
         "A catalogue of many files",
         f"python benchmarks/catalog_scale.py --images {options.images}",

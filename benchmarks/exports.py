@@ -84,7 +84,10 @@ def main() -> None:
         **{column: table[column].round(1) for column in ("MB", "ms a photo", "photos/s")}
     )
     table = table.round({"least cosine": 6, "median cosine": 6, "same top 10": 4, "overlap": 4})
-    note = "Intervals of changes hold together for the seven exports of an encoder. Calibrated on about 200 train photos."
+    note = (
+        "Intervals of changes hold together for the seven exports of an encoder. "
+        "Calibrated on about 200 train photos."
+    )
     record(
         "Exports",
         f"python benchmarks/exports.py --data PHOTOS --weights FILE ({len(catalog)} photos)",

@@ -226,10 +226,11 @@ def measure(options, service: Service, address: str, server: int) -> None:
         columns=["", "median ms", "p95 ms", "searches/s", "ratio"],
     )
     note = (
-        f"{len(service.catalog):,} photos, {network}; each visitor asks with an upload. {len(many)} "
-        f"searches of {options.visitors} visitors at once, {AT_ONCE} answered at a time, then three "
-        f"times {options.requests:,} more; answered other than without a server: {wrong}. Resident "
-        f"memory of the server after each of the three: {', '.join(held)} MB."
+        f"{len(service.catalog):,} photos, {network}; each visitor asks with an upload. "
+        f"{len(many)} searches of {options.visitors} visitors at once, {AT_ONCE} answered at a "
+        f"time, then three times {options.requests:,} more; answered other than without a "
+        f"server: {wrong}. Resident memory of the server after each of the three: "
+        f"{', '.join(held)} MB."
     )
     data = " --data DIR" if options.data else ""
     given = {"--backbone": options.backbone != "auto" and backbone_name(options)}

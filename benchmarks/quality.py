@@ -140,10 +140,12 @@ def main() -> None:
     catalog, rejected = load_catalog("zip" if data.is_file() else "folder", data)
     if catalog["label"].isna().all():
         raise SystemExit(
-            f"{data} has no labels to measure by; put the photos of each kind into a folder of its own."
+            f"{data} has no labels to measure by; "
+            "put the photos of each class into a folder of its own."
         )
     print(
-        f"{len(catalog)} images of {catalog['label'].nunique()} labels, {len(rejected)} files rejected"
+        f"{len(catalog)} images of {catalog['label'].nunique()} labels, "
+        f"{len(rejected)} files rejected"
     )
     encoder = build_encoder(
         name,
@@ -156,7 +158,8 @@ def main() -> None:
     if options.train or options.fine_tune:
         if catalog["split"].isna().all():
             print(
-                "The folder has no splits: of each label, 85 % of the products are the gallery, the others search."
+                "The folder has no splits: of each label, 85 % of the products are the gallery, "
+                "the others search."
             )
             catalog = split_by_product(catalog, fractions=(0.85, 0, 0.15), seed=options.seed)
             options.gallery_split, options.query_split = "train", "test"

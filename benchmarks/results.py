@@ -56,7 +56,8 @@ def record(title: str, command: str, table: pd.DataFrame, note: str = "") -> Non
     header, rule = [" | ".join(map(str, table.columns)), " | ".join("---" for _ in table.columns)]
     rows = [" | ".join(map(str, row)) for row in table.itertuples(index=False)]
     lines = "\n".join(f"| {line} |" for line in (header, rule, *rows))
-    section = f"## {title}\n\n`{command}`\n\n{describe_machine()}\n\n{lines}\n{note and f'{chr(10)}{note}{chr(10)}'}"
+    section = f"## {title}\n\n`{command}`\n\n{describe_machine()}\n\n{lines}\n"
+    section += f"\n{note}\n" if note else ""
     print(section)
     text = FILE.read_text(encoding="utf-8") if FILE.is_file() else "# Measured\n"
     parts = [

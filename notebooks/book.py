@@ -94,14 +94,13 @@ def link(number: int) -> str:
 
 
 def stages(present: int) -> str:
-    """The stages from photos to recommendations and beyond, each a link; the present one is bold
-    and none.
-    """
-    shown = ["photos"]
+    """The way from photos to scores, then the appendices: each a link, the present one bold."""
+    core, appendices = ["photos"], []
     for number, entry in enumerate(SERIES[1:], start=1):
         stage = f"{entry['file'][:2]} {entry['makes']}"
-        shown.append(f"**{stage}**" if number == present else f"[{stage}]({entry['file']}.ipynb)")
-    return " → ".join(shown)
+        shown = f"**{stage}**" if number == present else f"[{stage}]({entry['file']}.ipynb)"
+        (appendices if "appendix" in entry else core).append(shown)
+    return f"{' → '.join(core)}\n\nAppendices: {' · '.join(appendices)}"
 
 
 def duration(notebook: nbformat.NotebookNode) -> str:
@@ -165,31 +164,19 @@ def bind(number: int, notebook: nbformat.NotebookNode, address: str = "") -> boo
 
 def table() -> str:
     """The series as the README shows it, and how long it took where it was rendered."""
-    measured = [
-        nbformat.read(NOTEBOOKS / f"{entry['file']}.ipynb", 4).metadata.get("lookalike", {})
-        for entry in SERIES
-    ]
-    rows = ["| notebook | question | reads | writes | seconds |", "|---|---|---|---|---|"]
-    for entry, took in zip(SERIES, measured, strict=True):
+    rows = ["| the core | question | writes | seconds |", "|---|---|---|---|"]
+    seconds, machines = 0, set()
+    for entry in SERIES:
+        notebook = nbformat.read(NOTEBOOKS / f"{entry['file']}.ipynb", 4)
+        took = notebook.metadata.get("lookalike", {"seconds": 0, "machine": "no machine yet"})
+        if "appendix" in entry and "| **appendices** | | | |" not in rows:
+            rows.append("| **appendices** | | | |")
         name = f"[{entry['file']}](notebooks/{entry['file']}.ipynb)"
-        cells = (
-            name,
-            entry["question"],
-            entry["reads"],
-            entry["writes"],
-            str(took.get("seconds", "")),
-        )
-        rows.append(f"| {' | '.join(cells)} |")
-    inner = [
-        took["seconds"]
-        for took, entry in zip(measured, SERIES, strict=True)
-        if took and "beyond" not in entry
-    ]
-    machine = (
-        " and ".join(sorted({took["machine"] for took in measured if took})) or "no machine yet"
-    )
-    total = f"Seconds on the bundled sample, on {machine}, when last rendered; 00 to 08 together {sum(inner)}."
-    return "\n".join([*rows, "", total, ""])
+        rows.append(f"| {name} | {entry['question']} | {entry['writes']} | {took['seconds']} |")
+        seconds += 0 if "beyond" in entry else took["seconds"]
+        machines.add(took["machine"])
+    told = f"Seconds on the bundled sample, on {' and '.join(sorted(machines))}, when last rendered"
+    return "\n".join([*rows, "", f"{told}; 00 to 08 together {seconds}.", ""])
 
 
 def main() -> None:

@@ -33,12 +33,14 @@ ARGUMENTS = (
 
 
 def gallery(store: EmbeddingStore) -> None:
-    """One query of each kind with its nearest, other views of itself left out."""
+    """One query of each class with what is most like it by shape and colour."""
     queries = (
         store.catalog.sample(frac=1, random_state=0).drop_duplicates("label").sort_values("label")
     )
-    results = [recommend(store, query, 6, other_products=True) for query in queries["image_id"]]
-    keep("gallery.jpg", figure_to_image(show_gallery(queries, results)))
+    options = {"other_products": True, "colour": 0.2}
+    results = [recommend(store, query, 6, **options) for query in queries["image_id"]]
+    title = "Four products, and what looks most like them by shape and colour"
+    keep("gallery.jpg", figure_to_image(show_gallery(queries, results, title=title)))
 
 
 def figure_to_image(figure: Figure) -> Image.Image:

@@ -3,7 +3,7 @@ call this.
 
 python notebooks/run.py                              every notebook, on its own defaults
 python notebooks/run.py --set source=folder --set path=/photos 00_quickstart
-python notebooks/run.py --render                     write the outputs back into the committed notebooks
+python notebooks/run.py --render                     keep the outputs in the notebooks
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def convert(name: str, value: str, default: object) -> object:
 
 
 def with_solutions(path: Path, target: Path) -> Path:
-    """A copy of the notebook at `target`, with the solutions of its exercises as cells at the end."""
+    """A copy of the notebook at `target`, with the solutions of its exercises at the end."""
     notebook = nbformat.read(path, 4)
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     notebook.cells += [nbformat.v4.new_code_cell(code.rstrip()) for code in SOLUTION.findall(text)]
@@ -136,7 +136,7 @@ def ready_to_commit(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def jpeg(png: str) -> str:
-    """A PNG as JPEG, both in base64: a fifth of the size for photographs, and letters stay sharp."""
+    """A PNG as JPEG, both in base64: for photographs a fifth of the size, and still sharp."""
     picture, small = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"), io.BytesIO()
     picture.save(small, "JPEG", quality=88, subsampling=0, optimize=True)
     return base64.b64encode(small.getvalue()).decode()
@@ -179,7 +179,8 @@ def main() -> None:
                 print(f"left out: {error.evalue}", flush=True)
                 continue
             sys.exit(
-                f"failed in cell {error.exec_count}:\n{error.source}\n\n{error.ename}: {error.evalue}"
+                f"failed in cell {error.exec_count}:\n{error.source}\n\n"
+                f"{error.ename}: {error.evalue}"
             )
         seconds = time.monotonic() - start
         print(f"{seconds:.0f} s", flush=True)

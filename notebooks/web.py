@@ -1,6 +1,6 @@
 """The notebooks as pages for a browser that fetch nothing from elsewhere; `make site` calls this.
 
-python notebooks/web.py              the committed notebooks, the glossary and the README as the index, into build/site/
+python notebooks/web.py              notebooks, glossary, and the README as the index
 """
 
 from __future__ import annotations
