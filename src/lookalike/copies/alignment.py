@@ -15,12 +15,14 @@ NEAREST = 0.8  # times the distance to the second nearest: a match must be neare
 # Matches that a placement needs, and how far from it they may lie, in pixels.
 AGREEING = 6
 PIXELS_OFF = 2.0
+SMALLEST = 0.04  # of the area of the other; smaller, one photo would be a spot on it
 ALIKE = 0.95  # correlation of two photos of 16 x 16 pixels that are laid from edge to edge
 OVERLAP = 0.4  # of the smaller of the two, as they lie, must lie on the other at least
 EDGE = 9  # pixels; half of them are left out along the edges of what is laid
 # A mirrored photo has the keypoints of the photo, mirrored: of each descriptor's 4 x 4 cells the
 # rows change places, and its 8 directions are counted the other way round.
-MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1][:, :, -np.arange(8) % 8].ravel()
+PLACES = np.arange(128).reshape(4, 4, 8)
+MIRRORED = PLACES[::-1, :, -np.arange(8)].ravel()
 
 
 class Keypoints(NamedTuple):
@@ -35,9 +37,10 @@ class Keypoints(NamedTuple):
     @property
     def mirrored(self) -> Keypoints:
         """Those of the mirror image."""
-        points = [self.pixels.shape[1] - 1, 0] + self.points * [-1, 1]
         pixels = np.ascontiguousarray(self.pixels[:, ::-1])
-        return Keypoints(pixels, np.float32(points), self.descriptors[:, MIRRORED])
+        points = self.points.copy()
+        points[:, 0] = pixels.shape[1] - 1 - points[:, 0]
+        return Keypoints(pixels, points, self.descriptors[:, MIRRORED])
 
 
 class Overlap(NamedTuple):
@@ -62,19 +65,24 @@ def detect_keypoints(photo: File | np.ndarray) -> Keypoints:
         A path, the bytes of a file, or uint8 pixels [height, width, 3]; `ImageError` or
         `ValueError` if it is none.
     """
-    is_array = isinstance(photo, np.ndarray)
-    image = as_image(photo) if is_array else decode(read_bytes(photo), photo, SIDE)[0]
-    size = [max(1, round(side * SIDE / max(image.size))) for side in image.size]
+    if isinstance(photo, np.ndarray):
+        image = as_image(photo)
+    else:
+        image, *_ = decode(read_bytes(photo), photo, SIDE)
+    longer = max(image.size)
+    size = [max(1, round(side * SIDE / longer)) for side in image.size]
     pixels = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     # The 400 strongest details, however faint. Precise, or those of a mirrored photo would lie half
     # a pixel aside.
     sift = cv2.SIFT_create(nfeatures=400, contrastThreshold=0.015, enable_precise_upscale=True)
-    found, descriptors = sift.detectAndCompute(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), None)
-    points = np.float32(cv2.KeyPoint_convert(found)).reshape(-1, 2)
-    if descriptors is None:
-        descriptors = np.empty((0, 128), np.float32)
-    total = np.maximum(descriptors.sum(axis=1, keepdims=True), 1)
-    return Keypoints(pixels, points, np.sqrt(descriptors / total))
+    found, descriptors = sift.detectAndCompute(grey, None)
+    if not found:
+        return Keypoints(pixels, np.empty((0, 2)), np.empty((0, 128)))
+    points = cv2.KeyPoint_convert(found)
+    total = descriptors.sum(axis=1, keepdims=True)
+    descriptors /= np.maximum(total, 1)
+    return Keypoints(pixels, points, np.sqrt(descriptors))
 
 
 def lay(photo: Keypoints, other: Keypoints) -> Overlap | None:
@@ -85,56 +93,78 @@ def lay(photo: Keypoints, other: Keypoints) -> Overlap | None:
     other from edge to edge, if the two are alike in small.
     """
     sides = photo, photo.mirrored
-    fits = [_fit(side, other) for side in sides]
-    best = int(np.argmax([n_matches for _, n_matches in fits]))
-    matrix, n_matches = fits[best]
+    fits = [_fit_details(side, other) for side in sides]
+    counts = [n_matches for _, n_matches in fits]
+    best = int(np.argmax(counts))
+    n_matches = counts[best]
     if n_matches < AGREEING:
-        small, *others = (
-            cv2.resize(side.pixels, (16, 16), interpolation=cv2.INTER_AREA)
-            for side in (other, *sides)
-        )
-        alike = [correlation(side, small) for side in others]
-        best, n_matches = int(np.argmax(alike)), 0
-        if alike[best] < ALIKE:
+        fits = [_fit_edges(side, other) for side in sides]
+        likeness = [alike for _, alike in fits]
+        best = int(np.argmax(likeness))
+        n_matches = 0
+        if likeness[best] < ALIKE:
             return None
-        scale = np.divide(other.pixels.shape[1::-1], photo.pixels.shape[1::-1])
-        matrix = np.column_stack([np.diag(scale), (scale - 1) / 2])
+    matrix, _ = fits[best]
     pixels = sides[best].pixels
     ground = other.pixels
     # What is enlarged would be less sharp: the larger one is laid on the smaller.
-    if np.linalg.det(matrix[:, :2]) > 1:
-        pixels, ground, matrix = ground, pixels, cv2.invertAffineTransform(matrix)
+    if _times_the_area(matrix) > 1:
+        pixels, ground = ground, pixels
+        matrix = cv2.invertAffineTransform(matrix)
     size = ground.shape[1::-1]
     moved = cv2.warpAffine(pixels, matrix, size, borderMode=cv2.BORDER_REPLICATE)
-    inside = cv2.warpAffine(np.ones(pixels.shape[:2], np.uint8), matrix, size)
+    whole = np.ones(pixels.shape[:2], np.uint8)
+    inside = cv2.warpAffine(whole, matrix, size)
     inside = cv2.erode(inside, np.ones((EDGE, EDGE))) > 0
-    area = min(np.linalg.det(matrix[:, :2]) * pixels[..., 0].size, inside.size)
-    if inside.sum() < max(OVERLAP * area, EDGE**2):
+    smaller = min(_times_the_area(matrix) * whole.size, inside.size)
+    if inside.sum() < OVERLAP * smaller:
         return None
     return Overlap(moved, ground, inside, n_matches)
 
 
-def _fit(photo, other):
+def _fit_details(photo, other):
     """The turn, scale and shift that most matches of details agree with, and how many do."""
+    nothing = None, 0
     if min(len(photo.points), len(other.points)) < 2:
-        return None, 0
+        return nothing
     matches = cv2.BFMatcher().knnMatch(photo.descriptors, other.descriptors, k=2)
-    good = [first for first, second in matches if first.distance < NEAREST * second.distance]
+    good = []
+    for first, second in matches:
+        if first.distance < NEAREST * second.distance:
+            good.append(first)
     if len(good) < AGREEING:
-        return None, 0
+        return nothing
     source = photo.points[[match.queryIdx for match in good]]
     target = other.points[[match.trainIdx for match in good]]
     matrix, agreeing = cv2.estimateAffinePartial2D(
         source, target, ransacReprojThreshold=PIXELS_OFF, confidence=0.999
     )
-    # Smaller, one photo would be a spot on the other.
-    if matrix is None or np.linalg.det(matrix[:, :2]) < 0.04:
-        return None, 0
+    if matrix is None or _times_the_area(matrix) < SMALLEST:
+        return nothing
     # Many matches with one spot are one match.
-    return matrix, len(np.unique(target[agreeing.ravel() > 0].round(), axis=0))
+    spots = target[agreeing.ravel() > 0].round()
+    return matrix, len(np.unique(spots, axis=0))
+
+
+def _fit_edges(photo, other):
+    """The scales that lay one photo on the other from edge to edge, and how alike they are."""
+    height, width, _ = photo.pixels.shape
+    other_height, other_width, _ = other.pixels.shape
+    scale = np.array([other_width / width, other_height / height])
+    matrix = np.column_stack([np.diag(scale), (scale - 1) / 2])
+    return matrix, correlation(_in_small(photo), _in_small(other))
+
+
+def _in_small(photo):
+    return cv2.resize(photo.pixels, (16, 16), interpolation=cv2.INTER_AREA)
+
+
+def _times_the_area(matrix):
+    return np.linalg.det(matrix[:, :2])
 
 
 def correlation(first: np.ndarray, other: np.ndarray) -> float:
     """Pearson's, of two arrays of one size, in [-1, 1]; 0 if one of them has a single value."""
     with np.errstate(invalid="ignore"):
-        return np.nan_to_num(np.corrcoef(first.ravel(), other.ravel())[0, 1])
+        matrix = np.corrcoef(first.ravel(), other.ravel())
+    return np.nan_to_num(matrix[0, 1])

@@ -47,100 +47,143 @@ def compare(photo: Keypoints, other: Keypoints) -> Comparison:
     that is all over it, nobody can tell.
     """
     # Whichever is named first.
-    photo, other = sorted((photo, other), key=lambda side: (-len(side.points), side.pixels.sum()))
+    photo, other = sorted((photo, other), key=_most_details)
     placed = lay(photo, other)
     if placed is None:
         return Comparison("")
     first, second, inside, n_matches = placed
-    greys = [blurred(grey(side), 1.5)[inside] for side in (first, second)]
+    greys = [_blurred(_grey(side), 1.5)[inside] for side in (first, second)]
     alike = correlation(*greys)
     if alike < CORRELATED:
         return Comparison("", n_matches=n_matches)
 
-    colours = [np.linalg.norm(lab(side)[inside][:, 1:], axis=1) for side in (first, second)]
-    chroma = np.mean(colours, axis=1)
-    in_grey = chroma.min() < COLOURLESS <= chroma.max()
+    chroma = [_chroma(side, inside) for side in (first, second)]
+    in_grey = min(chroma) < COLOURLESS <= max(chroma)
     if in_grey:
-        first, second = (np.dstack([grey(side)] * 3) for side in (first, second))
+        first = np.dstack([_grey(first)] * 3)
+        second = np.dstack([_grey(second)] * 3)
     # In both directions: where one is blown out, nothing of the other can be expected.
     ways = [
-        [lab(side) for side in _equally_sharp(in_same_light(one, two, inside), two, inside)]
-        for one, two in ((first, second), (second, first))
+        _alike_but_for_things(first, second, inside),
+        _alike_but_for_things(second, first, inside),
     ]
     shifts = [_unexpected(*way) * inside for way in ways]
     # A palette of few colours shifts whole areas; a number is lighter than what is around it.
-    edges = [np.abs(shift - blurred(shift, 4)) for shift in shifts]
-    difference = cv2.blur(np.min(edges, axis=0) * inside, (5, 5)).max()
-    colour = 0.0
-    for radius, (share, bound) in MAX_COLOURS.items():
-        turned = [blurred((one - two)[..., 1:] * inside[..., None], radius) for one, two in ways]
-        distance = np.linalg.norm(turned, axis=3).min(axis=0)[inside]
-        colour = max(colour, np.quantile(distance, share) / bound)
+    edges = [np.abs(shift - _blurred(shift, 4)) for shift in shifts]
+    least = np.min(edges, axis=0) * inside
+    places = cv2.blur(least, (5, 5))
+    difference = float(places.max())
+    colour = _colour_change(ways, inside)
 
     changed = np.abs(shifts).min(axis=0) > SAME
     same = 1 - changed.sum() / inside.sum()
-    lighter = (shifts[0][changed] > 0).sum() / max(changed.sum(), 1)
+    verdict = "variant"
     if difference <= MAX_DIFFERENCE:
-        verdict = "copy in grey or variant" if in_grey else "copy" if colour <= 1 else "variant"
-    elif same >= ALL_BUT_A_PLACE:
-        verdict = "variant"
-    elif same >= UNDER_STAMP and not OTHER_INK < lighter < 1 - OTHER_INK:
-        verdict = "stamped copy or variant"
-    else:
-        verdict = "variant" if n_matches and alike >= SAME_SHAPES else ""
-    return Comparison(verdict, float(difference), float(colour), n_matches)
+        if in_grey:
+            verdict = "copy in grey or variant"
+        elif colour <= 1:
+            verdict = "copy"
+    elif same < ALL_BUT_A_PLACE:
+        lighter = np.mean(shifts[0][changed] > 0)
+        one_ink = not OTHER_INK < lighter < 1 - OTHER_INK
+        if same >= UNDER_STAMP and one_ink:
+            verdict = "stamped copy or variant"
+        elif n_matches == 0 or alike < SAME_SHAPES:
+            verdict = ""
+    return Comparison(verdict, difference, colour, n_matches)
+
+
+def _most_details(photo):
+    return -len(photo.points), photo.pixels.sum()
+
+
+def _chroma(pixels, inside):
+    """How far the colours are from grey, on average."""
+    colours = _lab(pixels)[inside][:, 1:]
+    return np.linalg.norm(colours, axis=1).mean()
+
+
+def _alike_but_for_things(photo, other, inside):
+    """Both in CIELAB, the one in the light of the other, and equally sharp."""
+    lit = in_same_light(photo, other, inside)
+    return [_lab(side) for side in _equally_sharp(lit, other, inside)]
+
+
+def _colour_change(ways, inside):
+    """How far colours differ, where 1 is what compression and scaling explain."""
+    change = 0.0
+    for radius, (share, bound) in MAX_COLOURS.items():
+        distances = []
+        for one, two in ways:
+            turned = (one - two)[..., 1:] * inside[..., None]
+            turned = _blurred(turned, radius)
+            distances.append(np.linalg.norm(turned, axis=2))
+        distance = np.min(distances, axis=0)[inside]
+        change = max(change, np.quantile(distance, share) / bound)
+    return change
 
 
 def in_same_light(photo: np.ndarray, other: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """A photo as it would be in the light of another, float32 [height, width, 3]: a gain for each
     channel, within what white balance changes, and one offset, as three in four pixels say.
     """
-    told = np.flatnonzero(inside & ((other > 6) & (other < 249)).all(axis=2))
+    # Neither black nor blown out.
+    seen = ((other > 6) & (other < 249)).all(axis=2)
+    told = np.flatnonzero(inside & seen)
     # Some thousand pixels tell the light as well as all.
     told = told[:: len(told) // 4000 + 1]
-    x, y = (np.float64(side.reshape(-1, 3)[told]) for side in (photo, other))
-    if len(x) < 100:
+    if len(told) < 100:
         return np.float32(photo)
-    equations = np.concatenate([np.eye(3) * x[:, :, None], np.ones((len(x), 3, 1))], axis=2)
+    x = np.float64(photo.reshape(-1, 3)[told])
+    y = np.float64(other.reshape(-1, 3)[told])
+    own_gain = np.eye(3) * x[:, :, None]
+    one_offset = np.ones((len(x), 3, 1))
+    equations = np.concatenate([own_gain, one_offset], axis=2)
     kept = np.ones(len(x), bool)
     for _ in range(5):
-        left, right = equations[kept].reshape(-1, 4), y[kept].ravel()
+        left = equations[kept].reshape(-1, 4)
+        right = y[kept].ravel()
         *gains, offset = np.linalg.lstsq(left, right)[0]
-        error = np.abs(x * gains + offset - y).max(axis=1)
+        error = np.abs(x * gains + offset - y)
+        error = error.max(axis=1)
         kept = error <= np.quantile(error, 0.75)
     usual = np.median(gains)
     gains = np.clip(gains, usual / WHITE_BALANCE, usual * WHITE_BALANCE)
-    return np.float32((photo * gains + offset).clip(0, 255))
+    lit = photo * gains + offset
+    return np.float32(lit.clip(0, 255))
 
 
 def _equally_sharp(first, second, inside):
     """Both photos, the sharper one blurred until the edges of both are as strong."""
-    sides = [blurred(np.float32(side), 1) for side in (first, second)]
+    sides = [_blurred(np.float32(side), 1) for side in (first, second)]
     for _ in range(8):
-        strength = [cv2.Laplacian(grey(side), cv2.CV_32F)[inside].std() for side in sides]
+        edges = [cv2.Laplacian(_grey(side), cv2.CV_32F) for side in sides]
+        strength = [edge[inside].std() for edge in edges]
         sharper = int(np.argmax(strength))
         if strength[sharper] <= 1.1 * strength[1 - sharper]:
             break
-        sides[sharper] = blurred(sides[sharper], 0.8)
+        sides[sharper] = _blurred(sides[sharper], 0.8)
     return sides
 
 
 def _unexpected(expected, seen):
     """How much lighter each pixel is than what is expected within a pixel of it."""
-    expected, seen, square = expected[..., 0], seen[..., 0], np.ones((3, 3))
-    return seen - seen.clip(cv2.erode(expected, square), cv2.dilate(expected, square))
+    square = np.ones((3, 3))
+    darkest = cv2.erode(expected[..., 0], square)
+    lightest = cv2.dilate(expected[..., 0], square)
+    lightness = seen[..., 0]
+    return lightness - lightness.clip(darkest, lightest)
 
 
-def blurred(pixels: np.ndarray, radius: float) -> np.ndarray:
-    """Blurred by a Gaussian of so many pixels."""
+def _blurred(pixels, radius):
+    """By a Gaussian of so many pixels."""
     return cv2.GaussianBlur(pixels, (0, 0), radius)
 
 
-def grey(pixels: np.ndarray) -> np.ndarray:
-    """Without colours, [height, width]."""
+def _grey(pixels):
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
 
 
-def lab(pixels: np.ndarray) -> np.ndarray:
+def _lab(pixels):
     """0 to 255 in RGB as CIELAB: lightness 0 to 100, a*, b*."""
     return cv2.cvtColor(pixels / np.float32(255), cv2.COLOR_RGB2LAB)

@@ -16,10 +16,9 @@ from lookalike.copies.hashing import perceptual_hashes
 from lookalike.embeddings import EmbeddingStore, check_encoder, embed_images
 from lookalike.images import File, ImageError, content_hash, fitted, pixel_batches
 from lookalike.machine import parallel_map, progress
-from lookalike.similarity import normalise, top_k, vector_lengths
+from lookalike.similarity import normalise, top_k
 
-BLOCK = 2048  # rows at a time; 4 million scores
-WAITING = 4_000_000  # pairs, after which all but the best of each row are dropped
+BLOCK = 2048  # squared, the scores in memory: 4 million
 N_CANDIDATES = 5  # that a photo names by its vector, and as many by its hash
 MIN_BITS = 56  # of 64, that the hashes of a candidate share
 MIN_SIMILARITY = 0.5  # cosine of a candidate
@@ -58,24 +57,26 @@ class CopyIndex:
     """
 
     def __init__(self, photos: pd.DataFrame | EmbeddingStore, encoder: keras.Model | None = None):
-        self.catalog, self.vectors, self.hashes = photos, None, None
+        self.catalog = photos
+        self.encoder = encoder
+        self.vectors = None
+        self.hashes = None
         # Where there is no encoder that has a size.
         self.size = 128
         self.fit = "resize"
         if isinstance(photos, EmbeddingStore):
             self.catalog = photos.catalog
             self.vectors = photos.vectors
+            self.hashes = photos.side_arrays.get("hashes")
             self.size = photos.manifest["image_size"]
             self.fit = photos.manifest["fit"]
-            self.hashes = photos.side_arrays.get("hashes")
         if encoder is not None:
             check_encoder(photos, encoder)
-        self.encoder = encoder
         self.rows = pd.Index(self.catalog["image_id"])
         if self.hashes is None:
             bar = progress(self.catalog["path"], description="Comparing photos")
             batches = pixel_batches(bar, self.size, fit=self.fit)
-            self.hashes = np.concatenate([perceptual_hashes([]), *map(perceptual_hashes, batches)])
+            self.hashes = np.concatenate([*map(perceptual_hashes, batches)])
         # 400 kB each.
         self.details = functools.lru_cache(4096)(self._details)
 
@@ -92,27 +93,31 @@ class CopyIndex:
         DataFrame, a row a photo, best first: `image_id`, the `step` that named it, and what a
         `Comparison` tells; `ImageError` if the file cannot be read as an image.
         """
-        return self.candidates(photo).query("verdict != ''").reset_index(drop=True)
+        return _alike(self.candidates(photo))
 
     def candidates(self, photo: File | np.ndarray) -> pd.DataFrame:
         """Every photo that a new one is laid on, also what `look_up` leaves out as different."""
         pixels = fitted(photo, self.size, fit=self.fit)
-        near = {}
+        # Each by the surest step that names it, which comes last.
+        steps = {}
         if self.encoder is not None:
             vectors = embed_images(self.encoder, [pixels])
             indices, scores = top_k(vectors, self.vectors, N_CANDIDATES)
-            near["embedding"] = indices[scores >= MIN_SIMILARITY]
-        alike = _bits_alike(perceptual_hashes(pixels[None]), self.hashes)[0]
+            near = indices[scores >= MIN_SIMILARITY]
+            steps |= dict.fromkeys(near, "embedding")
+        (alike,) = _bits_alike(perceptual_hashes([pixels]), self.hashes)
         best = np.argsort(-alike, kind="stable")[:N_CANDIDATES]
-        near["perceptual hash"] = best[alike[best] >= MIN_BITS]
+        near = best[alike[best] >= MIN_BITS]
+        steps |= dict.fromkeys(near, "perceptual hash")
         if not isinstance(photo, np.ndarray):
-            near["content"] = np.flatnonzero(self.catalog["sha256"] == content_hash(photo))
-        # Each by the surest step that names it.
-        steps = {int(row): step for step, rows in near.items() for row in rows}
+            same = self.catalog["sha256"] == content_hash(photo)
+            steps |= dict.fromkeys(np.flatnonzero(same), "content")
         details = detect_keypoints(photo)
         found = []
         for row, step in steps.items():
-            told = SAME_FILE if step == "content" else compare(details, self.details(row))
+            told = SAME_FILE
+            if step != "content":
+                told = compare(details, self.details(row))
             found.append((self.rows[row], step, *told))
         return _table(found, ["image_id", "step"])
 
@@ -132,30 +137,33 @@ class CopyIndex:
             If a vector holds NaN or infinity; it is named by its row.
         """
         first = self.catalog.groupby("sha256")["image_id"].transform("first")
-        unlike = np.flatnonzero(first == self.rows)
+        repeated = first != self.rows
+        unlike = np.flatnonzero(~repeated)
         steps = {}
         if self.vectors is not None:
-            vector_lengths(self.vectors, "gallery")
-            unit = normalise(self.vectors[unlike])
-            pairs = closest_pairs(unit, np.inner, N_CANDIDATES, MIN_SIMILARITY)
-            steps |= dict.fromkeys(map(tuple, unlike[pairs]), "embedding")
+            unit = normalise(self.vectors)[unlike]
+            near = closest_pairs(unit, np.inner, N_CANDIDATES, MIN_SIMILARITY)
+            steps |= dict.fromkeys(map(tuple, unlike[near]), "embedding")
         hashes = self.hashes[unlike]
-        pairs = closest_pairs(hashes, _bits_alike, N_CANDIDATES, MIN_BITS)
-        steps |= dict.fromkeys(map(tuple, unlike[pairs]), "perceptual hash")
+        near = closest_pairs(hashes, _bits_alike, N_CANDIDATES, MIN_BITS)
+        steps |= dict.fromkeys(map(tuple, unlike[near]), "perceptual hash")
 
         def judge(pair):
-            return *self.rows[[*pair]], steps[pair], *compare(*map(self.details, pair))
+            names = self.rows[list(pair)]
+            told = self.compare(*names)
+            return *names, steps[pair], *told
 
         bar = progress(sorted(steps), description="Laying photo on photo", unit="pairs")
-        found = [*parallel_map(judge, bar)]
-        repeated = zip(first[first != self.rows], self.rows[first != self.rows], strict=True)
-        found += [(*pair, "content", *SAME_FILE) for pair in repeated]
-        table = _table(found, ["image_id", "other_id", "step"])
-        return table.query("verdict != ''").reset_index(drop=True)
+        found = list(parallel_map(judge, bar))
+        for pair in zip(first[repeated], self.rows[repeated], strict=True):
+            found.append((*pair, "content", *SAME_FILE))
+        return _alike(_table(found, ["image_id", "other_id", "step"]))
 
     def compare(self, image_id: str, other_id: str) -> Comparison:
         """Two photos of the index, one laid on the other."""
-        return compare(*map(self.details, self.rows.get_indexer([image_id, other_id])))
+        one = self.rows.get_loc(image_id)
+        other = self.rows.get_loc(other_id)
+        return compare(self.details(one), self.details(other))
 
     def _details(self, row):
         """What a photo is laid on others by: nothing, with a warning, if it is gone."""
@@ -168,10 +176,7 @@ class CopyIndex:
 
 def closest_pairs(rows: np.ndarray, similarity: Callable, k: int, least: float) -> np.ndarray:
     """Pairs of rows of which one is among the k most similar to the other: int64 [m, 2], the lower
-    first.
-
-    Each block of rows is compared once with itself and with each that follows: half of all
-    comparisons, and a block of them in memory.
+    first; of equals, any.
 
     Parameters
     ----------
@@ -181,42 +186,25 @@ def closest_pairs(rows: np.ndarray, similarity: Callable, k: int, least: float) 
     least
         A pair is at least so similar; above 0.
     """
-    starts = range(0, len(rows), BLOCK)
-    # Each with itself first: what it finds there is what others must exceed.
-    blocks = [(one, one) for one in starts]
-    blocks += [(one, other) for one in starts for other in starts if one < other]
+    step = BLOCK**2 // len(rows) + 1
+    starts = range(0, len(rows), step)
     if len(starts) > 8:
-        blocks = progress(blocks, description="Comparing all with all", unit="blocks")
-    floors = np.full(len(rows), least, np.float32)
-    found = [pd.DataFrame(columns=["one", "other", "score"], dtype=int)]
-    for one, other in blocks:
-        here, there = slice(one, one + BLOCK), slice(other, other + BLOCK)
-        scores = similarity(rows[here], rows[there])
-        if one == other:
-            np.fill_diagonal(scores, 0)
-            if len(scores) > k:
-                floors[here] = np.maximum(least, np.partition(scores, -k)[:, -k])
-            scores = np.triu(scores)
-        at = np.nonzero((scores >= floors[here, None]) | (scores >= floors[there]))
-        new = {"one": one + at[0], "other": other + at[1], "score": scores[at]}
-        found.append(pd.DataFrame(new))
-        if sum(map(len, found[1:])) > WAITING:
-            found = [_best(found, k, floors)]
-    return _best(found, k, floors)[["one", "other"]].to_numpy()
-
-
-def _best(found, k, floors):
-    """Of pairs those that are among the k best of one of their rows; raises the `floors` that
-    others must reach.
-    """
-    pairs = pd.concat(found, ignore_index=True)
-    turned = pairs.rename(columns={"one": "other", "other": "one"})
-    both = pd.concat([pairs, turned]).sort_values("score", ascending=False, kind="stable")
-    by_row = both.groupby("one")
-    last = by_row.nth(k - 1)
-    # A little more, as equals come too late.
-    floors[last["one"]] = last["score"] + 1e-6
-    return pairs.loc[by_row.head(k).index.unique()]
+        starts = progress(starts, description="Comparing all with all", unit="blocks")
+    found = []
+    for start in starts:
+        scores = similarity(rows[start : start + step], rows)
+        # Of each with itself.
+        np.fill_diagonal(scores[:, start:], 0)
+        near = scores >= least
+        crowded = np.flatnonzero(near.sum(axis=1) > k)
+        if len(crowded):
+            best = np.argpartition(scores[crowded], -k)[:, -k:]
+            near[crowded] = False
+            near[crowded[:, None], best] = True
+        one, other = np.nonzero(near)
+        found.append(np.column_stack([start + one, other]))
+    pairs = np.sort(np.concatenate(found))
+    return np.unique(pairs, axis=0)
 
 
 def _bits_alike(rows, others):
@@ -228,3 +216,7 @@ def _bits_alike(rows, others):
 def _table(found, columns):
     table = pd.DataFrame(found, columns=[*columns, *Comparison._fields])
     return table.sort_values("difference", kind="stable", ignore_index=True)
+
+
+def _alike(table):
+    return table[table["verdict"] != ""].reset_index(drop=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
 import pandas as pd
 from scipy.cluster.hierarchy import DisjointSet
 
@@ -37,47 +38,59 @@ def group_copies(pairs: pd.DataFrame, index: CopyIndex) -> pd.DataFrame:
     bytes) or "first". `ImageError` if a photo cannot be read (any more).
     """
     pairs = pairs[pairs["verdict"] == "copy"]
-    first_of, known, together = {}, {}, DisjointSet(pairs["image_id"])
+    # Whatever hangs together by copies of copies.
+    together = DisjointSet(pairs["image_id"])
+    known = {}
     for pair in pairs.itertuples():
-        if pair.step == "content":
-            first_of[pair.other_id] = pair.image_id
-            continue
         together.add(pair.other_id)
         together.merge(pair.image_id, pair.other_id)
-        known[frozenset([pair.image_id, pair.other_id])] = pair
-    names = sorted(together, key=index.rows.get_loc)
-    files = index.catalog.iloc[index.rows.get_indexer(names)]
-    bar = progress(files["path"], description="Looking for the largest")
-    # In steps of 15 %, of which one cannot be told from the next.
-    areas = [round(np.log(area) / np.log(LARGER)) for area in parallel_map(_area, bar)]
-    # A GIF has many bytes and few colours.
-    quality = {
-        name: (area, not name.endswith(".gif"), size)
-        for name, area, size in zip(names, areas, files["bytes"], strict=True)
-    }
-    names.sort(key=quality.get, reverse=True)
+        known[pair.image_id, pair.other_id] = pair
+        known[pair.other_id, pair.image_id] = pair
+    quality = _quality(index, list(together))
+    best_first = sorted(quality, key=quality.get, reverse=True)
 
     kept_of = {}
     groups = []
-    for keep in names:
+    for keep in best_first:
         if keep in kept_of:
             continue
         kept_of[keep] = keep
         group = together.subset(keep)
-        for drop in [name for name in names if name in group and name not in kept_of]:
-            pair = known.get(frozenset([keep, drop])) or index.compare(keep, drop)
+        for drop in best_first:
+            if drop in kept_of or drop not in group:
+                continue
+            pair = known.get((keep, drop)) or index.compare(keep, drop)
             if pair.verdict == "copy":
                 kept_of[drop] = keep
                 step = getattr(pair, "step", "copy of a copy")
-                larger, *finer = np.greater(quality[keep], quality[drop])
-                why = "larger" if larger else "finer" if any(finer) else "first"
+                why = _why(quality[keep], quality[drop], step)
                 groups.append((keep, drop, step, pair.difference, why))
-    for drop, first in first_of.items():
-        groups.append((kept_of[first], drop, "content", 0.0, "identical"))
     groups.sort(key=lambda group: index.rows.get_loc(group[0]))
     return pd.DataFrame(groups, columns=["keep", "drop", "step", "difference", "why"])
+
+
+def _quality(index, names):
+    """By name, in the order of the catalogue, what is compared to find the better of two photos."""
+    files = index.catalog[index.rows.isin(names)]
+    bar = progress(files["path"], description="Looking for the largest")
+    areas = parallel_map(_area, bar)
+    quality = {}
+    for name, area, size in zip(files["image_id"], areas, files["bytes"], strict=True):
+        # In steps of 15 %, of which one cannot be told from the next.
+        steps = round(math.log(area, LARGER))
+        # A GIF has many bytes and few colours.
+        quality[name] = steps, not name.endswith(".gif"), size
+    return quality
 
 
 def _area(path):
     """Of a photo without margins, in pixels."""
     return without_margins(load_image(path))[..., 0].size
+
+
+def _why(kept, dropped, step):
+    if step == "content":
+        return "identical"
+    if kept[0] > dropped[0]:
+        return "larger"
+    return "finer" if kept > dropped else "first"

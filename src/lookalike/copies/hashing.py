@@ -26,9 +26,11 @@ def perceptual_hash(pixels: np.ndarray) -> int:
     ----------
     pixels : uint8 [height, width, 3]
     """
-    grey = as_image(pixels).convert("L").resize((32, 32), Image.Resampling.LANCZOS)
+    image = as_image(pixels).convert("L")
+    grey = image.resize((32, 32), Image.Resampling.LANCZOS)
     low = dctn(np.asarray(grey, float))[:8, :8]
-    return int(np.packbits(low > np.median(low)).view(">u8")[0])
+    bits = np.packbits(low > np.median(low))
+    return int.from_bytes(bits, "big")
 
 
 def perceptual_hashes(photos: np.ndarray) -> np.ndarray:
@@ -42,8 +44,12 @@ def perceptual_hashes(photos: np.ndarray) -> np.ndarray:
     -------
     uint64 [n, 3]
     """
-    versions = [(pixels, pixels[:, ::-1], without_margins(pixels)) for pixels in photos]
-    hashes = [perceptual_hash(np.ascontiguousarray(one)) for some in versions for one in some]
+    hashes = []
+    for pixels in photos:
+        mirrored = pixels[:, ::-1]
+        inner = without_margins(pixels)
+        for version in (pixels, mirrored, inner):
+            hashes.append(perceptual_hash(np.ascontiguousarray(version)))
     return np.array(hashes, np.uint64).reshape(-1, 3)
 
 
@@ -58,25 +64,33 @@ def without_margins(pixels: np.ndarray) -> np.ndarray:
     image = as_image(pixels)
     image.thumbnail((MEASURED, MEASURED), Image.Resampling.BOX)
     small = np.asarray(image, np.float32)
-    top, left, bottom, right = 0, 0, *small.shape[:2]
+    top = left = 0
+    bottom, right, _ = small.shape
     while True:
         # All sides of the same part, or bars above and below would lay bare the ground between.
         part = small[top:bottom, left:right]
         above, after, below, before = (_margin(np.rot90(part, turn)) for turn in range(4))
-        all_margin = above + below >= len(part) or before + after >= part.shape[1]
-        if all_margin or not any((above, after, below, before)):
+        high = above + below
+        wide = before + after
+        if high + wide == 0 or high >= len(part) or wide >= part.shape[1]:
             break
-        top, left, bottom, right = top + above, left + before, bottom - below, right - after
-    ends = np.multiply([[top, left], [bottom, right]], np.divide(pixels.shape[:2], small.shape[:2]))
-    (top, left), (bottom, right) = ends.round().astype(int)
-    return pixels[top:bottom, left:right]
+        top += above
+        left += before
+        bottom -= below
+        right -= after
+    down, across = np.divide(pixels.shape[:2], small.shape[:2])
+    rows = slice(round(top * down), round(bottom * down))
+    columns = slice(round(left * across), round(right * across))
+    return pixels[rows, columns]
 
 
 def _margin(lines):
     """How many lines [n, length, 3], from the first, have its colour; few of them may be of
     others.
     """
-    distance = np.abs(lines - np.median(lines[0], axis=0)).max(axis=2)
+    colour = np.median(lines[0], axis=0)
+    distance = np.abs(lines - colour).max(axis=2)
     near = (distance < MARGIN).mean(axis=1) >= SHARE
-    share = near.cumsum() / np.arange(1, len(near) + 1)
-    return max(np.flatnonzero(near & (share >= LINES)) + 1, default=0)
+    count = np.arange(1, len(lines) + 1)
+    share = near.cumsum() / count
+    return max(count[near & (share >= LINES)], default=0)

@@ -8,7 +8,6 @@ import shutil
 import sys
 import threading
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -129,7 +128,8 @@ def export_model(
         "fingerprint": encoder_fingerprint(model),
         "input": list(size),
         "dim": model.output_shape[-1],
-        **{name: version(name) for name in ("tensorflow", "keras")},
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
     }
     text = json.dumps(card, indent=1, ensure_ascii=False)
     blank = np.zeros((1, *size), np.float32)

@@ -163,9 +163,11 @@ class FaissIndex:
         count = self.count
         # Else no search looks at every row.
         if label is not None or count < len(self.ids):
-            chosen = (self.ids >= 0) & (label is None or self.labels == label)
-            count = np.count_nonzero(chosen)
-        found = min(checked_k(k), int(count))
+            chosen = self.ids >= 0
+            if label is not None:
+                chosen &= self.labels == label
+            count = int(chosen.sum())
+        found = min(checked_k(k), count)
         ids = np.full((len(queries), k), -1)
         scores = np.full(ids.shape, -np.inf, np.float32)
         # A graph in which most may not be found is no road any more.
@@ -182,8 +184,6 @@ class FaissIndex:
         """Write the index into a folder of its own, whole or not at all; `open_index` opens it."""
         import faiss
 
-        if is_milvus(path):
-            raise ValueError(f"{path} is a name for a Milvus; save this index under another.")
         folder = Path(path).resolve()
         folder.parent.mkdir(parents=True, exist_ok=True)
         codes, names = pd.factorize(self.labels)

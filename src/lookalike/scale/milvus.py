@@ -4,6 +4,7 @@ and what both check.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -23,8 +24,6 @@ MOST = 16384  # neighbours, and ids of a message
 # Of graphs, here and in FAISS.
 LINKS = 32  # of a vector in the graph
 EF_BUILD = 100  # candidates for them
-# Milvus has templates for text in a filter, Milvus Lite has not; both understand these.
-ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
 
 
 def is_milvus(path: str | Path) -> bool:
@@ -113,38 +112,34 @@ class MilvusIndex:
         import pymilvus
 
         if not self.remote:
-            if dim is None and not Path(uri).exists():
-                raise FileNotFoundError(f"No Milvus at {uri}. Make one with index_store.")
             Path(uri).parent.mkdir(parents=True, exist_ok=True)
         self.client = pymilvus.MilvusClient(self.uri, token=token)
-        try:
-            self._open(pymilvus, dim)
-        except BaseException:
+        there = self.client.has_collection(name)
+        if dim is None and not there:
             self.close()
-            raise
-
-    def _open(self, pymilvus, dim):
-        client = self.client
-        if client.has_collection(self.name):
-            fields = {
-                field["name"]: field for field in client.describe_collection(self.name)["fields"]
-            }
+            raise FileNotFoundError(f"No collection {name} at {uri}. Make one with index_store.")
+        if there:
+            told = self.client.describe_collection(name)
+            fields = {field["name"]: field for field in told["fields"]}
             if fields.keys() != {*FIELDS}:
-                raise ValueError(
-                    f"The collection {self.name} at {self.uri} has the fields "
-                    f"{', '.join(fields)}: it was not made here. Name another."
-                )
-            if dim is None:
-                self.dim = int(fields["vector"]["params"]["dim"])
-                return client.load_collection(self.name)
-            client.drop_collection(self.name)
+                self.close()
+                raise ValueError(f"The collection {name} at {uri} was not made here. Name another.")
         if dim is None:
-            raise FileNotFoundError(f"No collection {self.name} at {self.uri}.")
-        self.dim = dim
+            self.dim = int(fields["vector"]["params"]["dim"])
+            self.client.load_collection(name)
+        else:
+            self.dim = dim
+            self.client.drop_collection(name)
+            self._create()
+
+    def _create(self):
+        from pymilvus import DataType
+
+        client = self.client
         schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
-        schema.add_field("id", pymilvus.DataType.INT64, is_primary=True)
-        schema.add_field("label", pymilvus.DataType.VARCHAR, max_length=65535, nullable=True)
-        schema.add_field("vector", pymilvus.DataType.FLOAT_VECTOR, dim=dim)
+        schema.add_field("id", DataType.INT64, is_primary=True)
+        schema.add_field("label", DataType.VARCHAR, max_length=65535, nullable=True)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self.dim)
         plan = client.prepare_index_params()
         plan.add_index(
             "vector",
@@ -158,9 +153,8 @@ class MilvusIndex:
         )
 
     def __len__(self) -> int:
-        return self.client.query(
-            self.name, filter="", output_fields=["count(*)"], consistency_level="Strong"
-        )[0]["count(*)"]
+        (row,) = self.client.query(self.name, filter="", output_fields=["count(*)"])
+        return row["count(*)"]
 
     def add(
         self, ids: Sequence[int], vectors: np.ndarray, labels: Sequence[str | None] | None = None
@@ -182,6 +176,8 @@ class MilvusIndex:
     ) -> tuple[np.ndarray, np.ndarray]:
         """As `FaissIndex.search`; k is at most 16,384."""
         queries = checked_vectors(queries, self.dim, "query")
+        # Milvus has templates for text in a filter, Milvus Lite has not; both understand this.
+        text = json.dumps(label, ensure_ascii=False)
         ids = np.full((len(queries), checked_k(k)), -1)
         scores = np.full(ids.shape, -np.inf, np.float32)
         for some in slices(len(queries), QUERIES, "Asking Milvus"):
@@ -191,12 +187,10 @@ class MilvusIndex:
                 answers = self.client.search(
                     self.name,
                     list(queries[some]),
-                    anns_field="vector",
                     limit=k,
-                    filter="" if label is None else f'label == "{label.translate(ESCAPES)}"',
+                    filter="" if label is None else f"label == {text}",
                     output_fields=["id"],  # else the vectors come along
-                    search_params={"metric_type": "IP", "params": {"ef": width}},
-                    consistency_level="Strong",
+                    search_params={"params": {"ef": width}},
                 )
                 for row, hits in enumerate(answers, some.start):
                     ids[row, : len(hits)] = [hit["id"] for hit in hits]

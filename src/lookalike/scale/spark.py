@@ -5,11 +5,9 @@ come back.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 import warnings
-from contextlib import suppress
 from pathlib import Path
 
 import keras
@@ -32,8 +30,7 @@ def spark_session(master: str = "local[2]", **config: object):
     Parameters
     ----------
     master
-        "local[n]": n tasks at a time on this machine, each tried up to four times, as on a cluster;
-        or its address.
+        "local[n]": n tasks at a time on this machine; or the address of a cluster.
     config
         Spark's own settings, e.g. `**{"spark.driver.memory": "4g"}`.
 
@@ -46,20 +43,21 @@ def spark_session(master: str = "local[2]", **config: object):
     from pyspark.sql import SparkSession
 
     settings = {
-        "spark.master": re.sub(r"^local\[(\d+|\*)\]$", r"local[\1,4]", master),
+        # On this machine, too, each task is tried up to four times.
+        "spark.master": master.replace("]", ",4]"),
         "spark.app.name": "Lookalike",
         "spark.log.level": "ERROR",
         "spark.ui.showConsoleProgress": "false",
     }
     # Tasks that share a machine's cores shall not fight for them.
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
-        settings[f"spark.executorEnv.{name}"] = str(config.get("spark.task.cpus", 1))
+        settings[f"spark.executorEnv.{name}"] = "1"
     if master.startswith("local"):
         settings |= {"spark.driver.host": "127.0.0.1", "spark.ui.enabled": "false"}
         # The notebook has the GPU.
         settings["spark.executorEnv.CUDA_VISIBLE_DEVICES"] = "-1"
         os.environ["PYSPARK_PYTHON"] = sys.executable
-    settings |= {name: str(value) for name, value in config.items()}
+    settings |= config
     try:
         with quiet_stderr():  # the Java machine keeps it for its life
             spark = SparkSession.builder.config(map=settings).getOrCreate()
@@ -111,7 +109,7 @@ def embed_with_spark(
     Raises
     ------
     ImageError, FileExistsError, OSError, ValueError
-        As `embed_catalog` does; ValueError too if a vector is not finite.
+        As `embed_catalog` does.
     """
 
     def complete(known, paths, recipe, partial):
@@ -121,8 +119,6 @@ def embed_with_spark(
             found = _embed(spark, encoder, [*missing], partial, recipe, batch_size)
             for path, row in found.to_numpy():
                 vector, colours = np.split(np.float32(row), [recipe["dim"]])
-                if not np.isfinite(vector).all():
-                    raise ValueError(f"{path}: its vector holds NaN or infinity.")
                 known["vectors"][missing[path]] = vector
                 known["colours"][missing[path]] = colours
 
@@ -141,8 +137,7 @@ def _embed(spark, encoder, paths, partial, recipe, batch_size):
     name = f"{recipe['fingerprint']}.keras"
     file = _ship(spark) / name
     if not file.exists():
-        # Without its optimizer.
-        keras.Model(encoder.input, encoder.output).save(file)
+        encoder.save(file)
         spark.sparkContext.addFile(str(file))
 
     def make_predict():
@@ -156,15 +151,13 @@ def _embed(spark, encoder, paths, partial, recipe, batch_size):
 
         return predict
 
-    # Better now than in the workers: whether there is such a fit.
-    fitted(paths[0], recipe["image_size"], fit=recipe["fit"])
     rows = predict_batch_udf(
         make_predict, return_type=ArrayType(FloatType()), batch_size=batch_size
     )
+    frame = spark.createDataFrame([(path,) for path in paths], "path string")
+    batches = -(-len(paths) // batch_size)
     most = max(8 * spark.sparkContext.defaultParallelism, len(paths) // 5000)
-    frame = spark.createDataFrame([(path,) for path in paths], "path string").repartition(
-        min(most, -(-len(paths) // batch_size))
-    )
+    frame = frame.repartition(min(most, batches))
     parts = partial / "rows.parquet"
     try:
         frame.withColumn("row", rows("path")).write.parquet(f"file://{parts}", mode="overwrite")
@@ -176,23 +169,18 @@ def _embed(spark, encoder, paths, partial, recipe, batch_size):
                 raise ImageError(path, reason.splitlines()[0]) from None
         raise
     finally:
+        # Not all of `partial`: an `embed_catalog` that was interrupted goes on from what is there.
         shutil.rmtree(parts, ignore_errors=True)
-        # Where an `embed_catalog` was interrupted, it goes on from what else is there.
-        with suppress(OSError):
-            partial.rmdir()
 
 
 def open_spark_store(folder: str | Path) -> EmbeddingStore:
     """Open a store that the first edition's Spark wrote in Parquet, with its vectors in memory; it
     is only read, and what is raised is that of `open_store`.
     """
-    require("pyarrow")
 
     def load(folder, manifest):
         parts = [folder / name for name in manifest["checksums"] if name != CATALOG]
         rows = pd.concat(map(pd.read_parquet, parts)).sort_values("row")
-        if rows["row"].tolist() != [*range(manifest["n"])]:
-            raise ValueError("a row is missing, or there twice")
         return {"vectors": np.stack(rows["vector"])}
 
     return read_store(Path(folder).resolve(), schema=2, load=load)

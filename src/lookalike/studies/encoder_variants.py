@@ -15,14 +15,16 @@ def mirrored(encoder: keras.Model) -> keras.Model:
     long.
     """
     image = keras.Input(encoder.input_shape[1:], name="image")
-    both = keras.layers.Average()([encoder(image), encoder(keras.ops.flip(image, axis=2))])
-    return keras.Model(image, both, name=f"{encoder.name}-mirrored")
+    mirror_image = keras.ops.flip(image, axis=2)
+    both = [encoder(image), encoder(mirror_image)]
+    average = keras.layers.Average()(both)
+    return keras.Model(image, average, name=f"{encoder.name}-mirrored")
 
 
 def project(
     vectors: np.ndarray, gallery: np.ndarray, dim: int, *, whiten: bool = False
 ) -> np.ndarray:
-    """Vectors [n, at most dim] along the directions in which the gallery spreads most, by principal
+    """Vectors [n, dim] along the directions in which the gallery spreads most, by principal
     component analysis.
 
     Source: Jégou and Chum, "Negative Evidences and Co-occurrences in Image Retrieval: the Benefit
@@ -35,16 +37,14 @@ def project(
     gallery : bool or int [..]
         Which of them the directions are learnt from: never the queries.
     dim
-        How many directions are kept; fewer if the gallery does not spread along so many.
+        How many directions are kept, at most as many as the gallery has vectors.
     whiten
         Scale each direction to the same spread.
     """
     vectors = normalise(vectors)
-    known = vectors[gallery]
-    pca = PCA(min(dim, len(known) - 1, vectors.shape[1]), whiten=whiten, random_state=0).fit(known)
-    # The rest is rounding, which whitening would blow up.
-    spread = pca.explained_variance_ > 1e-6 * pca.explained_variance_.max(initial=0)
-    return pca.transform(vectors)[:, spread].astype(np.float32)
+    pca = PCA(dim, whiten=whiten, random_state=0)
+    pca.fit(vectors[gallery])
+    return pca.transform(vectors).astype(np.float32)
 
 
 def expanded(vectors: np.ndarray, ranking: Ranking, count: int) -> np.ndarray:
@@ -60,6 +60,8 @@ def expanded(vectors: np.ndarray, ranking: Ranking, count: int) -> np.ndarray:
     """
     unit = normalise(vectors)
     asked = np.array(vectors)
-    for row, results in zip(ranking.queries, ranking.results[:, :count], strict=True):
-        asked[row] = unit[[row, *results[results >= 0]]].mean(axis=0)
+    for row, results in zip(ranking.queries, ranking.results, strict=True):
+        first = results[:count]
+        found = first[first >= 0]
+        asked[row] = unit[[row, *found]].mean(axis=0)
     return asked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 import keras
@@ -19,66 +19,64 @@ from lookalike.studies.photo_edits import EDITS, edit_photo, shrunk
 EXPANDED = 3  # results that join the query in query expansion
 
 
-def embed_quietly(encoder: keras.Model, photos: Iterable, *, fit: str = "resize") -> np.ndarray:
+def _embed_quietly(encoder, photos, fit="resize"):
     """Vectors of photos for one step of an experiment: `embed_images` without a bar."""
-    batches = pixel_batches(photos, encoder.input_shape[1:3], fit=fit)
-    return np.concatenate([encoder.predict_on_batch(np.float32(pixels)) for pixels in batches])
+    vectors = []
+    for pixels in pixel_batches(photos, encoder.input_shape[1:3], fit=fit):
+        vectors.append(encoder.predict_on_batch(np.float32(pixels)))
+    return np.concatenate(vectors)
 
 
 def measure_edits(
-    encoder: keras.Model,
-    vectors: np.ndarray,
-    catalog: pd.DataFrame,
-    k: int = 10,
-    *,
-    edits: Sequence[str] = tuple(EDITS),
-    fit: str = "resize",
-    **options,
+    encoder: keras.Model, vectors: np.ndarray, catalog: pd.DataFrame, k: int = 10, **options
 ) -> pd.DataFrame:
     """Let edited photos search among unedited ones, and tell what they still find.
 
     Parameters
     ----------
     vectors : array [n, dim]
-        Of the whole catalogue, by this encoder, from photos fitted as `fit` says.
-    edits
-        Names of `EDITS`; each at all of its strengths.
+        Of the whole catalogue, by this encoder.
     options
         For `rank`: splits, metric, queries.
 
     Returns
     -------
-    DataFrame, a row an edit and strength: `edit`, `strength`, `precision` at k; what the edit
-    changes in it, query by query: `change`, `low`, `high`; and `overlap`, the share of the unedited
-    query's first k that is found again. What is raised is that of `rank`.
+    DataFrame, a row for each of `EDITS` at each of its strengths: `edit`, `strength`, `precision`
+    at k; what the edit changes in it, query by query: `change`, `low`, `high`; and `overlap`, the
+    share of the unedited query's first k that is found again. What is raised is that of `rank`.
     """
     rows = rank(vectors, catalog, k, **options).queries
-    photos = list(parallel_map(lambda path: shrunk(load_image(path)), catalog["path"].iloc[rows]))
+    paths = catalog["path"].iloc[rows]
+    photos = list(parallel_map(lambda path: shrunk(load_image(path)), paths))
     asked = np.array(vectors)
 
-    def search(edited: Iterable[np.ndarray]) -> Ranking:
-        asked[rows] = embed_quietly(encoder, edited, fit=fit)
+    def search(edited):
+        asked[rows] = _embed_quietly(encoder, edited)
         return rank(vectors, catalog, k, query_vectors=asked, **options)
-
-    def changed(edit: str, strength: float) -> Iterable[np.ndarray]:
-        # Chances of its own for each photo, but the same at every strength.
-        def change(number: int) -> np.ndarray:
-            return edit_photo(photos[number], edit, strength, seed=number)
-
-        return parallel_map(change, range(len(photos)))
 
     unedited = search(photos)
     before = precision_at_k(unedited.relevant, k)
     table = []
-    steps = [(edit, strength) for edit in edits for strength in EDITS[edit].strengths]
-    for edit, strength in progress(steps, description="Editing photos", unit="edits"):
-        found = search(changed(edit, strength))
+    steps = [(name, strength) for name, edit in EDITS.items() for strength in edit.strengths]
+    for name, strength in progress(steps, description="Editing photos", unit="edits"):
+        # Chances of its own for each photo, but the same at every strength.
+        found = search(
+            edit_photo(photo, name, strength, seed=number) for number, photo in enumerate(photos)
+        )
         precision = precision_at_k(found.relevant, k)
-        change = paired_change(precision, before, found.products)
-        overlap = np.nanmean(overlap_at_k(found.results, unedited.results, k))
-        table.append([edit, strength, precision.mean(), *change, overlap])
-    columns = ["edit", "strength", "precision", "change", "low", "high", "overlap"]
-    return pd.DataFrame(table, columns=columns)
+        change, low, high = paired_change(precision, before, found.products)
+        overlap = overlap_at_k(found.results, unedited.results, k)
+        row = {
+            "edit": name,
+            "strength": strength,
+            "precision": precision.mean(),
+            "change": change,
+            "low": low,
+            "high": high,
+            "overlap": np.nanmean(overlap),
+        }
+        table.append(row)
+    return pd.DataFrame(table)
 
 
 def try_variants(
@@ -111,21 +109,27 @@ def try_variants(
         "central crop": (plain, "crop"),
     }
     # About three and five quarters, in steps of 32.
-    for other in (max(32, side * 3 // 128 * 32), side * 5 // 128 * 32 + 32):
-        with suppress(ValueError):  # a network may take photos of one size alone
+    smaller = max(32, side * 3 // 128 * 32)
+    larger = side * 5 // 128 * 32 + 32
+    for other in (smaller, larger):
+        # A network may take photos of one size alone.
+        with suppress(ValueError):
             encoders[f"{other} pixels"] = build(pooling="avg", image_size=other), "resize"
     vectors = {}
-    bar = progress(encoders.items(), total=len(encoders), description="Variants", unit="variants")
-    for name, (encoder, fit) in bar:
-        vectors[name] = embed_quietly(encoder, catalog["path"], fit=fit)
+    for name in progress(list(encoders), description="Variants", unit="variants"):
+        encoder, fit = encoders[name]
+        vectors[name] = _embed_quietly(encoder, catalog["path"], fit=fit)
     base = vectors["average pooling"]
     split = options.get("gallery_split")
     gallery = (catalog["split"] == split).to_numpy() | (split is None)
     # Of fewer photos than ten a direction, whitening learns their noise.
-    dim = max(2, min(base.shape[1] // 2, gallery.sum() // 10))
+    most = gallery.sum() // 10
+    dim = max(2, min(base.shape[1] // 2, most))
     vectors[f"PCA to {dim}"] = project(base, gallery, dim)
     vectors[f"PCA to {dim}, whitened"] = project(base, gallery, dim, whiten=True)
-    found = {name: rank(array, catalog, k, **options) for name, array in vectors.items()}
+    found = {}
+    for name, array in vectors.items():
+        found[name] = rank(array, catalog, k, **options)
     asked = expanded(base, found["average pooling"], EXPANDED)
     found["query expansion"] = rank(base, catalog, k, query_vectors=asked, **options)
     options["metric"] = "euclidean"

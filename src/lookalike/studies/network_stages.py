@@ -33,35 +33,36 @@ def stage_encoder(encoder: keras.Model) -> tuple[keras.Model, dict[str, slice]]:
         If the encoder has none of the table's backbones inside.
     """
     backbone = inner_backbone(encoder)
-    last: dict[int, keras.layers.Layer] = {}
+    last = {}
     for layer in backbone.layers:
+        # Padding has a size of its own.
+        if isinstance(layer, keras.layers.ZeroPadding2D):
+            continue
+        shape = getattr(layer.output, "shape", ())
         # Not what is still pixels, nor "squeeze and excitation", which looks at the whole map as at
         # one place.
-        is_map = (
-            len(shape := getattr(layer.output, "shape", ())) == 4 and shape[1] > 1 and shape[-1] > 3
-        )
-        is_map = is_map or layer is backbone.layers[-1]
-        # Padding has a size of its own.
-        if is_map and not isinstance(layer, keras.layers.ZeroPadding2D):
+        is_map = len(shape) == 4 and shape[1] > 1 and shape[-1] > 3
+        if is_map or layer is backbone.layers[-1]:
             last[shape[1]] = layer
     maps = keras.Model(backbone.input, [layer.output for layer in last.values()])
     # What the backbone is fed, by the preprocessing just before it.
-    fed = encoder.operations[encoder.operations.index(backbone) - 1].output
-    outputs = maps(fed, training=False)
+    before = encoder.operations.index(backbone) - 1
+    outputs = maps(encoder.operations[before].output, training=False)
+    parts = {}
+    for layer, output in zip(last.values(), outputs, strict=True):
+        average = keras.layers.GlobalAveragePooling2D(dtype="float32")
+        parts[layer.name] = average(output)
     vector = outputs[-1]
-    for layer in encoder.layers[encoder.layers.index(backbone) + 1 :]:
+    after = encoder.layers.index(backbone) + 1
+    for layer in encoder.layers[after:]:
         vector = layer(vector)
-    parts = [keras.layers.GlobalAveragePooling2D(dtype="float32")(output) for output in outputs]
-    parts = dict(zip((layer.name for layer in last.values()), parts, strict=True)) | {
-        "vector": vector
-    }
+    parts["vector"] = vector
     columns = {}
     start = 0
     for name, part in parts.items():
-        columns[name] = slice(start, start + part.shape[-1])
-        start += part.shape[-1]
-    return keras.Model(
-        encoder.input,
-        keras.layers.Concatenate()(list(parts.values())),
-        name=f"{encoder.name}-stages",
-    ), columns
+        end = start + part.shape[-1]
+        columns[name] = slice(start, end)
+        start = end
+    together = keras.layers.Concatenate()(list(parts.values()))
+    stages = keras.Model(encoder.input, together, name=f"{encoder.name}-stages")
+    return stages, columns
