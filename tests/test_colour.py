@@ -61,21 +61,14 @@ def test_shares_are_roots_and_what_is_in_the_centre_counts_more():
     assert colour_histogram(middle)[bin_of(RED)] ** 2 == pytest.approx(share, rel=1e-5)
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 10**6), st.integers(20, 90))
-def test_any_photo_has_colours_of_length_one_mirrored_or_not(seed, side):
-    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
-    colours = colour_histogram(pixels)
-    assert (colours.shape, colours.dtype) == ((108,), np.float32)
-    assert np.linalg.norm(colours) == pytest.approx(1, abs=1e-5)
-    if side == SIDE:
-        assert colours @ colour_histogram(pixels[:, ::-1]) == pytest.approx(1, abs=1e-5)
-
-
-def test_a_batch_is_its_photos_in_order():
-    photos = np.random.default_rng(0).integers(0, 256, (5, 40, 40, 3), np.uint8)
-    expected = [colour_histogram(one) for one in photos]
-    np.testing.assert_array_equal(colour_histograms(photos), expected)
+def test_any_photo_has_colours_of_length_one_mirrored_or_not():
+    photos = np.random.default_rng(0).integers(0, 256, (5, SIDE, SIDE, 3), np.uint8)
+    colours = colour_histograms(photos)
+    assert (colours.shape, colours.dtype) == ((5, 108), np.float32)
+    for one, pixels in zip(colours, photos, strict=True):
+        assert one @ one == pytest.approx(1, abs=1e-5)
+        assert one @ colour_histogram(pixels[:, ::-1]) == pytest.approx(1, abs=1e-5)
+    assert np.linalg.norm(colour_histogram(photos[0, :20, :33])) == pytest.approx(1, abs=1e-5)
 
 
 @settings(max_examples=20, deadline=None)
@@ -86,9 +79,3 @@ def test_the_product_of_query_and_gallery_is_the_weighted_sum(seed, colour):
     products = join(seen[:2], colours[:2], colour) @ join(seen, colours).T
     expected = (1 - colour) * seen[:2] @ seen.T + colour * colours[:2] @ colours.T
     np.testing.assert_allclose(products, expected, atol=1e-6)
-    assert np.abs(products).max() <= 1 + 1e-5
-
-
-def test_pixels_of_the_wrong_kind_are_refused():
-    with pytest.raises((TypeError, ValueError)):
-        colour_histogram(np.zeros((9, 9, 3)))

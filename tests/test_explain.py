@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import ROWS, small_classifier, write_photo
+from conftest import ROWS, quick, small_classifier
 from lookalike.backbones import build_encoder, embedding_encoder
 from lookalike.embeddings import embed_images
 from lookalike.explain import explain
 from lookalike.images import FITS, ImageError, load_image
-from lookalike.pooling import LAYERS, POOLINGS, pooling_layer
+from lookalike.pooling import POOLINGS, pooling_layer
 from lookalike.saving import load_model, save_model
 from lookalike.training import halves
 
@@ -20,10 +20,7 @@ def photo(seed, height=50, width=90):
 
 def cosine(encoder, *photos, fit="resize"):
     """What search would say of two photos."""
-    return angle(*embed_images(encoder, photos, fit=fit).astype(float))
-
-
-def angle(first, second):
+    first, second = embed_images(encoder, photos, fit=fit).astype(float)
     return first @ second / np.linalg.norm(first) / np.linalg.norm(second)
 
 
@@ -35,17 +32,14 @@ def by_hand(height=4, width=6, pooling="avg"):
     )
 
 
-def check(encoder, first, second, expected=None):
+def check(encoder, first, second):
     """Hold an explanation against the cosine of the vectors; returned for more."""
     explanation = explain(encoder, first, second)
-    expected = cosine(encoder, first, second) if expected is None else expected
+    expected = cosine(encoder, first, second)
     assert explanation.pairs.shape == (2, 2, 2, 2)
-    assert explanation.pairs.dtype == np.float64
     assert explanation.score == pytest.approx(expected, abs=1e-4)
     assert explanation.pairs.sum() == pytest.approx(expected, abs=1e-4)
     for places, axes in ((explanation.query_map, (2, 3)), (explanation.result_map, (0, 1))):
-        assert places.shape == (2, 2)
-        assert places.sum() == pytest.approx(expected, abs=1e-4)
         np.testing.assert_allclose(places, explanation.pairs.sum(axis=axes), atol=1e-12)
     return explanation
 
@@ -57,43 +51,44 @@ def small():
 
 
 # --- It adds up
-# -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ROWS)
-def test_pairs_of_places_add_up_to_the_cosine_for_every_backbone_and_pooling(name):
-    encoder = build_encoder(name, weights=None, image_size=64)
-    pooled = [layer()(encoder.layers[-1].input) for layer in LAYERS.values()]
-    # Traced once, which takes seconds.
-    together = keras.Model(encoder.input, keras.ops.concatenate(pooled, axis=1))
-    vectors = np.split(embed_images(together, [photo(0), photo(1)]).astype(float), 3, axis=1)
-    for output, pair in zip(pooled, vectors, strict=True):
-        check(keras.Model(encoder.input, output), photo(0), photo(1), expected=angle(*pair))
+@pytest.mark.parametrize("name", quick(ROWS, "VGG16Slim"))
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_pairs_of_places_add_up_to_the_cosine(name, pooling):
+    encoder = build_encoder(name, weights=None, image_size=64, pooling=pooling)
+    check(encoder, photo(0), photo(1))
+    itself = check(encoder, photo(0), photo(0))
+    assert itself.score == pytest.approx(1, abs=1e-12)
+    forth, back = explain(encoder, photo(0), photo(1)), explain(encoder, photo(1), photo(0))
+    np.testing.assert_allclose(forth.pairs, back.pairs.transpose(2, 3, 0, 1), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["VGG16Slim", "MobileNetV2"])
-def test_pairs_of_places_add_up_to_the_cosine_behind_a_head_too(name):
-    classifier = small_classifier(name=name, size=64, dim=16)
+def test_pairs_of_places_add_up_to_the_cosine_behind_a_head_too(tmp_path):
+    classifier = small_classifier(size=64, dim=16)
     random = np.random.default_rng(0)
-    for layer in classifier.layers:  # their biases are zero before training
+    # Their biases are zero before training.
+    for layer in classifier.layers:
         if isinstance(layer, (keras.layers.Dense, keras.layers.LayerNormalization)):
-            layer.set_weights(
-                [one + random.normal(size=one.shape) / 4 for one in layer.get_weights()]
-            )
+            weights = layer.get_weights()
+            layer.set_weights([one + random.normal(size=one.shape) / 4 for one in weights])
     encoder = embedding_encoder(classifier)
     assert (embed_images(encoder, [photo(0)]) == 0).any(), "some of the ReLU are meant to be closed"
-    check(encoder, photo(0), photo(1))
+    before = check(encoder, photo(0), photo(1))
+    save_model(encoder, tmp_path / "encoder.keras", {})
+    again, _ = load_model(tmp_path / "encoder.keras")
+    np.testing.assert_allclose(explain(again, photo(0), photo(1)).pairs, before.pairs, atol=1e-6)
+    # As training does.
+    halves(classifier, "block4_pool")
+    np.testing.assert_array_equal(explain(encoder, photo(0), photo(1)).pairs, before.pairs)
 
 
 def test_several_dense_layers_and_one_without_bias_or_activation_add_up(small):
     initializer = keras.initializers.RandomNormal(seed=0)
     x = keras.layers.Dense(20, "relu", bias_initializer=initializer)(small.output)
     x = keras.layers.Dropout(0.5)(keras.layers.Dense(10, use_bias=False)(x))
-    check(
-        keras.Model(small.input, keras.layers.Dense(5, bias_initializer=initializer)(x)),
-        photo(0),
-        photo(1),
-    )
+    x = keras.layers.Dense(5, bias_initializer=initializer)(x)
+    check(keras.Model(small.input, x), photo(0), photo(1))
 
 
 def test_what_each_pair_of_places_adds_is_the_product_of_their_parts():
@@ -107,12 +102,6 @@ def test_what_each_pair_of_places_adds_is_the_product_of_their_parts():
     explanation = explain(by_hand(), first, second)
     np.testing.assert_allclose(explanation.pairs, expected, atol=1e-6)
     assert explanation.score == pytest.approx(1.4 / np.sqrt(2))
-    np.testing.assert_allclose(
-        explanation.query_map, np.array([[9, 0, 0], [0, 0, 12]]) / 15 / np.sqrt(2), atol=1e-6
-    )
-    np.testing.assert_allclose(
-        explanation.result_map, np.array([[12, 0, 0], [0, 9, 0]]) / 15 / np.sqrt(2), atol=1e-6
-    )
 
 
 def test_the_bias_of_a_head_is_spread_evenly_over_the_places():
@@ -128,17 +117,6 @@ def test_the_bias_of_a_head_is_spread_evenly_over_the_places():
     np.testing.assert_allclose(explanation.pairs, expected[:, :, None, None] * expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
-def test_a_photo_explained_with_itself_gives_one_and_the_same_both_ways(pooling):
-    encoder = build_encoder("VGG16Slim", weights=None, image_size=64, pooling=pooling)
-    explanation = check(encoder, photo(0), photo(0))
-    assert explanation.score == pytest.approx(1, abs=1e-12)
-    square = explanation.pairs.reshape(4, 4)
-    np.testing.assert_allclose(square, square.T, atol=1e-6)  # two rows of a batch may be rounded
-    forth, back = explain(encoder, photo(0), photo(1)), explain(encoder, photo(1), photo(0))
-    np.testing.assert_allclose(forth.pairs, back.pairs.transpose(2, 3, 0, 1), atol=1e-6)
-
-
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_a_zero_vector_is_at_cosine_zero_to_which_nothing_adds(pooling):
     nothing, something = np.zeros((4, 6, 3), np.uint8), photo(0, 4, 6)
@@ -149,7 +127,6 @@ def test_a_zero_vector_is_at_cosine_zero_to_which_nothing_adds(pooling):
 
 
 # --- Where things are
-# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -167,22 +144,7 @@ def test_the_maps_are_highest_where_both_photos_have_the_same_thing(pooling):
             assert explanation.query_map[row, column] == pytest.approx(1, abs=1e-4)
 
 
-def test_a_bright_square_that_moves_takes_the_maximum_of_a_real_network_along():
-    encoder = build_encoder("VGG16Slim", weights=None, image_size=64, pooling="avg")
-    black = np.zeros((64, 64, 3), np.uint8)
-    result = black.copy()
-    result[4:28, 4:28] = 255
-    for row in range(2):
-        for column in range(2):
-            query = black.copy()
-            query[32 * row + 4 : 32 * row + 28, 32 * column + 4 : 32 * column + 28] = 255
-            explanation = explain(encoder, query, result)
-            assert np.unravel_index(explanation.query_map.argmax(), (2, 2)) == (row, column)
-            assert np.unravel_index(explanation.result_map.argmax(), (2, 2)) == (0, 0)
-
-
 # --- Photos of all kinds
-# ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fit", FITS)
@@ -201,11 +163,6 @@ def test_photos_of_any_shape_are_seen_as_search_sees_them(small, tmp_path, fit):
     assert again.score == pytest.approx(1, abs=1e-6)
 
 
-def test_letterbox_and_crop_are_not_the_same_as_resize(small):
-    scores = {explain(small, photo(0, 40, 120), photo(1), fit=fit).score for fit in FITS}
-    assert len(scores) == 3
-
-
 def test_what_cannot_be_seen_is_refused(small, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no photo")
@@ -220,15 +177,10 @@ def test_what_cannot_be_seen_is_refused(small, tmp_path):
 
 
 # --- Encoders of all kinds
-# --------------------------------------------------------------------------------------------
 
 
-def test_an_encoder_that_pools_nothing_or_does_more_than_add_is_refused_by_name(small):
-    classifier = small_classifier(2, size=64)
-    with pytest.raises(ValueError, match=r"vgg16_slim-classifier.*'rescaling\w*' is no sum over"):
-        explain(classifier, photo(0), photo(1))
-    features = small.layers[-1].input
-    flat = keras.Model(small.input, keras.layers.Flatten()(features), name="flat")
+def test_an_encoder_without_places_is_refused_by_name(small):
+    flat = keras.Model(small.input, keras.layers.Flatten()(small.layers[-1].input), name="flat")
     with pytest.raises(ValueError, match="flat pools nothing"):
         explain(flat, photo(0), photo(1))
 
@@ -236,53 +188,14 @@ def test_an_encoder_that_pools_nothing_or_does_more_than_add_is_refused_by_name(
 @pytest.mark.parametrize(
     "last",
     [
-        keras.layers.Dense(3, "sigmoid", name="last"),
-        keras.layers.Dense(3, keras.layers.LeakyReLU(), name="last"),
-        keras.layers.BatchNormalization(name="last"),
-        lambda x: keras.layers.Add(name="last")([x, keras.layers.Dense(128)(x)]),
-        lambda x: keras.layers.Concatenate(name="last")([x, keras.layers.Dense(2)(x)]),
+        keras.layers.Dense(3, "sigmoid"),
+        keras.layers.BatchNormalization(),
+        lambda x: keras.layers.Concatenate()([x, keras.layers.Dense(2)(x)]),
+        lambda x: x - 100,
+        keras.ops.tanh,
     ],
 )
 def test_a_layer_behind_the_pooling_that_is_no_sum_is_named(small, last):
-    model = keras.Model(small.input, last(small.output), name="odd")
-    with pytest.raises(ValueError, match="odd cannot be explained: its layer 'last' is no sum"):
+    model = keras.Model(small.input, last(small.output))
+    with pytest.raises(ValueError, match=r"layer '\w+' cannot be explained: it is no sum"):
         explain(model, photo(0), photo(1))
-
-
-@pytest.mark.parametrize(
-    "last",
-    [
-        lambda x: x - 100,
-        lambda x: x + keras.layers.Dense(128)(x),
-        keras.ops.tanh,
-        lambda x: x / (x + 1),
-    ],
-)
-def test_a_calculation_behind_the_pooling_that_is_no_layer_is_not_passed_over(small, last):
-    model = keras.Model(small.input, last(small.output), name="odd")
-    with pytest.raises(ValueError, match="odd cannot be explained"):
-        explain(model, photo(0), photo(1))
-
-
-@pytest.mark.parametrize("after", ["", "block4_pool"])
-def test_an_encoder_whose_layers_were_cut_in_halves_can_still_be_explained(after):
-    classifier = small_classifier(2, size=64)
-    encoder = embedding_encoder(classifier)
-    before = explain(encoder, photo(0), photo(1))
-    halves(classifier, after)
-    np.testing.assert_array_equal(explain(encoder, photo(0), photo(1)).pairs, before.pairs)
-    # As training does.
-    dense = next(one for one in classifier.layers if isinstance(one, keras.layers.Dense))
-    dense.kernel.assign(np.random.default_rng(0).normal(size=(128, 8)))
-    after = check(embedding_encoder(classifier), photo(0), photo(1))
-    assert abs(after.score - before.score) > 1e-3
-
-
-def test_an_encoder_from_a_file_is_explained_as_the_one_that_was_saved(tmp_path):
-    encoder = embedding_encoder(small_classifier(2, size=64))
-    save_model(encoder, tmp_path / "encoder.keras", {})
-    again, _ = load_model(tmp_path / "encoder.keras")
-    one, other = write_photo(tmp_path / "a.png", 0), write_photo(tmp_path / "b.png", 1)
-    np.testing.assert_allclose(
-        explain(again, one, other).pairs, explain(encoder, one, other).pairs, atol=1e-6
-    )

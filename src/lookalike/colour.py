@@ -11,8 +11,10 @@ BINS = (3, 6, 6)
 N_COLOURS = 108
 ENDS = ((0, 100), (-64, 64), (-64, 64))
 # Each pixel counts by a Gaussian about the centre, where the product is.
-_BELL = np.exp(-((np.arange(SIDE) - (SIDE - 1) / 2) ** 2) / (2 * 20**2))
-CENTRED = np.outer(_BELL, _BELL) / _BELL.sum() ** 2
+_PLACES = np.arange(SIDE) - (SIDE - 1) / 2
+_BELL = np.exp(-(_PLACES**2) / (2 * 20**2))
+_BELL /= _BELL.sum()
+CENTRED = np.outer(_BELL, _BELL)
 # Of the two in an index, the query making up for it: a graph of equal shares finds the way badly
 # where the query asks little of the colours.
 INDEXED = 1 / 3
@@ -46,7 +48,8 @@ def colour_histogram(pixels: np.ndarray) -> np.ndarray:
     """
     lab = lab_pixels(pixels).reshape(-1, 3)
     low, high = np.transpose(ENDS)
-    counts, _ = np.histogramdd(np.clip(lab, low, high), BINS, ENDS, weights=CENTRED.ravel())
+    lab = np.clip(lab, low, high)
+    counts, _ = np.histogramdd(lab, BINS, ENDS, weights=CENTRED.ravel())
     return np.sqrt(counts.ravel(), dtype=np.float32)
 
 
@@ -61,7 +64,8 @@ def mean_colour(pixels: np.ndarray) -> np.ndarray:
     The distance of two of them is how far apart the colours look; about 2 is the least that an eye
     notices.
     """
-    return (lab_pixels(pixels) * CENTRED[..., None]).sum(axis=(0, 1))
+    weighted = lab_pixels(pixels) * CENTRED[..., None]
+    return weighted.sum(axis=(0, 1))
 
 
 def join(seen: np.ndarray, colours: np.ndarray, colour: float | None = None) -> np.ndarray:
@@ -73,5 +77,6 @@ def join(seen: np.ndarray, colours: np.ndarray, colour: float | None = None) -> 
     every weight.
     """
     if colour is not None:
-        seen, colours = (1 - colour) * seen, colour * colours
+        seen = (1 - colour) * seen
+        colours = colour * colours
     return np.hstack([seen, colours])

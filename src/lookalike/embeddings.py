@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import json
-import os
 import pickle
 import shutil
 import warnings
@@ -23,7 +21,7 @@ import pandas as pd
 from lookalike.catalog import FILE_COLUMNS, read_catalog, save_catalog
 from lookalike.colour import INDEXED, colour_histograms, join
 from lookalike.encoder_fingerprint import describe_encoder, encoder_fingerprint
-from lookalike.images import File, ImageError, content_hash, pixel_batches
+from lookalike.images import File, content_hash, pixel_batches
 from lookalike.machine import parallel_map, progress
 from lookalike.similarity import normalise, vector_lengths
 from lookalike.workspace import file_hash, replaced, sole_writer, written_aside
@@ -35,9 +33,7 @@ if TYPE_CHECKING:
 Forward = Callable[[np.ndarray], np.ndarray]
 CATALOG = "catalog.csv"
 MANIFEST = "manifest.json"
-FIELDS = {"encoder", "fingerprint", "image_size", "fit", "dim", "checksums"}
 SHARD = 1024  # photos whose vectors are written at a time
-LOOKED_AT = 1000  # photos that are looked for when a store is opened
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +75,9 @@ def compile_encoder(encoder: keras.Model) -> Forward:
     trainable = [variable.numpy() for variable in encoder.trainable_variables]
     others = [variable.numpy() for variable in encoder.non_trainable_variables]
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *encoder.input_shape[1:]], tf.uint8)])
+    pixels = tf.TensorSpec([None, *encoder.input_shape[1:]], tf.uint8)
+
+    @tf.function(input_signature=[pixels])
     def graph(pixels):
         pixels = tf.cast(pixels, tf.float32)
         vectors, _ = encoder.stateless_call(trainable, others, pixels, training=False)
@@ -108,12 +106,11 @@ def embed_images(
     -------
     float32 array [len(images), dim], not normalised; `ImageError` if a file cannot be read.
     """
-    vectors = [np.empty((0, encoder.output_shape[-1]))]
+    size = encoder.input_shape[1:3]
     if len(images) > 4 * batch_size:
         images = progress(images, description="Embedding")
-    size = encoder.input_shape[1:3]
-    for pixels in pixel_batches(images, size, batch_size=batch_size, fit=fit):
-        vectors.append(encoder.predict_on_batch(np.float32(pixels)))
+    batches = pixel_batches(images, size, batch_size=batch_size, fit=fit)
+    vectors = [encoder.predict_on_batch(np.float32(pixels)) for pixels in batches]
     return np.float32(np.concatenate(vectors))
 
 
@@ -159,16 +156,19 @@ def embed_catalog(
 
     def complete(known, paths, recipe, partial):
         _add_shards(known, partial, recipe)
-        groups = defaultdict(dict)
-        for key, path in paths.items():
-            groups[tuple(name for name in functions if key not in known[name])][key] = path
-        groups.pop((), None)
-        for names, photos in groups.items():
-            needed = {name: functions[name] for name in names}
-            if "vectors" in needed:
-                needed["vectors"] = forward or compile_encoder(encoder)
+        needed = {}
+        lacking = set()
+        for name, function in functions.items():
+            missing = paths.keys() - known[name].keys()
+            if missing:
+                needed[name] = function
+                lacking |= missing
+        photos = {key: path for key, path in paths.items() if key in lacking}
+        if "vectors" in needed:
+            needed["vectors"] = forward or compile_encoder(encoder)
+        if photos:
             _compute(photos, needed, partial, recipe, batch_size)
-        _add_shards(known, partial, recipe)
+            _add_shards(known, partial, recipe)
 
     return update_store(encoder, catalog, folder, complete, fit=fit)
 
@@ -198,51 +198,51 @@ def update_store(
     }
     with sole_writer(folder):
         old = _store_there(folder)
-        catalog = _as_now(catalog)
+        catalog = catalog.assign(sha256=_hashes_now(catalog))
         if old is not None and catalog["split"].isna().all():
             splits = old.catalog.set_index("image_id")["split"]
             catalog["split"] = catalog["image_id"].map(splits)
         known = _known_rows(old, recipe)
-        complete(known, dict(zip(catalog["sha256"], catalog["path"], strict=True)), recipe, partial)
+        paths = catalog.set_index("sha256")["path"].to_dict()
+        complete(known, paths, recipe, partial)
         arrays = {}
         for name, rows in known.items():
-            if name == "vectors" or rows.keys() >= {*catalog["sha256"]}:
+            if rows.keys() >= {*catalog["sha256"]}:
                 arrays[name] = np.stack([rows[key] for key in catalog["sha256"]])
             else:
                 print(f"{name} is left out, as new photos lack it; ask for it in side_arrays.")
+        arrays["vectors"] = np.float32(arrays["vectors"])
         _write(folder, encoder, recipe, catalog, arrays)
         shutil.rmtree(partial, ignore_errors=True)
     return read_store(folder)
 
 
-def _as_now(catalog):
-    """The catalogue with hash, size and time of each file as they are now; what has the size and
-    time that it had is not read again.
-    """
+def _hashes_now(catalog):
+    """The hash of each file as it is now; what has the size and time that it had is not read."""
 
-    def facts(row):
-        try:
-            found = os.stat(row.path)
-        except OSError as error:
-            raise ImageError(row.path, error.strerror) from None
-        same = (found.st_size, found.st_mtime) == (row.bytes, row.mtime)
-        digest = row.sha256 if same else content_hash(row.path)
-        return digest, found.st_size, found.st_mtime
+    def hash_now(row):
+        path = Path(row.path)
+        if path.exists():
+            now = path.stat()
+            if (now.st_size, now.st_mtime) == (row.bytes, row.mtime):
+                return row.sha256
+        return content_hash(path)
 
     rows = catalog.reindex(columns=["path", *FILE_COLUMNS]).itertuples()
     bar = progress(rows, total=len(catalog), description="Looking for changes")
-    now = pd.DataFrame(parallel_map(facts, bar), catalog.index, ["sha256", "bytes", "mtime"])
-    return catalog.assign(**now)
+    return [*parallel_map(hash_now, bar)]
 
 
 def _known_rows(store, recipe):
     """By name and content, the rows of each array of a store, if it is of this recipe."""
     known = defaultdict(dict)
-    if store is not None and recipe.items() <= store.manifest.items():
-        keys = store.manifest.get("content_hashes", store.catalog.get("sha256"))
+    if store is None:
+        return known
+    # The first edition kept no hashes in the catalogue.
+    if recipe.items() <= store.manifest.items() and "sha256" in store.catalog:
         for name, rows in {"vectors": store.vectors, **store.side_arrays}.items():
-            known[name].update(zip(keys, rows, strict=True))
-    elif store is not None:
+            known[name].update(zip(store.catalog["sha256"], rows, strict=True))
+    else:
         print(f"{store.folder.name} is of another encoder or fit: all photos are embedded anew.")
     return known
 
@@ -253,8 +253,9 @@ def _add_shards(known, partial, recipe):
         # One that a power cut has cut short is of no use.
         with suppress(BadZipFile, ValueError), np.load(file, allow_pickle=False) as shard:
             if shard["recipe"] == json.dumps(recipe):
-                for name in set(shard) - {"recipe", "keys"}:
-                    known[name].update(zip(shard["keys"], shard[name], strict=True))
+                for name in {*shard} - {"recipe", "keys"}:
+                    # Only the first photos may have been done.
+                    known[name].update(zip(shard["keys"], shard[name], strict=False))
 
 
 def _compute(photos, functions, partial, recipe, batch_size):
@@ -263,67 +264,62 @@ def _compute(photos, functions, partial, recipe, batch_size):
     """
     partial.mkdir(exist_ok=True)
     keys = list(photos)
-    size = tuple(recipe["image_size"])
-    batches = pixel_batches([*photos.values()], size, batch_size=batch_size, fit=recipe["fit"])
-    with progress(total=len(keys), description="Embedding") as bar:
-        while keys:
+    options = {"batch_size": batch_size, "fit": recipe["fit"]}
+    with progress(total=len(photos), description="Embedding") as bar:
+        for first in range(0, len(keys), SHARD):
+            some = keys[first : first + SHARD]
+            paths = [photos[key] for key in some]
             done = {name: [] for name in functions}
             try:
-                for pixels in itertools.islice(batches, max(1, SHARD // batch_size)):
+                for pixels in pixel_batches(paths, recipe["image_size"], **options):
                     for name, function in functions.items():
-                        done[name].extend(_rows(name, function, pixels, recipe["dim"]))
+                        rows = np.asarray(function(pixels))
+                        if name == "vectors" and rows.shape != (len(pixels), recipe["dim"]):
+                            raise ValueError(f"forward makes {rows.shape} of {pixels.shape}.")
+                        done[name].extend(rows)
                     bar.update(len(pixels))
             finally:
-                count = min(map(len, done.values()))
-                whole = {name: rows[:count] for name, rows in done.items()}
-                with written_aside(partial / f"{keys[0]}.npz") as aside, open(aside, "wb") as file:
-                    np.savez(file, recipe=json.dumps(recipe), keys=keys[:count], **whole)
-                keys = keys[count:]
-
-
-def _rows(name, function, pixels, dim):
-    """A row a photo of what a function makes of them; of vectors in float32, and of the encoder's
-    length.
-    """
-    rows = np.asarray(function(pixels), np.float32 if name == "vectors" else None)
-    if rows.shape[:1] != pixels.shape[:1] or (name == "vectors" and rows.shape[1:] != (dim,)):
-        raise ValueError(f"{name} makes {rows.shape} of {pixels.shape}.")
-    return rows
+                with written_aside(partial / f"{some[0]}.npz") as aside, open(aside, "wb") as file:
+                    np.savez(file, recipe=json.dumps(recipe), keys=some, **done)
 
 
 def _write(folder, encoder, recipe, catalog, arrays):
     """Write a store in the place of the one that is there, whole or not at all."""
     with replaced(folder) as fresh:
         save_catalog(catalog, fresh / CATALOG)
-        for name, rows in arrays.items():
-            np.save(fresh / f"{name}.npy", rows)
-        files = [CATALOG, *sorted(f"{name}.npy" for name in arrays)]
-        manifest = {
-            "schema": 1,
-            "encoder": encoder.name,
-            **recipe,
-            "checksums": {name: file_hash(fresh / name) for name in files},
-        }
+        checksums = {CATALOG: file_hash(fresh / CATALOG)}
+        for name in sorted(arrays):
+            file = fresh / f"{name}.npy"
+            np.save(file, arrays[name])
+            checksums[file.name] = file_hash(file)
+        manifest = {"schema": 1, "encoder": encoder.name, **recipe, "checksums": checksums}
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
 def open_store(folder: str | Path) -> EmbeddingStore:
-    """Open an embedding store, check that it is whole, and warn if its photos are not today's.
+    """Open an embedding store, check that it is whole, and warn if its photos are not those of
+    today's catalogue.
 
     Raises
     ------
     FileNotFoundError
         If there is no store.
     ValueError
-        If a file was changed or cut, the files do not make one store, or Spark has written it.
+        If a file was changed or cut, or Spark has written the store.
     """
-    folder = Path(folder).resolve()
-    try:
-        store = read_store(folder)
-    except ValueError:
-        # A run may have exchanged it in the meantime.
-        store = read_store(folder)
-    _compare_with_today(store)
+    store = read_store(Path(folder).resolve())
+    name = store.folder.name.removesuffix(f"-{store.manifest['encoder']}")
+    file = store.folder.parent.parent / "data" / "catalogs" / name / CATALOG
+    # Without a catalogue of it, or hashes, there is nothing to compare.
+    with suppress(FileNotFoundError, KeyError):
+        catalogs = [store.catalog, read_catalog(file)]
+        told = [rows[["image_id", "sha256"]] for rows in catalogs]
+        ours, todays = (set(rows.itertuples(index=False)) for rows in told)
+        if ours != todays:
+            warnings.warn(
+                f"{store.folder.name} lacks {len(todays - ours)} photos of today's catalogue, and "
+                f"has {len(ours - todays)} that are not in it: run 04_embeddings.ipynb again."
+            )
     return store
 
 
@@ -344,9 +340,9 @@ def _mapped(folder, manifest):
 
 def read_store(folder: Path, *, schema: int = 1, load: Callable = _mapped) -> EmbeddingStore:
     """`open_store` for a schema, whose arrays `load` reads from the folder as the manifest says."""
-    previous = folder.with_name(f".{folder.name}.previous")
     # A run was killed at the moment in which the new store takes the place of the old.
-    place = folder if folder.exists() or not previous.exists() else previous
+    previous = folder.with_name(f".{folder.name}.previous")
+    place = folder if folder.exists() else previous
     if not (place / MANIFEST).is_file():
         raise FileNotFoundError(f"No embeddings at {folder}. Run 04_embeddings.ipynb first.")
     try:
@@ -356,50 +352,19 @@ def read_store(folder: Path, *, schema: int = 1, load: Callable = _mapped) -> Em
                 f"its schema is {manifest['schema']}; open_store opens 1, and "
                 "lookalike.scale.open_spark_store 2"
             )
-        if lacking := FIELDS - manifest.keys():
-            raise ValueError(f"its manifest lacks {', '.join(lacking)}")
         for name, checksum in manifest["checksums"].items():
             if file_hash(place / name) != checksum:
                 raise ValueError(f"{name} has been changed")
         catalog = read_catalog(place / CATALOG)
         arrays = load(place, manifest)
         vectors = arrays.pop("vectors")
-        counts = {len(vectors), *map(len, arrays.values())}
-        if vectors.dtype != np.float32 or vectors.shape[1:] != (manifest["dim"],):
-            raise ValueError(f"its vectors are {vectors.dtype} {[*vectors.shape]}")
-        if counts != {len(catalog)}:
-            raise ValueError(f"it has {len(catalog)} photos and arrays of {counts}")
-    except ImportError:
-        raise
-    # What was made to do harm raises all kinds.
+        if vectors.shape != (len(catalog), manifest["dim"]):
+            raise ValueError(f"it has {len(catalog)} photos, and vectors {[*vectors.shape]}")
     except Exception as error:
         raise ValueError(
             f"{folder} cannot be opened: {error}. If nothing else helps, delete it and embed again."
         ) from None
     return EmbeddingStore(folder, vectors, catalog, manifest, arrays)
-
-
-def _compare_with_today(store):
-    """Warn where photos have come or gone since a store was written."""
-    name = store.folder.name.removesuffix(f"-{store.manifest['encoder']}")
-    file = store.folder.parent.parent / "data" / "catalogs" / name / CATALOG
-    # Without a catalogue, or with one that is damaged, there is nothing to compare with.
-    with suppress(FileNotFoundError, ValueError, KeyError):
-        catalogs = [store.catalog, read_catalog(file)]
-        ours, todays = ({*zip(rows["image_id"], rows["sha256"], strict=True)} for rows in catalogs)
-        if ours != todays:
-            warnings.warn(
-                f"{store.folder.name} lacks {len(todays - ours)} photos of today's catalogue, and "
-                f"has {len(ours - todays)} that are not in it: run 04_embeddings.ipynb again."
-            )
-            return
-    some = store.catalog["path"].iloc[:: len(store.catalog) // LOOKED_AT + 1]
-    lost = [path for path in some if not os.path.exists(path)]
-    if lost:
-        warnings.warn(
-            f"{len(lost)} of {len(some)} photos of {store.folder.name} are gone, such as "
-            f"{lost[0]}: run 01_data.ipynb and 04_embeddings.ipynb again."
-        )
 
 
 def check_encoder(store: EmbeddingStore, encoder: keras.Model) -> None:
@@ -417,6 +382,7 @@ def export_pickle(store: EmbeddingStore, file: str | Path) -> None:
     """Write `{image_id: vector}` as `image_embeddings.pkl`, for programs that expect it; Lookalike
     never reads it.
     """
-    vectors = dict(zip(store.catalog["image_id"], map(np.array, store.vectors), strict=True))
+    names = store.catalog["image_id"]
+    vectors = dict(zip(names, np.array(store.vectors), strict=True))
     with written_aside(Path(file)) as aside:
         aside.write_bytes(pickle.dumps(vectors))

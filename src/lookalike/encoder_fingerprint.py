@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +29,6 @@ _INDIFFERENT = {
     "batch_shape",
     "batch_input_shape",
 }
-_ARCHITECTURES = weakref.WeakKeyDictionary()
 
 
 def encoder_fingerprint(encoder: keras.Model) -> str:
@@ -40,10 +38,8 @@ def encoder_fingerprint(encoder: keras.Model) -> str:
     It survives saving, reloading and another process; names of layers and training settings do not
     count.
     """
-    if encoder not in _ARCHITECTURES:  # weights may change any time, and are hashed each time
-        parts = [encoder.input_shape, _architecture(encoder.get_config(), {})]
-        _ARCHITECTURES[encoder] = json.dumps(parts, sort_keys=True, default=str)
-    digest = hashlib.sha256(_ARCHITECTURES[encoder].encode())
+    parts = [encoder.input_shape, _architecture(encoder.get_config(), {})]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
     for array in encoder.get_weights():
         digest.update(str(array.shape).encode())
         digest.update(np.ascontiguousarray(array, np.float32).data)
@@ -64,16 +60,10 @@ def _architecture(node: object, places: dict[str, int]) -> object:
     kept = {}
     for key, value in node.items():
         if key in ("keras_history", "input_layers", "output_layers"):
-            kept[key] = [
-                places.get(part, part) if isinstance(part, str) else part
-                for part in np.ravel(value).tolist()
-            ]
-        elif (
-            key not in _INDIFFERENT
-            and not key.endswith("_initializer")
-            and value is not None
-            and value is not False
-        ):
+            kept[key] = [places.get(part, part) for part in np.ravel(value).tolist()]
+        elif key in _INDIFFERENT or key.endswith("_initializer"):
+            continue
+        elif value is not None and value is not False:
             kept[key] = _architecture(value, places)
     return kept
 

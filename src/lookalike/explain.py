@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import keras
@@ -11,6 +10,8 @@ import numpy as np
 from lookalike.images import File, fitted
 from lookalike.pooling import LAYERS, shares
 from lookalike.transformers import WHOLE
+
+ACTIVATIONS = (keras.activations.linear, keras.activations.relu)
 
 
 @dataclass(frozen=True)
@@ -69,62 +70,62 @@ def explain(
     ValueError
         If the encoder ends in something that is no sum over places.
     """
-    pooling, steps = _pooling_and_head(encoder)
+    pooling, head = _pooling_and_head(encoder)
     size = encoder.input_shape[1:3]
     photos = [fitted(image, size, fit=fit) for image in (query, result)]
-    maps = _until(encoder, pooling)(np.stack(photos).astype(np.float32), training=False)
+    before = keras.Model(encoder.input, pooling.input)
+    pixels = np.stack(photos).astype(np.float32)
+    maps = np.asarray(before(pixels, training=False))
+    height, width, channels = maps.shape[1:]
     sums = []
-    for features in np.asarray(maps):
-        parts = shares(pooling, features.reshape(-1, features.shape[-1]))
-        for layer in steps:
-            whole = parts.sum(axis=0)
-            weights, bias = [*layer.get_weights(), 1, 0][:2]
-            if isinstance(layer, keras.layers.UnitNormalization):
-                parts = parts / np.linalg.norm(whole)
-            elif isinstance(layer, keras.layers.LayerNormalization):
-                spread = np.sqrt(whole.var() + layer.epsilon)
-                parts = (parts - parts.mean(axis=1, keepdims=True)) / spread * weights
-            else:
-                parts = parts @ weights.astype(np.float64)
-            parts = parts + bias / len(parts)
-            if getattr(layer, "activation", None) is keras.activations.relu:
-                parts = parts * (parts.sum(axis=0) > 0)
+    for places in maps.reshape(2, height * width, channels):
+        parts = shares(pooling, places)
+        for layer in head:
+            parts = _parts_behind(layer, parts)
         length = np.linalg.norm(parts.sum(axis=0))
         sums.append(parts / (length or 1))
-    pairs = (sums[0] @ sums[1].T).reshape(2 * tuple(maps.shape[1:3]))
-    return Explanation(float(np.clip(pairs.sum(), -1, 1)), pairs, *photos)
+    pairs = sums[0] @ sums[1].T
+    pairs = pairs.reshape(height, width, height, width)
+    score = np.clip(pairs.sum(), -1, 1)
+    return Explanation(float(score), pairs, *photos)
 
 
-@functools.lru_cache(2)
-def _until(encoder: keras.Model, pooling: keras.layers.Layer) -> keras.Model:
-    """The encoder up to its pooling; made once, as a server explains a thousand times."""
-    return keras.Model(encoder.input, pooling.input)
-
-
-def _pooling_and_head(encoder: keras.Model) -> tuple[keras.layers.Layer, list[keras.layers.Layer]]:
-    """The layer that pools over places, and what is behind it and changes a vector's direction."""
-    operations = encoder.operations  # with the sums and products that are no layers
-    places = [
-        place for place, one in enumerate(operations) if isinstance(one, tuple(LAYERS.values()))
-    ]
-    if not places:
+def _pooling_and_head(encoder):
+    """The layer that pools over places, and all that is behind it."""
+    # With the sums and products that are no layers.
+    operations = encoder.operations
+    pooled = [isinstance(one, tuple(LAYERS.values())) for one in operations]
+    if not any(pooled):
         raise ValueError(
             f"Only vectors pooled over places can be explained; {encoder.name} pools nothing."
         )
-    before = operations[places[-1] - 1]
+    last = np.flatnonzero(pooled)[-1]
+    before = operations[last - 1]
     if isinstance(before, keras.Model) and before.layers[-1].name == WHOLE:
         raise ValueError(
             f"{encoder.name} looks at a photo as a whole: there are no places to tell apart."
         )
-    head = [
-        one for one in operations[places[-1] + 1 :] if not isinstance(one, keras.layers.Dropout)
-    ]
-    scaling = (keras.layers.LayerNormalization, keras.layers.UnitNormalization)
-    simple = (keras.activations.linear, keras.activations.relu)
-    for one in head:
-        is_sum = isinstance(one, keras.layers.Dense) and one.activation in simple
-        if not is_sum and not isinstance(one, scaling):
-            raise ValueError(
-                f"{encoder.name} cannot be explained: its layer {one.name!r} is no sum over places."
-            )
-    return operations[places[-1]], head
+    return operations[last], operations[last + 1 :]
+
+
+def _parts_behind(layer, parts):
+    """What each place [places, dim] gives to what a layer makes of their sum."""
+    whole = parts.sum(axis=0)
+    if isinstance(layer, keras.layers.Dropout):
+        return parts
+    if isinstance(layer, keras.layers.UnitNormalization):
+        return parts / np.linalg.norm(whole)
+    if isinstance(layer, keras.layers.LayerNormalization):
+        weights, bias = layer.get_weights()
+        spread = np.sqrt(whole.var() + layer.epsilon)
+        parts = parts - parts.mean(axis=1, keepdims=True)
+        return parts / spread * weights + bias / len(parts)
+    if isinstance(layer, keras.layers.Dense) and layer.activation in ACTIVATIONS:
+        weights, bias = [*layer.get_weights(), 0][:2]
+        parts = parts @ np.float64(weights) + bias / len(parts)
+        if layer.activation is keras.activations.relu:
+            parts = parts * (parts.sum(axis=0) > 0)
+        return parts
+    raise ValueError(
+        f"What ends in the layer {layer.name!r} cannot be explained: it is no sum over places."
+    )

@@ -5,21 +5,18 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+LEAST = 1e-12  # what is less counts as this, so that roots have a slope
+
 
 def gem(places, p: float = 3.0):
     """The generalized mean of a feature map [batch, height, width, channels]: the p-th root of the
     mean p-th power over all places, of each channel; between their average (1) and maximum.
 
     Source: Radenović, Tolias, Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation",
-    TPAMI 2019; 3 is where its training begins. What is below zero counts as zero.
+    TPAMI 2019; 3 is where its training begins.
     """
-    places = keras.ops.relu(places)
-    # Shares of the highest: their powers stay within what floats can hold, and the root above zero.
-    highest = keras.ops.stop_gradient(keras.ops.max(places, axis=(1, 2), keepdims=True))
-    powers = keras.ops.power(places / keras.ops.where(highest > 0, highest, 1), p)
-    highest = highest[:, 0, 0]
-    mean = keras.ops.where(highest > 0, keras.ops.mean(powers, axis=(1, 2)), 1)
-    return highest * keras.ops.power(mean, 1 / p)
+    powers = keras.ops.maximum(places, LEAST) ** p
+    return keras.ops.mean(powers, axis=(1, 2)) ** (1 / p)
 
 
 @keras.saving.register_keras_serializable("lookalike")
@@ -33,10 +30,6 @@ class GeneralizedMeanPooling2D(keras.layers.Layer):
     def call(self, places):
         """[batch, height, width, channels] to [batch, channels]."""
         return gem(places, self.p)
-
-    def compute_output_shape(self, input_shape):
-        """The shape without its two places."""
-        return (input_shape[0], input_shape[-1])
 
     def get_config(self):
         """What the layer is made from."""
@@ -74,8 +67,6 @@ def shares(layer: keras.layers.Layer, places: np.ndarray) -> np.ndarray:
     if isinstance(layer, keras.layers.GlobalMaxPooling2D):
         at_top = places == places.max(axis=0)
         return places * at_top / at_top.sum(axis=0)
-    places = np.maximum(places, 0)
-    highest = places.max(axis=0)
-    powers = (places / np.where(highest > 0, highest, 1)) ** layer.p
-    mean = np.where(highest > 0, powers.mean(axis=0), 1)
-    return highest * powers / len(places) * mean ** (1 / layer.p - 1)
+    powers = np.maximum(places, LEAST) ** layer.p
+    slope = powers.mean(axis=0) ** (1 / layer.p - 1)
+    return powers / len(places) * slope

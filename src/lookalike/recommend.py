@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from PIL import Image
+from scipy.spatial.distance import cdist
 
 from lookalike.colour import INDEXED, N_COLOURS, colour_histogram, join
 from lookalike.embeddings import EmbeddingStore, check_encoder, embed_images
@@ -85,63 +86,58 @@ def recommend(
     FileNotFoundError
         If a text query is neither an `image_id` nor a file.
     """
-    if not 0 <= diversity <= 1:
-        raise ValueError(f"diversity must be between 0 and 1, not {diversity}.")
-    _check(store, metric, colour)
-    most = len(store.vectors)
-    k = min(checked_k(k), most)
-    liked, disliked = _listed(query), _listed(disliked)
+    _check(store, metric, colour, diversity)
+    catalog = store.catalog
+    where = where or {}
+    k = min(checked_k(k), len(catalog))
+    wanted = min(POOL * k, len(catalog)) if diversity else k
+    liked = _listed(query)
     if not liked:
         raise ValueError("Nothing is liked: give at least one image_id, photo or vector as query.")
-    found = [_find(store, one, encoder, colour) for one in [*liked, *disliked]]
-    rows, vectors, colours = zip(*found, strict=True)
-    if other_products and None in rows:
-        raise ValueError("other_products=True needs queries that are image_ids of the store.")
-    own = np.array([row for row in rows if row is not None], np.int64)
+    asked = [_find(store, one, encoder) for one in liked + _listed(disliked)]
+    own = [row for row, _ in asked if row is not None]
     if other_products:
-        products = store.catalog["product_id"]
+        if len(own) < len(asked):
+            raise ValueError("other_products=True needs queries that are image_ids of the store.")
+        products = catalog["product_id"]
         own = np.flatnonzero(products.isin(products.iloc[own]))
-    where = where or {}
-    label = where.get("label")
-    hidden = ~_matching(store.catalog, where)
+    hidden = ~_matching(catalog, where)
     hidden[own] = True
-    wanted = min(POOL * k, most) if diversity else k
-    wish = _wish(vectors, len(liked), metric, dislike_weight)
-    wished = _wish(colours, len(liked), metric, dislike_weight) if colour else np.zeros(1)
+    dim = store.vectors.shape[1]
+    seen = [vector[:dim] for _, vector in asked]
+    seen = _wish(seen, len(liked), metric, dislike_weight)
+    hue = None
+    if colour:
+        hues = [vector[dim:] for _, vector in asked]
+        if not all(map(len, hues)):
+            raise ValueError("A vector has no colour: ask with a photo, or use colour=0.")
+        hue = _wish(hues, len(liked), metric, dislike_weight)
     if index is None:
+        asking = seen
         if colour:
-            wish = join(normalise([wish]), normalise([wished]), colour)
-        gallery, search = _gallery(store, metric, colour)
-        indices, scores = top_k(wish, gallery, wanted, exclude=[np.flatnonzero(hidden)], **search)
-        there = indices >= 0
-        indices = indices[there]
-        scores = scores[there]
-    elif metric != "cosine" or {*where} - {"label"} or pd.api.types.is_list_like(label):
-        raise ValueError("An index searches by cosine, and filters by one label alone.")
+            asking = join(normalise([seen]), normalise([hue]), colour)
+        exclude = [np.flatnonzero(hidden)]
+        found, scores = _exactly(store, asking, wanted, exclude, metric, colour)
+        scores = pd.Series(scores[0], found[0])
     else:
-        count = min(wanted + len(own), most)
-        indices, scores = _by_index(store, index, wish, wished, colour, count, label)
-        shown = np.flatnonzero(~hidden[indices])[:wanted]
-        indices = indices[shown]
-        scores = scores[shown]
+        label = where.get("label")
+        one_label = where.keys() <= {"label"} and not pd.api.types.is_list_like(label)
+        if metric != "cosine" or not one_label:
+            raise ValueError("An index searches by cosine, and filters by one label alone.")
+        count = min(wanted + len(own), len(catalog))
+        scores = _by_index(store, index, seen, hue, colour, count, label)
+    rows = scores.index
+    shown = (rows >= 0) & ~hidden[rows]
+    scores = scores[shown].head(wanted)
     if diversity:
-        from scipy.spatial.distance import cdist  # which a server may do without
-
-        near = store.vectors[indices]
-        if colour:  # here both sides carry the weight
-            parts = normalise(near), store.side_arrays["colours"][indices]
-            near = np.hstack([parts[0] * (1 - colour) ** 0.5, parts[1] * colour**0.5])
-        likeness = -np.nan_to_num(cdist(near, near, metric), nan=1.0)
-        relevance = -scores if metric == "euclidean" else scores
-        chosen = diversify(relevance, likeness, k, diversity)
-        indices = indices[chosen]
-        scores = scores[chosen]
+        chosen = _varied(store, scores, k, metric, colour, diversity)
+        scores = scores.iloc[chosen]
+    ranks = np.arange(1, len(scores) + 1)
+    table = pd.DataFrame({"rank": ranks, "score": scores})
     # A shop may have columns of that name.
-    own_names = {name: f"catalog_{name}" for name in ("rank", "score")}
-    table = store.catalog.iloc[indices].rename(columns=own_names).reset_index(drop=True)
-    table.insert(0, "rank", np.arange(1, len(table) + 1))
-    table.insert(1, "score", scores)
-    return table
+    suffixes = ("", "_in_catalog")
+    table = table.merge(catalog, left_index=True, right_index=True, suffixes=suffixes)
+    return table.reset_index(drop=True)
 
 
 def recommend_all(
@@ -160,32 +156,31 @@ def recommend_all(
     ValueError
         If k is no whole number, or below 1, or another option is none.
     """
-    catalog = store.catalog
     _check(store, metric, colour)
-    gallery, search = _gallery(store, metric, colour)
+    catalog = store.catalog
+    k = min(checked_k(k), len(catalog))
+    asking = store.vectors
+    if colour:
+        asking = join(normalise(asking), store.side_arrays["colours"], colour)
     same_product = catalog.groupby("product_id").indices
     exclude = [same_product[product] for product in catalog["product_id"]]
-    k = min(checked_k(k), len(gallery))
-    asking = gallery
-    if colour:
-        asking = join(normalise(store.vectors), store.side_arrays["colours"], colour)
-    indices, scores = top_k(asking, gallery, k, exclude=exclude, **search)
+    indices, scores = _exactly(store, asking, k, exclude, metric, colour)
     query, place = np.nonzero(indices >= 0)
-    found = catalog.iloc[indices[query, place]]
-    columns = {
-        "image_id": catalog["image_id"].to_numpy()[query],
-        "rank": place + 1,
-        "score": scores[query, place],
-        "recommended_image_id": found["image_id"].to_numpy(),
-        "recommended_product_id": found["product_id"].to_numpy(),
-    }
-    return pd.DataFrame(columns)
+    found = catalog.iloc[indices[query, place]].reset_index(drop=True)
+    table = catalog[["image_id"]].iloc[query].reset_index(drop=True)
+    return table.assign(
+        rank=place + 1,
+        score=scores[query, place],
+        recommended_image_id=found["image_id"],
+        recommended_product_id=found["product_id"],
+    )
 
 
-def _check(store, metric, colour):
+def _check(store, metric, colour, diversity=0):
     """Refuse to search in a way that the store does not know."""
-    if not 0 <= colour <= 1:
-        raise ValueError(f"colour must be between 0 and 1, not {colour}.")
+    for name, share in {"colour": colour, "diversity": diversity}.items():
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name} must be between 0 and 1, not {share}.")
     if colour and metric != "cosine":
         raise ValueError("Colour joins the cosine; use metric='cosine', or colour=0.")
     if colour and "colours" not in store.side_arrays:
@@ -194,57 +189,64 @@ def _check(store, metric, colour):
         )
 
 
-def _gallery(store, metric, colour):
-    """What is searched, and how `top_k` searches it."""
-    if not colour:
-        return store.vectors, {"metric": metric, "lengths": store.lengths}
-    # Of two vectors of length 1 each.
-    lengths = np.full(len(store.joined), 2**0.5)
-    return store.joined, {"metric": "product", "lengths": lengths}
+def _exactly(store, asking, k, exclude, metric, colour):
+    """What `top_k` finds, by the vectors alone or with their colours."""
+    return top_k(
+        asking,
+        store.joined if colour else store.vectors,
+        k,
+        exclude,
+        metric="product" if colour else metric,
+        lengths=store.lengths,
+    )
 
 
-def _by_index(store, index, wish, wished, colour, count, label):
-    """Rows and scores that an index finds; the scores are computed again from the store."""
-    query = normalise([wish])
-    dim = store.indexed(slice(1)).shape[1]
-    if dim > query.shape[1]:
-        wished = np.resize(normalise([wished]), (1, dim - query.shape[1]))
-        query = join(query / (1 - INDEXED), wished / INDEXED, colour)
-    same = index.dim == dim
-    if same:
-        found, scores = index.search(query, count, label=label)
-        rows = found[found >= 0]
-        scores = scores[found >= 0]
-        same = (rows < len(store.vectors)).all()
-    if same:
-        ours = exact_scores(query, store.indexed(rows), "product")
-        same = np.allclose(ours, scores, atol=0.02)
-    if not same:
+def _varied(store, scores, k, metric, colour, diversity):
+    """Which places of the scores, by row, to show, so that the photos differ from each other."""
+    near = store.vectors[scores.index]
+    relevance = scores.to_numpy()
+    if metric == "euclidean":
+        return diversify(-relevance, -cdist(near, near), k, diversity)
+    if colour:
+        # Here both sides carry the weight.
+        near = normalise(near) * (1 - colour) ** 0.5
+        near = join(near, store.side_arrays["colours"][scores.index] * colour**0.5)
+    # The cosine distance of a zero vector is none.
+    likeness = 1 - np.nan_to_num(cdist(near, near, "cosine"), nan=1)
+    return diversify(relevance, likeness, k, diversity)
+
+
+def _by_index(store, index, seen, hue, colour, count, label):
+    """What an index finds: scores, computed again from the store, by row."""
+    query = normalise([seen])
+    if "colours" in store.side_arrays:
+        hue = normalise([hue]) if colour else store.side_arrays["colours"][:1]
+        # The gallery of an index is joined with a weight of its own.
+        query = join(query / (1 - INDEXED), hue / INDEXED, colour)
+    rows, scores = index.search(query, count, label=label)
+    scores = scores[rows >= 0]
+    rows = rows[rows >= 0]
+    same = rows.max(initial=0) < len(store.vectors)
+    ours = exact_scores(query, store.indexed(rows), "product") if same else 0
+    if not same or not np.allclose(ours, scores, atol=0.02):
         raise ValueError(f"The index is of other vectors than {store.folder}: make it anew.")
-    order = np.lexsort((rows, -ours))
-    return rows[order], np.float32(ours[order])
+    scores = pd.Series(np.float32(ours), rows).sort_index()
+    return scores.sort_values(ascending=False, kind="stable")
 
 
-def _listed(queries: Query | Iterable[Query]) -> list[Query]:
-    """One query or several, which may also be an array of vectors or of names, as a list."""
-    if isinstance(queries, np.ndarray):
-        single = queries.dtype.kind in "uif" and (queries.dtype.kind, queries.ndim) != ("f", 2)
-    else:
-        single = isinstance(queries, Query)
-    return [queries] if single else list(queries)
+def _listed(queries):
+    """One query or several, as a list."""
+    return [queries] if isinstance(queries, Query) else list(queries)
 
 
-def _find(
-    store: EmbeddingStore, query: Query, encoder: keras.Model | None, colour: float
-) -> tuple[int | None, np.ndarray, np.ndarray | None]:
-    """The row of a query that is in the store, else None, its vector, and its colours if asked."""
+def _find(store, query, encoder):
+    """The row of a query that is in the store, else None, and its vector with its colours, if there
+    are any, behind it.
+    """
     if isinstance(query, str):
+        colours = store.side_arrays.get("colours", np.empty((len(store.vectors), 0)))
         for row in np.flatnonzero(store.catalog["image_id"] == query):
-            return (
-                int(row),
-                store.vectors[row],
-                store.side_arrays["colours"][row] if colour else None,
-            )
+            return row, np.append(store.vectors[row], colours[row])
     if isinstance(query, np.ndarray) and query.ndim == 1:
         dim = store.vectors.shape[1]
         if len(query) not in (dim, dim + N_COLOURS):
@@ -253,11 +255,7 @@ def _find(
                 f"{store.manifest['encoder']} in {store.folder} have {dim}; "
                 "make it with the same encoder."
             )
-        if colour and len(query) == dim:
-            raise ValueError("A vector has no colour: ask with a photo, or use colour=0.")
-        return None, query[:dim], query[dim:]
-    if not isinstance(query, Query):
-        raise ValueError(f"A query is an image_id, a photo or a vector, not {query!r}.")
+        return None, query
     if isinstance(query, (str, os.PathLike)) and not os.path.exists(query):
         raise FileNotFoundError(
             f"{str(query)!r} is neither an image_id in {store.folder} nor a file."
@@ -269,16 +267,13 @@ def _find(
         )
     check_encoder(store, encoder)
     pixels = fitted(query, encoder.input_shape[1:3], fit=store.manifest["fit"])
-    colours = colour_histogram(pixels) if colour else None
-    return None, embed_images(encoder, [pixels])[0], colours
+    return None, np.append(embed_images(encoder, [pixels]), colour_histogram(pixels))
 
 
-def _wish(vectors, n_liked: int, metric: str, dislike_weight: float) -> np.ndarray:
-    """One vector for all that is liked and disliked; a single liked thing is its own."""
-    if len(vectors) == 1:
-        return vectors[0]
+def _wish(vectors, n_liked, metric, dislike_weight):
+    """One vector for all that is liked and disliked."""
     # By cosine each counts by its direction alone.
-    vectors = normalise(vectors) if metric == "cosine" else np.float64(vectors)
+    vectors = normalise(vectors) if metric == "cosine" else np.stack(vectors)
     liked = vectors[:n_liked]
     disliked = vectors[n_liked:]
     if metric == "euclidean":
@@ -286,7 +281,7 @@ def _wish(vectors, n_liked: int, metric: str, dislike_weight: float) -> np.ndarr
     return taste(liked, disliked, dislike_weight)
 
 
-def _matching(catalog: pd.DataFrame, where: Mapping[str, object]) -> np.ndarray:
+def _matching(catalog, where):
     """Which rows have the wanted values: bool [n]."""
     matching = np.ones(len(catalog), bool)
     for column, wanted in where.items():
@@ -295,13 +290,12 @@ def _matching(catalog: pd.DataFrame, where: Mapping[str, object]) -> np.ndarray:
                 f"The catalogue has no column {column!r}; it has {', '.join(catalog)}."
             )
         values = list(wanted) if pd.api.types.is_list_like(wanted) else [wanted]
-        known = catalog[column].dropna()
-        unknown = [value for value in values if not known.isin([value]).any()]
-        if unknown:
-            kinds = known.unique().tolist()
-            raise ValueError(
-                f"No image has {unknown[0]!r} as {column}; "
-                f"it has {len(kinds)} values, {kinds[:12]}."
-            )
-        matching &= catalog[column].isin(values)
+        known = catalog[column].dropna().unique()
+        for value in values:
+            if value not in known:
+                raise ValueError(
+                    f"No image has {value!r} as {column}; "
+                    f"it has {len(known)} values, {known[:12].tolist()}."
+                )
+        matching &= catalog[column].isin(values).to_numpy()
     return matching

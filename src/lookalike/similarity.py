@@ -1,4 +1,4 @@
-"""Exact nearest neighbours in bounded memory: a matrix product, and the few best scored again."""
+"""Exact nearest neighbours in bounded memory: a matrix product, and the best scored once more."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ METRICS = ("cosine", "euclidean")
 WORST = {"cosine": -np.inf, "product": -np.inf, "euclidean": np.inf}
 QUERIES = 256  # at a time
 ROWS = 1 << 13  # of the gallery at a time
-NUMBERS = 1 << 22  # in them, at most
-PAIRS = 1 << 20  # numbers that are scored again at a time
-LONGEST = 1e15  # float32 holds the square of such a length, and of its inverse
+SPARE = 16  # more than k that are scored again, as float32 may have swapped the last
 
 
 def normalise(vectors: np.ndarray) -> np.ndarray:
     """Vectors [n, dim] at length 1, so that their matrix product is their cosine; 0 stays 0."""
     vectors = np.asarray(vectors, np.float32)
-    return np.float32(vectors / _not_zero(vector_lengths(vectors))[:, None])
+    return vectors / _not_zero(vector_lengths(vectors))[:, None]
 
 
 def top_k(
@@ -31,10 +29,10 @@ def top_k(
     metric: str = "cosine",
     lengths: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest gallery vectors of each query, exactly.
+    """The k nearest gallery vectors of each query, by comparing with all of them.
 
-    Block by block, a matrix product in float32 tells which rows can be among the best, whatever was
-    lost to rounding; those few are scored again in float64, so that equal vectors tie.
+    Block by block, a matrix product in float32 finds the k best and a few more; those are scored
+    again in float64, so that equal vectors tie.
 
     Parameters
     ----------
@@ -63,39 +61,39 @@ def top_k(
     if metric not in WORST:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}.")
     queries = np.atleast_2d(np.asarray(queries, np.float32))
-    if queries.ndim != 2 or np.shape(gallery)[1:] != queries.shape[1:]:
+    if np.shape(gallery)[1:] != queries.shape[1:]:
         raise ValueError(
             f"Queries {[*queries.shape]} and gallery {[*np.shape(gallery)]} "
             "must be [q, dim] and [n, dim]."
         )
     k = checked_k(k)
-    count, dim = queries.shape
-    exclude = _checked_exclude(exclude, count)
-    asking = vector_lengths(queries, "query")
-    indices = np.full((count, k), -1)
-    scores = np.full((count, k), WORST[metric], np.float32)
-    step = max(1, min(ROWS, NUMBERS // max(1, dim)))
-    for first in range(0, len(gallery), step):
-        block = np.asarray(gallery[first : first + step], np.float32)
+    count = len(queries)
+    exclude = _excluded(exclude, count)
+    vector_lengths(queries, "query")
+    indices = np.full((count, k + SPARE), -1)
+    scores = np.full(indices.shape, -np.inf, np.float32)
+    for first in range(0, len(gallery), ROWS):
+        block = np.asarray(gallery[first : first + ROWS], np.float32)
         if lengths is None:
             block_lengths = vector_lengths(block, "gallery", first)
         else:
-            block_lengths = lengths[first : first + step]
+            block_lengths = lengths[first : first + ROWS]
         for start in range(0, count, QUERIES):
-            some = slice(start, start + QUERIES)
-            close, margin = _closeness(queries[some], asking[some], block, block_lengths, metric)
-            for place, rows in enumerate(exclude[some]):
-                close[place, rows[(rows >= first) & (rows < first + len(block))] - first] = -np.inf
-            floor = scores[some, -1].astype(np.float64)
-            if metric == "euclidean":
-                floor = (asking[some] ** 2 - floor**2) / 2
-            query, row = _candidates(close, floor - margin, margin, k)
-            pairs = max(1, PAIRS // max(1, dim))
-            for at in range(0, len(query), pairs):
-                who = query[at : at + pairs]
-                found = row[at : at + pairs]
-                values = exact_scores(queries[some][who], block[found], metric)
-                _keep_best(who, first + found, values, metric, indices[some], scores[some])
+            some = queries[start : start + QUERIES]
+            close = _closeness(some, block, block_lengths, metric)
+            for query, row in enumerate(close, start):
+                hidden = exclude[query] - first
+                here = (hidden >= 0) & (hidden < len(row))
+                row[hidden[here]] = -np.inf
+                _keep_best(row, first, indices[query], scores[query])
+    for query, found in enumerate(indices):
+        there = found >= 0
+        scores[query, there] = exact_scores(queries[query], gallery[found[there]], metric)
+    scores[indices < 0] = WORST[metric]
+    ranks = scores if metric == "euclidean" else -scores
+    order = np.lexsort((indices, ranks))[:, :k]
+    indices = np.take_along_axis(indices, order, 1)
+    scores = np.take_along_axis(scores, order, 1)
     return indices, scores
 
 
@@ -130,93 +128,70 @@ def diversify(relevance: np.ndarray, likeness: np.ndarray, k: int, diversity: fl
     return chosen
 
 
-def _checked_exclude(exclude, count):
+def _excluded(exclude, count):
     """For each query the rows that it must not find."""
-    exclude = [np.ravel(rows) for rows in ([()] * count if exclude is None else exclude)]
+    if exclude is None:
+        exclude = [[]] * count
+    exclude = [np.asarray(rows) for rows in exclude]
     if len(exclude) != count:
-        raise ValueError(
-            f"exclude has {len(exclude)} entries for {count} queries; it needs one for each."
-        )
-    if any(len(rows) and rows.dtype.kind not in "iu" for rows in exclude):
+        raise ValueError(f"exclude has {len(exclude)} entries for {count} queries.")
+    if any(rows.dtype == bool for rows in exclude):
         raise ValueError("exclude must hold numbers of rows, no mask; np.flatnonzero makes them.")
-    return [rows.astype(np.int64) for rows in exclude]
+    return [rows.astype(int) for rows in exclude]
 
 
-def _closeness(queries, asking, block, lengths, metric):
-    """What sorts rows as the metric does, [q, rows], and how far rounding can move it, [q]."""
-    rounding = (block.shape[1] + 16) * np.finfo(np.float32).eps
-    if metric == "cosine":
-        close = np.float32(queries / _not_zero(asking)[:, None]) @ block.T
-        close /= np.float32(_not_zero(lengths))
-        return close, np.full(len(queries), rounding)
-    if metric == "product":
-        return queries @ block.T, rounding * asking * lengths.max()
-    # Half the squared distance, turned round, but for the query's own part, the same for all rows.
+def _closeness(queries, block, lengths, metric):
+    """What sorts the rows as the metric does, highest first: float32 [queries, rows]."""
     close = queries @ block.T
-    close -= np.float32(lengths**2 / 2)
-    # The least float32 is added, for lengths whose squares are even less.
-    return close, rounding * (asking + lengths.max()) ** 2 + np.finfo(np.float32).tiny
+    if metric == "cosine":
+        close /= _not_zero(lengths)
+    elif metric == "euclidean":
+        # Half the squared distance, turned round, but for the query's own part.
+        close -= lengths**2 / 2
+    return close
 
 
 def _not_zero(lengths):
     return np.where(lengths > 0, lengths, 1)
 
 
-def _candidates(close, floor, margin, k):
-    """Query and row of all that can be among the k best: not below `floor`, nor below the k-th of
-    the block by more than `margin`.
-    """
-    near = close >= np.float32(np.maximum(floor, np.finfo(np.float32).min))[:, None]
-    found = np.flatnonzero(near)
-    counts = np.bincount(found // close.shape[1], minlength=len(close))
-    crowded = np.flatnonzero(counts > 4 * k)
-    if len(crowded):
-        best = np.partition(close[crowded], -k, axis=1)[:, -k]
-        near[crowded] &= close[crowded] >= np.float32(best - margin[crowded])[:, None]
-        found = np.flatnonzero(near)
-    return np.divmod(found, close.shape[1])
-
-
-def _keep_best(query, row, values, metric, indices, scores):
-    """Write into `indices` and `scores` what is best of what is there and of what was found."""
-    old, place = np.nonzero(indices >= 0)
-    query = np.concatenate([old, query])
-    row = np.concatenate([indices[old, place], row])
-    # As float32, which the caller sees: what looks like a tie is ordered as one.
-    values = np.concatenate([scores[old, place], np.float32(values)])
-    order = np.lexsort((row, values if metric == "euclidean" else -values, query))
-    place = np.arange(len(order)) - np.searchsorted(query[order], query[order])
-    kept = place < indices.shape[1]
-    order = order[kept]
-    place = place[kept]
-    indices[query[order], place] = row[order]
-    scores[query[order], place] = values[order]
+def _keep_best(close, first, indices, best):
+    """Write into `indices` and `best` [k] what a block has that is closer than what is there."""
+    k = len(best)
+    found = np.flatnonzero(close > best[-1])
+    if len(found) > 4 * k:
+        # In the first block, all are closer than nothing.
+        found = np.flatnonzero(close >= np.partition(close, -k)[-k])
+    rows = np.append(indices, first + found)
+    values = np.append(best, close[found])
+    order = np.argsort(-values, kind="stable")[:k]
+    indices[:] = rows[order]
+    best[:] = values[order]
 
 
 def exact_scores(queries: np.ndarray, vectors: np.ndarray, metric: str) -> np.ndarray:
-    """Scores in float64 of pairs of rows, each summed in the same order, so that equals tie."""
+    """Scores in float64 of vectors [n, dim], each with one query [dim] or its own [n, dim]."""
     queries, vectors = np.float64(queries), np.float64(vectors)
     if metric == "euclidean":
-        return np.linalg.norm(queries - vectors, axis=1)
-    scores = (queries * vectors).sum(axis=1)
+        return np.linalg.norm(vectors - queries, axis=1)
+    scores = (vectors * queries).sum(axis=1)
     if metric == "cosine":
-        lengths = np.linalg.norm(queries, axis=1) * np.linalg.norm(vectors, axis=1)
+        lengths = np.linalg.norm(vectors, axis=1)
+        lengths *= np.linalg.norm(queries, axis=-1)
         scores /= _not_zero(lengths)
     return np.clip(scores, -1, 1)
 
 
 def vector_lengths(rows: np.ndarray, name: str = "given", first: int = 0) -> np.ndarray:
-    """Euclidean lengths [n] in float64; a `ValueError` names the row that has none."""
+    """Euclidean lengths [n] in float32; a `ValueError` names the row that has none."""
     rows = np.asarray(rows, np.float32)
-    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows), dtype=np.float64)
-    # Others have squares beyond float32.
-    usual = lengths > 1 / LONGEST
-    lengths[~usual] = np.linalg.norm(np.float64(rows[~usual]), axis=1)
-    bad = np.flatnonzero(~(lengths < LONGEST))
+    # Faster than np.linalg.norm, and without a copy.
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    bad = np.flatnonzero(~np.isfinite(lengths))
     if len(bad):
         raise ValueError(
-            f"The {name} vector in row {first + bad[0]} holds NaN, infinity, or numbers beyond "
-            f"{LONGEST:.0e}; compute it again."
+            f"The {name} vector in row {first + bad[0]} holds NaN, infinity, or numbers that are "
+            "too large; compute it again."
         )
     return lengths
 
