@@ -49,7 +49,6 @@ def test_attributes_are_what_sorts_images_into_a_few_kinds():
     catalog, _ = load_catalog("sample")
     catalog = catalog.assign(title=catalog["image_id"], season="summer")
     assert attribute_columns(catalog) == ["colour", "pattern", "shape"]
-    assert attribute_columns(catalog, at_most=7) == ["pattern"]
 
 
 @settings(max_examples=40, deadline=None)
@@ -66,13 +65,15 @@ def test_a_catalogue_comes_back_as_it_was_saved_and_moves_with_its_photos(tmp_pa
     assert (moved / "again.csv").read_bytes() == (moved / "catalog.csv").read_bytes()
 
 
-@pytest.mark.parametrize("column", ["image_id", "path", "bytes", "label"])
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, column):
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("image_id", ["1", "1"]), ("bytes", ["?", "9"]), ("label", ["\ud83d", ""])],
+)
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, column, values):
     file, catalog = tmp_path / "saved" / "catalog.csv", make(tmp_path, ["x", "y"])
     save_catalog(catalog, file)
-    catalog[column] = pd.Series(["half a letter: \ud83d", None], dtype=object)
-    with pytest.raises((ValueError, TypeError)):
-        save_catalog(catalog, file)
+    with pytest.raises(ValueError):
+        save_catalog(catalog.assign(**{column: pd.Series(values, dtype=object)}), file)
     assert read_catalog(file)["title"].tolist() == ["x", "y"]
     assert os.listdir(file.parent) == ["catalog.csv"]
 
@@ -86,7 +87,6 @@ def test_a_file_that_is_no_catalogue_is_named(tmp_path):
         f"{start}\n1,2,2,b,\n": "'1' is there twice",
         f"{start}\n2,,2,b,\n": "no path",
         f"{start}\n2,2,2,b,,more\n": "line 3",
-        f"{start},more\n2,2,2,b,,more\n": "",
         f"{HEADER},pixel_width\n1,1,1,a,,wide\n": "'wide'.*pixel_width",
         "": "",
         "1,é\n": "utf-8",
@@ -100,9 +100,6 @@ def test_a_file_that_is_no_catalogue_is_named(tmp_path):
 def test_two_folders_of_one_name_get_two_names_and_the_project_may_move(tmp_path):
     here, there = Workspace(tmp_path / "here"), Workspace(tmp_path / "there")
     assert [catalog_name("sample", blank, workspace=here) for blank in ("", " ")] == ["sample"] * 2
-    for name, content in {"empty": f"{HEADER},bytes", "broken": ""}.items():
-        (here.data / "catalogs" / name).mkdir(parents=True)
-        (here.data / "catalogs" / name / "catalog.csv").write_text(content)
     outside = [tmp_path / path for path in ("a/photos", "b/photos", "b/photos.zip")]
     outside[0].mkdir(parents=True)
     names = {catalog_name("folder", path, workspace=here) for path in outside}

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike import images
 from lookalike.images import (
     FITS,
     ImageError,
@@ -59,38 +58,27 @@ def assert_whole(pixels):
         np.testing.assert_array_equal(part, np.broadcast_to(colour, part.shape))
 
 
-def test_resize_stretches(wide):
-    pixels = load_image(wide, 40, fit="resize")
-    assert pixels.shape == (40, 40, 3)
-    assert_whole(pixels)
-    np.testing.assert_array_equal(load_image(wide, 40), pixels)
-
-
-def test_letterbox_keeps_proportions_between_white_bars(wide):
-    pixels = load_image(wide, 40, fit="letterbox")
-    np.testing.assert_array_equal(pixels[:10], 255)
-    np.testing.assert_array_equal(pixels[30:], 255)
-    assert_whole(pixels[10:30])
-
-
-def test_crop_cuts_the_centre(wide):
-    pixels = load_image(wide, 40, fit="crop")
-    np.testing.assert_array_equal(pixels, np.broadcast_to(GREEN, (40, 40, 3)))
+def test_each_fit_is_what_it_says(wide):
+    stretched = load_image(wide, 40, fit="resize")
+    assert_whole(stretched)
+    np.testing.assert_array_equal(load_image(wide, 40), stretched)
+    framed = load_image(wide, 40, fit="letterbox")
+    np.testing.assert_array_equal(framed[:10], 255)
+    np.testing.assert_array_equal(framed[30:], 255)
+    assert_whole(framed[10:30])
+    cut = load_image(wide, 40, fit="crop")
+    np.testing.assert_array_equal(cut, np.broadcast_to(GREEN, (40, 40, 3)))
+    with pytest.raises(ValueError, match=r"resize, letterbox, crop.*'squeeze'"):
+        load_image(wide, 32, fit="squeeze")
 
 
 @pytest.mark.parametrize("fit", FITS)
-@pytest.mark.parametrize("size", [(64, 48), (200, 10), (10, 200), (1, 900)])
+@pytest.mark.parametrize("size", [(64, 48), (1, 900)])
 def test_any_photo_fits_and_a_size_is_height_and_width(tmp_path, fit, size):
     path = write_photo(tmp_path / "photo.png", RED, size)
-    assert load_image(path, (30, 50), fit=fit).shape == (30, 50, 3)
-    pixels = load_image(path, 16, fit=fit)
-    assert pixels.shape == (16, 16, 3)
-    np.testing.assert_array_equal(pixels[8, 8], RED)
-
-
-def test_an_unknown_fit_is_refused_with_the_choices(wide):
-    with pytest.raises(ValueError, match=r"resize, letterbox, crop.*'squeeze'"):
-        load_image(wide, 32, fit="squeeze")
+    pixels = load_image(path, (31, 51), fit=fit)
+    assert pixels.shape == (31, 51, 3)
+    np.testing.assert_array_equal(pixels[15, 25], RED)
 
 
 def test_without_a_size_a_photo_keeps_its_own(tmp_path):
@@ -109,33 +97,14 @@ def test_fitted_resamples_as_load_image_does(tmp_path, fit):
     np.testing.assert_array_equal(fitted(pixels, (20, 24), fit=fit), loaded)
 
 
-@pytest.mark.parametrize(
-    ("shape", "kind"), [((4, 4, 3), "f4"), ((4, 4), "u1"), ((4, 4, 4), "u1"), ((0, 4, 3), "u1")]
-)
-def test_fitted_refuses_what_is_no_rgb_picture(shape, kind):
-    with pytest.raises(ValueError, match="uint8 array"):
-        fitted(np.zeros(shape, kind), 8)
-
-
 @pytest.mark.parametrize("fit", FITS)
-@pytest.mark.parametrize("size", [(1200, 900), (1600, 300)])
-def test_a_jpeg_decoded_at_a_fraction_looks_like_the_whole(tmp_path, fit, size):
+def test_a_jpeg_decoded_at_a_fraction_looks_like_the_whole(tmp_path, fit):
     path = tmp_path / "large.jpg"
-    gradient(*size).save(path, quality=92)
+    gradient(1600, 300).save(path, quality=92)
     whole = fitted(load_image(path), 64, fit=fit)
     difference = np.abs(load_image(path, 64, fit=fit).astype(int) - whole)
     assert difference.mean() < 1.5
     assert np.percentile(difference, 99) < 12
-
-
-def test_the_longer_side_of_a_size_decides_the_fraction(tmp_path):
-    """Fine stripes, asked for at their full width and a small height, are still there."""
-    stripes = np.zeros((400, 800, 3), np.uint8)
-    stripes[:, np.arange(800) % 8 < 4] = 255
-    Image.fromarray(stripes).save(tmp_path / "stripes.jpg", quality=95)
-    pixels = load_image(tmp_path / "stripes.jpg", (50, 800))
-    np.testing.assert_allclose(pixels[25, 1::8], 255, atol=20)
-    np.testing.assert_allclose(pixels[25, 5::8], 0, atol=20)
 
 
 @pytest.mark.parametrize(
@@ -166,26 +135,12 @@ def test_facts_are_those_of_the_file_and_of_the_upright_photo(tmp_path):
         photo_facts(path)
 
 
-def test_a_file_of_as_many_bytes_as_are_read_is_read_and_one_of_one_more_is_not(
-    tmp_path, monkeypatch
-):
-    path = write_photo(tmp_path / "photo.png")
-    monkeypatch.setattr(images, "MAX_BYTES", path.stat().st_size)
-    data = read_bytes(path)
-    path.write_bytes(data + b"0")
-    with pytest.raises(ImageError, match=f": {len(data) + 1} bytes; at most {len(data)} are read"):
-        read_bytes(path)
-
-
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_as_many_pixels_as_pillow_takes_without_a_warning_are_read(tmp_path, monkeypatch):
+def test_a_bomb_is_refused_by_the_limit_of_pillow(tmp_path, monkeypatch):
     path = write_photo(tmp_path / "photo.png", size=(64, 48))
-    for most in (64 * 48, None):
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
-        assert image_size(path) == (64, 48)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 48 - 1)
-    with pytest.raises(ImageError, match="64 x 48 pixels; at most 3,071 are read"):
-        image_size(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 24 - 1)
+    with pytest.raises(ImageError, match=r"photo\.png: cannot be decoded: .*3072 pixels"):
+        load_image(path, 32)
 
 
 @pytest.fixture
@@ -206,13 +161,6 @@ def test_pixel_batches_are_the_photos_in_order(photos):
     assert one_by_one[:, 8, 12, 0].tolist() == [0, 30, 60, 90, 120, 150, 180]
     assert [len(batch) for batch in pixel_batches(photos[:6], 8, batch_size=3)] == [3, 3]
     assert list(pixel_batches([], 8)) == []
-
-
-def test_pixel_batches_keep_order_over_many_photos(photos):
-    """More photos than the threads have under way, of very different cost."""
-    chosen = np.random.default_rng(0).integers(0, len(photos), 300)
-    batches = pixel_batches([photos[i] for i in chosen], 8, batch_size=64)
-    np.testing.assert_array_equal(np.concatenate([*batches])[:, 4, 4, 0], 30 * chosen)
 
 
 def test_a_broken_photo_in_a_batch_is_named(photos, tmp_path):

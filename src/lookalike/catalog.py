@@ -60,17 +60,15 @@ def check_photos(
         rows = _draw(rows, at_most, seed)
     bar = progress(rows["path"], total=len(rows), description="Checking photos")
     facts = pd.DataFrame(parallel_map(_facts, bar), rows.index, [*FILE_COLUMNS, "reason"])
-    bad = facts["reason"].notna()
-    reasons = pd.DataFrame({"image_id": rows["image_id"], "reason": facts["reason"]})[bad]
-    if bad.all():
-        first = [*reasons.itertuples(index=False, name=None), *rejected][:1]
-        raise ValueError(f"None of {len(rows)} files is a photo: {first}.")
-    catalog = rows.join(facts[[*FILE_COLUMNS]])[~bad].astype(FILE_COLUMNS).reset_index(drop=True)
+    good = facts["reason"].isna()
+    unread = [*zip(rows["image_id"][~good], facts["reason"][~good], strict=True)]
+    if not good.any():
+        raise ValueError(f"None of {len(rows)} files is a photo: {unread[:1]}.")
+    parts = [rows[[*BASE_COLUMNS]], facts[[*FILE_COLUMNS]], rows.drop(columns=[*BASE_COLUMNS])]
+    catalog = pd.concat(parts, axis=1)[good].astype(FILE_COLUMNS).reset_index(drop=True)
     catalog["product_id"] = catalog["product_id"].fillna(catalog["image_id"])
-    first = [*BASE_COLUMNS, *FILE_COLUMNS]
-    left_out = pd.DataFrame([*rejected], columns=["image_id", "reason"], dtype=object)
-    catalog = catalog[first + [name for name in catalog if name not in first]]
-    return catalog, pd.concat([left_out, reasons], ignore_index=True)
+    left_out = [*rejected, *unread]
+    return catalog, pd.DataFrame(left_out, columns=["image_id", "reason"], dtype=object)
 
 
 def _draw(rows, most, seed):
@@ -102,9 +100,7 @@ def save_catalog(catalog: pd.DataFrame, file: str | Path) -> None:
     paths = [_seen_from(file.parent, path) for path in catalog["path"]]
     with written_aside(file) as aside:
         # With this line end, a carriage return inside a title is quoted too.
-        catalog.assign(path=paths).to_csv(
-            aside, index=False, encoding="utf-8", lineterminator="\r\n"
-        )
+        catalog.assign(path=paths).to_csv(aside, index=False, lineterminator="\r\n")
         read_catalog(aside)
 
 
@@ -129,28 +125,21 @@ def read_catalog(file: str | Path) -> pd.DataFrame:
         raise FileNotFoundError(f"No catalogue at {file}. Run 01_data.ipynb first.")
     try:
         rows = pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""])
-        if not isinstance(rows.index, pd.RangeIndex):
-            raise ValueError("its rows have more fields than its header")
-        bad = rows["image_id"].duplicated() | rows[["image_id", "path"]].isna().any(axis=1)
+        first = rows[[*BASE_COLUMNS]]
+        bad = first["image_id"].duplicated() | first["path"].isna()
         if bad.any():
-            raise ValueError(
-                f"image_id {rows['image_id'][bad].iloc[0]!r} is there twice, or no path"
-            )
+            name = rows["image_id"][bad].iloc[0]
+            raise ValueError(f"image_id {name!r} is there twice, or has no path")
         rows = rows.astype({name: kind for name, kind in FILE_COLUMNS.items() if name in rows})
-        paths = [os.path.normpath(file.parent / path) for path in rows["path"]]
-        return rows.assign(path=paths)[
-            [*BASE_COLUMNS, *rows.columns.difference(BASE_COLUMNS, sort=False)]
-        ]
-    except (ValueError, OverflowError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise ValueError(f"{file} is no catalogue: {error}.") from None
+    return rows.assign(path=[os.path.normpath(file.parent / path) for path in rows["path"]])
 
 
-def attribute_columns(catalog: pd.DataFrame, *, at_most: int = 30) -> list[str]:
-    """The columns, beside label and size, that sort images into two to `at_most` kinds, such as
-    colour.
-    """
-    others = [name for name in catalog if name not in (*BASE_COLUMNS, *FILE_COLUMNS)]
-    return [name for name in others if 2 <= catalog[name].nunique() <= at_most]
+def attribute_columns(catalog: pd.DataFrame) -> list[str]:
+    """The columns, beside label and size, that sort images into 2 to 30 kinds, such as colour."""
+    others = catalog.columns.difference([*BASE_COLUMNS, *FILE_COLUMNS], sort=False)
+    return [name for name in others if 2 <= catalog[name].nunique() <= 30]
 
 
 def catalog_name(source: str, path: str | Path = "", *, workspace: Workspace) -> str:
@@ -158,33 +147,31 @@ def catalog_name(source: str, path: str | Path = "", *, workspace: Workspace) ->
 
     Two folders both called "photos" get two names. What lies inside the project, or the root of
     the workspace, keeps its name when that is moved or copied; so does a folder that was moved,
-    known by the sizes of its photos.
+    known by its first photo.
     """
     path = plain_path(path)
     if not path:
         return source
     place = Path(os.path.abspath(path))
-    within = [root for root in (workspace.root, project_root()) if place.is_relative_to(root)]
-    written = place.relative_to(within[0]) if within else place
+    written = place
+    for root in (project_root(), workspace.root):
+        if place.is_relative_to(root):
+            written = place.relative_to(root)
     name = f"{place.stem}-{hashlib.sha256(written.as_posix().encode()).hexdigest()[:6]}"
     catalogs = workspace.data / "catalogs"
-    if (catalogs / name).exists() or not place.is_dir():
-        return name
-    moved = (file for file in sorted(catalogs.glob("*/catalog.csv")) if _holds(place, file))
-    return next((file.parent.name for file in moved), name)
+    if place.is_dir() and not (catalogs / name).exists():
+        for file in sorted(catalogs.glob("*/catalog.csv")):
+            if _moved(read_catalog(file), place):
+                return file.parent.name
+    return name
 
 
-def _holds(place, file):
-    """Whether the photos of a catalogue have gone from where they were, and are at `place` now."""
-    try:
-        rows = read_catalog(file).head(100)
-    except ValueError:
-        return False
-    if "bytes" not in rows or rows["path"].map(os.path.exists).any():
-        return False
-    files = zip([place / image_id for image_id in rows["image_id"]], rows["bytes"], strict=True)
-    there = [file.is_file() and file.stat().st_size == size for file, size in files]
-    return 2 * sum(there) > len(there)
+def _moved(rows, place):
+    """Whether the first photo of a catalogue has gone from where it was, and is at `place` now."""
+    first = rows.iloc[0]
+    now = place / first["image_id"]
+    gone = now.is_file() and not os.path.exists(first["path"])
+    return gone and now.stat().st_size == first["bytes"]
 
 
 def catalog_folder(source: str, path: str | Path = "", *, workspace: Workspace) -> Path:

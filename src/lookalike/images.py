@@ -7,18 +7,16 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from lookalike.machine import parallel_map
 
-MAX_BYTES = 200_000_000
 File = str | Path | bytes  # the path of one, or what is in it
 Size = int | tuple[int, int]  # of both sides, or height and width
 PHOTO_SUFFIXES = (
@@ -26,7 +24,7 @@ PHOTO_SUFFIXES = (
 )
 PHOTO_SUFFIXES = set(PHOTO_SUFFIXES.split())
 # How the photos of telephones begin, behind four bytes.
-HEIC = b"ftypheic ftypheix ftypheim ftypheis ftyphevc ftyphevx ftypmif1 ftypmsf1".split()
+HEIC = (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1")
 
 # Only formats that are decoded in this process: no EPS or PDF, which would start another program on
 # an untrusted file.
@@ -39,8 +37,6 @@ with suppress(ImportError):
     pi_heif.register_heif_opener()
     # After AVIF, of whose files it takes some for its own.
     FORMATS.append("HEIF")
-# Pillow only warns where we refuse.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class ImageError(ValueError):
@@ -54,7 +50,7 @@ class ImageError(ValueError):
 
 
 def read_bytes(path: File) -> bytes:
-    """The bytes of a regular file, `ImageError` if it is empty or too large; bytes as they are
+    """The bytes of a regular file, `ImageError` if there is none or it is empty; bytes as they are
     given.
     """
     if isinstance(path, bytes):
@@ -62,15 +58,14 @@ def read_bytes(path: File) -> bytes:
     file = Path(path)
     try:
         n_bytes = file.stat().st_size
+        # A pipe would be waited for.
         if not file.is_file():
-            raise OSError("a folder, not a file" if file.is_dir() else "not a regular file")
-        if n_bytes > MAX_BYTES:
-            raise OSError(f"{n_bytes:,} bytes; at most {MAX_BYTES:,} are read")
+            raise ImageError(path, "not a file")
         if n_bytes == 0:
-            raise OSError("empty file")
+            raise ImageError(path, "empty file")
         return file.read_bytes()
     except OSError as error:
-        raise ImageError(path, error.strerror or str(error)) from None
+        raise ImageError(path, error.strerror) from None
 
 
 def content_hash(path: File) -> str:
@@ -107,14 +102,11 @@ def decode(data: bytes, path: File, target: int | None) -> tuple[Image.Image, tu
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         width, height = image.size
-        most = Image.MAX_IMAGE_PIXELS or width * height
-        if width * height > most:
-            raise ValueError(f"{width:,} x {height:,} pixels; at most {most:,} are read")
         if target:
             image.draft(image.mode, (target, target))
         image.load()
         with suppress(Exception):  # a damaged EXIF block says nothing about the pixels
-            if image.getexif()[0x0112] in range(5, 9):
+            if image.getexif()[ExifTags.Base.Orientation] in range(5, 9):
                 width, height = height, width
             ImageOps.exif_transpose(image, in_place=True)
         return _to_rgb(image), (width, height)
@@ -123,7 +115,7 @@ def decode(data: bytes, path: File, target: int | None) -> tuple[Image.Image, tu
         reason = f"cannot be decoded: {str(error).strip()}"
         if isinstance(error, Image.UnidentifiedImageError):
             reason = "not an image, or in a format that is not read"
-        if data[4:12] in HEIC and "HEIF" not in FORMATS:
+        if data.startswith(HEIC, 4) and "HEIF" not in FORMATS:
             reason = "HEIC, which is read after: pip install pi-heif"
         raise ImageError(path, reason) from None
 
@@ -141,7 +133,7 @@ def _to_rgb(image):
             image = transform.apply(image)
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return image.convert("RGB")
 
 
 # To make one takes longer than to decode a small photo.

@@ -13,10 +13,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 
 import psutil
 from tqdm import tqdm
+
+THREADS = min(32, 2 * (os.cpu_count() or 1))
 
 
 def on_colab() -> bool:
@@ -30,14 +33,13 @@ def quiet_stderr() -> Iterator[None]:
     nobody needs.
     """
     saved = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
     try:
-        os.dup2(nowhere, 2)
         yield
     finally:
         os.dup2(saved, 2)
         os.close(saved)
-        os.close(nowhere)
 
 
 def quiet_tensorflow() -> None:
@@ -49,39 +51,44 @@ def quiet_tensorflow() -> None:
 
 
 def set_up_notebook() -> None:
-    """What every notebook calls first: TensorFlow is quiet, every figure gets an alt text, and a
-    warning of ours is one sentence, without the line of code that it comes from.
+    """What every notebook calls first: TensorFlow is quiet, every figure gets an alt text and draws
+    the letters that a font here has, and a warning of ours is one sentence, without the line of code
+    that it comes from.
     """
     quiet_tensorflow()
     import matplotlib
     from IPython import get_ipython
 
+    from lookalike.plots import fonts, missing_letters
+
     # The first figure would switch this on, and if drawn in our style, off again.
     matplotlib.interactive(True)
     # A label may hold a dollar, and means money by it.
-    matplotlib.rcParams["text.parse_math"] = False
+    matplotlib.rcParams.update({"text.parse_math": False, "font.family": fonts()})
     formatter = get_ipython().display_formatter.mimebundle_formatter
     formatter.for_type_by_name("matplotlib.figure", "Figure", _with_alt_text)
     # Bars are drawn as text.
     warnings.filterwarnings("ignore", "IProgress")
     show = warnings.showwarning
+    print_once = cache(print)
 
     def show_briefly(message, category, *place):
-        if category is UserWarning:
-            print("Warning:", message)
-        else:
+        text = str(message)
+        if category is not UserWarning:
             show(message, category, *place)
+        elif text.startswith("Glyph"):
+            print_once("Warning:", missing_letters(text))
+        else:
+            print("Warning:", text)
 
     warnings.showwarning = show_briefly
 
 
 def _with_alt_text(figure, **_) -> tuple[dict, dict]:
     """What IPython keeps beside a figure's picture: its titles, for who cannot see it."""
-    titles = [figure.get_suptitle()]
-    if not any(titles):
-        titles = [axes.get_title() for axes in figure.axes]
-    alt = ". ".join(" ".join(title.split()) for title in titles if title)
-    return {}, {"image/png": {"alt": alt or "A figure without a title"}}
+    titles = [axes.get_title() for axes in figure.axes]
+    alt = figure.get_suptitle() or ". ".join(filter(None, titles)) or "A figure without a title"
+    return {}, {"image/png": {"alt": " ".join(alt.split())}}
 
 
 def describe_machine() -> str:
@@ -107,19 +114,14 @@ def require(*packages: str) -> None:
     """If packages, named as for pip, are missing, raise an `ImportError` that has the line which
     installs them.
     """
-    modules = {"faiss-cpu": "faiss"}  # else the package's name tells
-    names = {package: re.match(r"[\w-]+", package)[0] for package in packages}
-    find = importlib.util.find_spec
-    missing = [
-        package
-        for package, name in names.items()
-        if find(modules.get(name, name.replace("-", "_"))) is None
-    ]
+    missing = []
+    for package in packages:
+        module = re.match(r"[\w-]+", package)[0].removesuffix("-cpu").replace("-", "_")
+        if importlib.util.find_spec(module) is None:
+            missing.append(package)
     if missing:
-        line = f"pip install {' '.join(map(shlex.quote, missing))}"
-        raise ImportError(
-            f"{' and '.join(names[package] for package in missing)} not installed; run: {line}"
-        )
+        told = " and ".join(missing)
+        raise ImportError(f"{told} not installed; run: pip install {shlex.join(missing)}")
 
 
 def progress(
@@ -138,7 +140,7 @@ def progress(
 
 
 def parallel_map(
-    function: Callable, items: Iterable, *, workers: int = 0, ahead: int = 0
+    function: Callable, items: Iterable, *, workers: int = THREADS, ahead: int = 0
 ) -> Iterator:
     """Apply `function` to `items` in threads; results come in order, with a bounded number under
     way.
@@ -146,15 +148,14 @@ def parallel_map(
     Unlike `Executor.map`, it never holds more than `ahead` items, or four a worker, so a million
     files cost no memory.
     """
-    workers = workers or min(32, 2 * (os.cpu_count() or 1))
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) >= (ahead or 4 * workers):
-                    yield waiting.popleft().result()
-            while waiting:
+    pool = ThreadPoolExecutor(workers)
+    waiting = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= (ahead or 4 * workers):
                 yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for future in waiting:
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
+from functools import cache
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager, get_font
 
 from lookalike.images import ImageError, load_image
 
@@ -26,24 +31,63 @@ STYLE = {
     "figure.titlesize": 12,
     "text.parse_math": False,  # a label may have a dollar sign
 }
+# Letters of scripts that matplotlib's own font lacks, and one of the emoji.
+LETTERS = "中あ한हবதก👟"
+# Where these begin among all letters: Chinese, Japanese, Korean, emoji.
+WIDE = "\u2e80"
+
+
+@cache
+def fonts() -> list[str]:
+    """For `font.family`: what it is, then fonts of this machine for the letters which that lacks."""
+    names = [*plt.rcParams["font.family"]]
+    missing = {*LETTERS}
+    for font in sorted(fontManager.ttflist, key=lambda font: "Sans" not in font.name):
+        # The one draws a box for any letter; of the others matplotlib draws nothing.
+        if "Last Resort" in font.name or "Color" in font.name:
+            continue
+        face = get_font(font.fname)
+        drawn = {letter for letter in missing if face.get_char_index(ord(letter))}
+        if drawn:
+            names.append(font.name)
+            missing -= drawn
+    return names
+
+
+def missing_letters(warning: str) -> str:
+    """Matplotlib's warning of a glyph that no font has, said plainly: which kind, what to do."""
+    _, number, _, name, *_ = re.findall(r"\w+", warning)
+    kind = "emoji" if int(number) > 0x1F000 else f"{name} letters"
+    return (
+        f"no font here draws {kind}. On Ubuntu and Colab: apt-get install fonts-noto-cjk "
+        f"fonts-noto-core fonts-symbola; then delete {matplotlib.get_cachedir()} and restart."
+    )
 
 
 def show_photo(axes: Axes, photo: str | np.ndarray) -> None:
     """One photo without axes; a grey tile says so if its file is gone."""
     axes.set(xticks=[], yticks=[])
     try:
-        if not isinstance(photo, np.ndarray):
-            photo = load_image(photo, THUMBNAIL, fit="letterbox")
-        axes.imshow(photo)
+        is_array = isinstance(photo, np.ndarray)
+        axes.imshow(photo if is_array else load_image(photo, THUMBNAIL, fit="letterbox"))
     except ImageError:
-        axes.set_facecolor("#DDDDDD")
-        axes.text(0.5, 0.5, "file not found", ha="center", va="center", transform=axes.transAxes)
+        axes.set(facecolor="#DDDDDD", aspect=1, xlabel="file not found")
 
 
 def brief(value: object) -> str:
     """What is written above a photo: nothing if it is missing, and of a long name its end."""
     text = "" if pd.isna(value) else str(value)
-    return text if len(text) <= 16 else f"\N{HORIZONTAL ELLIPSIS}{text[-15:]}"
+    return text if len(text) <= 16 else f"…{text[-15:]}"
+
+
+def _wrapped(text, letters):
+    """Each line in at most two, of so many letters."""
+    lines = []
+    for line in text.split("\n"):
+        # Chinese, Japanese and Korean letters are twice as wide.
+        width = letters // 2 if max(line, default="") > WIDE else letters
+        lines += textwrap.wrap(line, width, max_lines=2, placeholder="…") or [""]
+    return "\n".join(lines)
 
 
 def show_photos(
@@ -61,20 +105,20 @@ def show_photos(
     columns = min(per_row, len(photos))
     n_rows = -(-len(photos) // columns)
     side = min(1.5, WIDEST / columns)
+    titles = [_wrapped(text, 2 + int(12 * side)) for text in titles]
     lines = 1 + max(text.count("\n") for text in titles)
     height = (side + 0.1 + 0.17 * lines) * n_rows + 0.4
-    with plt.rc_context(STYLE):
+    colours = colours or [NEUTRAL] * len(photos)
+    with plt.rc_context(STYLE | {"font.family": fonts()}):
         figure = plt.figure(figsize=(max(side * columns, 4), height), layout="constrained")
-        colours = colours or [NEUTRAL] * len(photos)
         tiles = zip(photos, titles, colours, strict=True)
         for place, (photo, text, colour) in enumerate(tiles, start=1):
             if photo is not None:
                 axes = figure.add_subplot(n_rows, columns, place)
                 show_photo(axes, photo)
-                width = 0.8 if colour == NEUTRAL else 2.5
-                plt.setp(axes.spines.values(), color=colour, linewidth=width)
-                axes.set_title(text, color=WRONG if colour == WRONG else "black")
-        figure.suptitle(title)
+                axes.set_title(text, color=colour)
+                plt.setp(axes.spines.values(), color=colour, linewidth=1.5)
+        figure.suptitle(title, wrap=True)
     # Else a notebook shows it twice: once when made, once as the cell's value.
     plt.close(figure)
     return figure
@@ -94,23 +138,25 @@ def show_gallery(
     by
         The column that decides right (blue frame) or wrong (orange frame and a cross).
     """
-    columns = 1 + max(len(table) for table in results)
+    columns = 1 + max(map(len, results))
     tiles = []
     for query, table in zip(queries.to_dict("records"), results, strict=True):
         wanted = query.get(by)
-        row = [(query["path"], f"query\n{brief(wanted)}", "black")]
+        tiles.append((query["path"], f"query\n{brief(wanted)}", "black"))
         for found in table.to_dict("records"):
             shown = found.get(by)
-            judged = pd.notna([wanted, shown]).all()
-            colour = (RIGHT if shown == wanted else WRONG) if judged else NEUTRAL
-            mark = " \N{MULTIPLICATION SIGN}" if colour == WRONG else ""
+            mark, colour = "", NEUTRAL
+            if pd.notna(wanted) and pd.notna(shown):
+                mark, colour = ("", RIGHT) if shown == wanted else (" ×", WRONG)
             text = f"{found['rank']}{mark} | {found['score']:.3f}\n{brief(shown)}"
-            row.append((found["path"], text, colour))
-        tiles += row + [(None, "", NEUTRAL)] * (columns - len(row))
+            tiles.append((found["path"], text, colour))
+        tiles += [(None, "", NEUTRAL)] * (columns - 1 - len(table))
     photos, texts, colours = zip(*tiles, strict=True)
-    n_judged = colours.count(RIGHT) + colours.count(WRONG)
-    verdict = f": {colours.count(RIGHT)} of {n_judged} have the query's {by}"
-    title = title or "Most alike" + (verdict if n_judged else "")
+    n_right = colours.count(RIGHT)
+    n_judged = n_right + colours.count(WRONG)
+    if not title:
+        verdict = f": {n_right} of {n_judged} have the query's {by}" if n_judged else ""
+        title = f"Most alike{verdict}"
     return show_photos(photos, texts, title=title, per_row=columns, colours=colours)
 
 

@@ -33,9 +33,9 @@ class Workspace:
 
     @property
     def downloads(self) -> Path:
-        """Where photos are unpacked: `data`, but never on a Drive: it is slow with small files."""
-        roots = map(str, (self.root, project_root(), Path.cwd()))
-        return Path(min(roots, key=lambda root: bool(DRIVE.fullmatch(root))), "data")
+        """Where photos are unpacked: `data`, but not on a Drive, which is slow with small files."""
+        on_drive = DRIVE.fullmatch(str(self.root))
+        return project_root() / "data" if on_drive else self.data
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,14 @@ def project_root() -> Path:
 
 
 def plain_path(path: str | Path) -> str:
-    """A path as its writer meant it: no blanks, quotes or slash around it, `~` the home folder, a
-    Drive as it is called on disk.
-
-    What exists under the very name is left as it is.
+    """A path as its writer meant it: no blanks or quotes around it, `~` the home folder, a Drive as
+    it is called on disk.
     """
-    stripped = str(path).strip()
-    unquoted = re.sub(r"""^(['"])(.*)\1$""", r"\2", stripped).strip()
-    paths = list(map(os.path.expanduser, (str(path), stripped, unquoted)))
-    found = next(filter(os.path.lexists, paths), paths[-1].rstrip("/"))
+    unquoted = re.sub(r"""^(['"])(.*)\1$""", r"\2", str(path).strip())
+    found = os.path.expanduser(unquoted.strip())
     on_drive = DRIVE.fullmatch(found)
-    if not on_drive or os.path.lexists(found):
+    # On a laptop, Google's own program does write the blank.
+    if not on_drive or os.path.exists(found):
         return found
     above, drive, inside = on_drive.groups()
     return f"{above or '/content/drive/'}{drive.replace(' ', '')}{inside}"
@@ -153,8 +150,8 @@ def written_aside(path: Path) -> Iterator[Path]:
 def sole_writer(path: Path) -> Iterator[None]:
     """Let one process at a time write `path`; another waits, and says so.
 
-    What a killed one has locked is free; a disk that knows no locks lets all in. A full disk, or a
-    folder of others, is an `OSError` that says what to do.
+    What a killed one has locked is free. A full disk, or a folder of others, is an `OSError` that
+    says what to do.
     """
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
@@ -164,12 +161,9 @@ def sole_writer(path: Path) -> Iterator[None]:
         except Timeout:
             print(f"Another process writes {path}; waiting for {lock.lock_file} ...", flush=True)
             lock.acquire()
-        except PermissionError:
-            raise
         except (NotImplementedError, OSError):
-            # A disk without locks; left there, the file would lock out the next run.
-            with suppress(OSError):
-                os.unlink(lock.lock_file)
+            # A disk without locks lets all in.
+            Path(lock.lock_file).unlink(missing_ok=True)
         yield
     except FileExistsError:
         raise
