@@ -125,7 +125,11 @@ def show_photos(
 
 
 def show_gallery(
-    queries: pd.DataFrame, results: Sequence[pd.DataFrame], *, by: str = "label", title: str = ""
+    queries: pd.DataFrame,
+    results: Sequence[pd.DataFrame],
+    *,
+    by: str = "label",
+    title: str = "Queries and what is most like them",
 ) -> Figure:
     """Queries on the left, what was recommended for each on the right, with rank, score and label.
 
@@ -152,11 +156,6 @@ def show_gallery(
             tiles.append((found["path"], text, colour))
         tiles += [(None, "", NEUTRAL)] * (columns - 1 - len(table))
     photos, texts, colours = zip(*tiles, strict=True)
-    n_right = colours.count(RIGHT)
-    n_judged = n_right + colours.count(WRONG)
-    if not title:
-        verdict = f": {n_right} of {n_judged} have the query's {by}" if n_judged else ""
-        title = f"Most alike{verdict}"
     return show_photos(photos, texts, title=title, per_row=columns, colours=colours)
 
 
