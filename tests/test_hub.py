@@ -23,7 +23,7 @@ from lookalike.backbones import (
 from lookalike.encoder_fingerprint import describe_encoder, encoder_fingerprint
 from lookalike.explain import explain
 from lookalike.saving import load_model, save_model
-from lookalike.training import build_classifier, halves
+from lookalike.training import build_classifier, unfreeze
 from test_backbones import RELOAD
 
 pytestmark = pytest.mark.hub
@@ -92,23 +92,6 @@ def test_a_preset_is_loaded_from_its_folder_and_fed_as_its_family_is(name, small
     assert small.trainable_weights == []
 
 
-def test_the_row_says_how_large_its_vectors_and_its_network_are(name):
-    encoder = build_encoder(name, weights=None)
-    row = BACKBONES[name]
-    assert encoder.output_shape == (None, row.dim)
-    assert encoder.count_params() * 4 / 1e6 == pytest.approx(row.megabytes, abs=1)
-    names = [layer.name for layer in inner_backbone(encoder).layers]
-    assert row.unfreeze_after in names
-    assert encoder.name == f"{name}-avg-untrained"
-
-
-def test_one_photo_has_the_vector_that_it_has_in_a_batch(small):
-    pixels = some_pixels(5)
-    whole = small.predict(pixels, verbose=0)
-    alone = np.concatenate([small.predict(pixels[[row]], verbose=0) for row in range(5)])
-    np.testing.assert_allclose(alone, whole, rtol=1e-4, atol=1e-5)
-
-
 def test_saved_and_reloaded_in_a_new_process_they_give_the_same_vectors(presets, tmp_path):
     encoders = {name: build_encoder(name, weights=presets[name][1]) for name in sorted(HUB)}
     pixels = some_pixels()
@@ -146,14 +129,17 @@ def test_fine_tuning_begins_where_the_row_says_and_leaves_the_rest(name, presets
     base, preprocess = load_backbone(name, presets[name][1])
     classifier = build_classifier(base, preprocess, 3, dim=8)
     pixels = some_pixels(4)
-    expected = classifier(pixels).numpy()
-    lower, upper = halves(classifier, row.unfreeze_after)
-    np.testing.assert_allclose(upper(lower(pixels)), expected, atol=1e-5)
-    names = [layer.name for layer in base.layers]
-    cut = names.index(row.unfreeze_after) + 1
+    fed = preprocess(pixels.copy())
+    expected = base(fed).numpy()
+    # Cut in two, as 03 does where there is no GPU.
+    middle = base.get_layer(row.unfreeze_after).output
+    lower, upper = keras.Model(base.input, middle), keras.Model(middle, base.output)
+    np.testing.assert_allclose(upper(lower(fed)), expected, atol=1e-5)
+    unfreeze(base, row.unfreeze_after)
+    cut = [layer.name for layer in base.layers].index(row.unfreeze_after) + 1
     before = [[weight.numpy() for weight in layer.weights] for layer in base.layers]
-    upper.compile(keras.optimizers.Adam(1e-2), "sparse_categorical_crossentropy", run_eagerly=True)
-    upper.train_on_batch(lower(pixels).numpy(), np.array([0, 1, 2, 0]))
+    classifier.compile(keras.optimizers.Adam(1e-2), "sparse_categorical_crossentropy")
+    classifier.train_on_batch(pixels, np.array([0, 1, 2, 0]))
     changed = [
         any(not np.array_equal(weight, was) for weight, was in zip(layer.weights, old, strict=True))
         for layer, old in zip(base.layers, before, strict=True)
@@ -187,11 +173,6 @@ def test_a_photo_size_that_the_preset_does_not_take_is_refused(presets):
     with pytest.raises(ValueError, match="takes photos of 224 pixels, not 96"):
         build_encoder("SigLIP2", weights=presets["SigLIP2"][1], image_size=96)
     assert build_encoder("DINOv2", weights=presets["DINOv2"][1], image_size=112)
-
-
-def test_a_folder_of_another_network_is_refused(presets):
-    with pytest.raises(ValueError, match="do not fit SigLIP2"):
-        build_encoder("SigLIP2", weights=presets["DINOv2"][1])
 
 
 def test_unreachable_presets_say_what_failed_and_what_to_do(name, monkeypatch, tmp_path):

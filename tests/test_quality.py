@@ -10,39 +10,14 @@ import sys
 import pytest
 from PIL import Image
 
-from conftest import CLOTHING, MOBILENET, PROJECT, write_photo
-
-KEYS = {
-    "precision_at_10",
-    "recall_at_1",
-    "map_at_10",
-    "chance",
-    "n_gallery",
-    "n_queries",
-    "images_per_second",
-    "seconds",
-}
+from conftest import CLOTHING, PROJECT, write_photo
 
 
 def run_quality(*arguments):
     command = [sys.executable, str(PROJECT / "benchmarks" / "quality.py"), *map(str, arguments)]
     process = subprocess.run(command, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
-    result = json.loads(process.stdout.splitlines()[-1])
-    assert set(result) >= KEYS
-    return result, process.stdout
-
-
-def test_folder_without_splits_is_measured_leave_one_out(tmp_path):
-    for number in range(12):
-        write_photo(tmp_path / ("red" if number % 2 else "blue") / f"{number}.png", number)
-    result, output = run_quality(
-        "--data", tmp_path, "--backbone", "VGG16Slim", "--weights", "none", "--image-size", 32
-    )
-    assert "no splits" in output
-    assert result["query_split"] is None
-    assert (result["n_queries"], result["n_gallery"]) == (12, 11)
-    assert result["chance"] == pytest.approx(5 / 11, abs=1e-4)
+    return json.loads(process.stdout.splitlines()[-1]), process.stdout
 
 
 @pytest.mark.soak
@@ -70,42 +45,10 @@ def test_named_splits_are_used(tmp_path):
     for number in range(12):
         split = "train" if number < 8 else "test"
         write_photo(tmp_path / split / ("red" if number % 2 else "blue") / f"{number}.png", number)
-    options = (
-        "--backbone",
-        "VGG16Slim",
-        "--weights",
-        "none",
-        "--image-size",
-        32,
-        "--metric",
-        "euclidean",
-        "--k",
-        3,
-    )
+    options = ("--backbone", "VGG16Slim", "--weights", "none", "--image-size", 32, "--k", 3)
     result, _ = run_quality("--data", tmp_path, *options, "--query-split", "test")
     # Ten results from eight photos.
     assert (result["n_queries"], result["n_gallery"], result["chance"]) == (4, 8, 0.4)
-    wrong = [
-        sys.executable,
-        str(PROJECT / "benchmarks" / "quality.py"),
-        "--data",
-        str(tmp_path),
-        "--query-split",
-        "tset",
-    ]
-    process = subprocess.run([*wrong, *map(str, options)], capture_output=True, text=True)
-    assert process.returncode != 0
-    assert "their splits are tset and train" in process.stderr
-
-
-@pytest.mark.soak
-@pytest.mark.skipif(not CLOTHING.is_dir(), reason="the clothing photos are not beside the project")
-def test_real_photos_reach_the_quality_of_a_plain_script():
-    options = ("--backbone", "MobileNetV2", "--alpha", 0.35, "--weights", MOBILENET)
-    result, _ = run_quality("--data", CLOTHING, *options)
-    assert result["precision_at_10"] >= 0.60
-    assert result["recall_at_1"] >= 0.67
-    assert (result["n_gallery"], result["n_queries"]) == (3068, 341)
 
 
 @pytest.mark.soak

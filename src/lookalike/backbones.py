@@ -34,10 +34,6 @@ class Backbone:
 
     constructor, preprocess
         What builds it, and what its pixels go through before.
-    dim, megabytes
-        Numbers of a vector, and the network's size in float32.
-    licence
-        Of its weights.
     unfreeze_after, learning_rate
         Behind which layer fine-tuning begins, and its rate: measured, or 1e-5 as in Keras' own
         guide to transfer learning.
@@ -54,9 +50,6 @@ class Backbone:
 
     constructor: Callable[..., keras.Model]
     preprocess: Callable
-    dim: int
-    megabytes: float
-    licence: str
     unfreeze_after: str
     learning_rate: float = 1e-5
     image_size: int = 224
@@ -67,51 +60,26 @@ class Backbone:
 
 _apps = keras.applications
 BACKBONES = {
-    "VGG16": Backbone(
-        _apps.VGG16, _apps.vgg16.preprocess_input, 512, 59, "CC BY 4.0", "block4_pool"
-    ),
+    "VGG16": Backbone(_apps.VGG16, _apps.vgg16.preprocess_input, "block4_pool"),
     "ResNet50": Backbone(
-        _apps.ResNet50,
-        _apps.resnet50.preprocess_input,
-        2048,
-        94,
-        "MIT",
-        "conv4_block6_out",
-        learning_rate=1e-4,
+        _apps.ResNet50, _apps.resnet50.preprocess_input, "conv4_block6_out", learning_rate=1e-4
     ),
     "MobileNetV2": Backbone(
-        _apps.MobileNetV2,
-        _apps.mobilenet_v2.preprocess_input,
-        1280,
-        9,
-        "Apache-2.0",
-        "block_2_add",
-        learning_rate=1e-3,
+        _apps.MobileNetV2, _apps.mobilenet_v2.preprocess_input, "block_2_add", learning_rate=1e-3
     ),
     # These two and ConvNeXt scale their pixels inside.
     "EfficientNetV2B0": Backbone(
         _apps.EfficientNetV2B0,
         _apps.efficientnet_v2.preprocess_input,
-        1280,
-        24,
-        "Apache-2.0",
         "block5e_add",
         learning_rate=1e-3,
     ),
     "EfficientNetV2S": Backbone(
-        _apps.EfficientNetV2S,
-        _apps.efficientnet_v2.preprocess_input,
-        1280,
-        81,
-        "Apache-2.0",
-        "block5i_add",
+        _apps.EfficientNetV2S, _apps.efficientnet_v2.preprocess_input, "block5i_add"
     ),
     "ConvNeXtTiny": Backbone(
         _apps.ConvNeXtTiny,
         _apps.convnext.preprocess_input,
-        768,
-        111,
-        "MIT",
         "convnext_tiny_downsampling_block_2",
         pooling="avg",
         onnx=False,
@@ -120,9 +88,6 @@ BACKBONES = {
     "SigLIP2": Backbone(
         siglip2,
         _apps.mobilenet_v2.preprocess_input,
-        768,
-        372,
-        "Apache-2.0",
         "siglip2_encoder_block_9",
         pretrained="siglip2_base_patch16_224",
         pooling="none",
@@ -131,9 +96,6 @@ BACKBONES = {
     "DINOv2": Backbone(
         dinov2,
         _apps.densenet.preprocess_input,
-        384,
-        88,
-        "Apache-2.0",
         "dinov2_embeddings",
         pretrained="dinov2_small",
         pooling="none",
@@ -143,9 +105,6 @@ BACKBONES = {
     "VGG16Slim": Backbone(
         vgg16_slim,
         _apps.vgg16.preprocess_input,
-        128,
-        4,
-        "MIT",
         "block4_pool",
         image_size=128,
         learning_rate=1e-3,

@@ -12,7 +12,6 @@ from scipy import stats
 from lookalike.similarity import checked_k, top_k
 
 FEWEST = 6  # products; of fewer, what is drawn again shows too little of what there could be
-DRAWN = 1 << 22  # numbers drawn at a time
 FINE = 10_000  # resamples where the ends of an interval lie far out
 ROUNDING = 1e-9  # changes that cancel out add up to less
 
@@ -64,10 +63,8 @@ def unseen(catalog: pd.DataFrame, taught: Collection[str], copies: pd.DataFrame)
         known |= {*one[other.isin(known)], *other[one.isin(known)]}
     copied = catalog["image_id"].isin(known)
     rows = np.flatnonzero(asks & ~learnt & ~copied)
-    print(
-        f"{asks.sum()} test photos: {(asks & learnt).sum()} that the model learnt from, "
-        f"{(asks & ~learnt & copied).sum()} with a copy among the others; {len(rows)} may ask"
-    )
+    print(f"{asks.sum()} test photos: {(asks & learnt).sum()} that the model learnt from,", end=" ")
+    print(f"{(asks & ~learnt & copied).sum()} with a copy among the others; {len(rows)} queries")
     if len(rows) < asks.sum() and catalog["product_id"].iloc[rows].nunique() < FEWEST:
         raise ValueError("Too few test photos are new to the model. Run 01 to 04 again.")
     return rows
@@ -107,32 +104,23 @@ def rank(
     Raises
     ------
     ValueError
-        If the counts differ, `queries` is a mask, nobody searches, the gallery is empty, or `top_k`
-        raises it.
+        If there is no query or no gallery, or `top_k` raises it.
     """
     asked = vectors if query_vectors is None else query_vectors
-    if not len(vectors) == len(asked) == len(catalog):
-        raise ValueError(
-            f"{len(vectors)} vectors, {len(asked)} to search with, and {len(catalog)} rows of the "
-            "catalogue do not belong together."
-        )
-    if np.asarray(queries).dtype == bool:
-        raise ValueError("queries must hold numbers of rows, no mask; np.flatnonzero makes them.")
-    known = catalog[by].notna() & (within is None or catalog[within].notna())
-    gallery, rows = (
-        np.flatnonzero(known if split is None else known & catalog["split"].eq(split).fillna(False))
-        for split in (gallery_split, query_split)
-    )
-    rows = rows if queries is None else np.intersect1d(rows, queries)
+    known = catalog[[by, within or by]].notna().all(axis=1).to_numpy()
+    split = catalog.get("split")
+    gallery = np.flatnonzero(known & (gallery_split is None or split == gallery_split))
+    rows = np.flatnonzero(known & (query_split is None or split == query_split))
+    if queries is not None:
+        rows = np.intersect1d(rows, queries)
     if not len(gallery) or not len(rows):
         raise ValueError(
             f"Nothing to rank: {len(rows)} queries and {len(gallery)} gallery photos have a value "
             f"in {by!r}; their splits are {query_split or 'all'} and {gallery_split or 'all'}."
         )
-    values, products, groups = (
-        pd.factorize(catalog[column])[0] if column else np.zeros(len(catalog), int)
-        for column in (by, "product_id", within)
-    )
+    values = pd.factorize(catalog[by])[0]
+    products = pd.factorize(catalog["product_id"])[0]
+    groups = pd.factorize(catalog[within])[0] if within else np.zeros(len(catalog), int)
     hidden, n_relevant, n_gallery = [], [], []
     for row in rows:
         others = (products[gallery] != products[row]) & (groups[gallery] == groups[row])
@@ -168,13 +156,8 @@ def chance(n_relevant: np.ndarray, n_gallery: np.ndarray) -> np.ndarray:
 
 def average_similarity(scores: np.ndarray, k: int) -> np.ndarray:
     """Mean score [q] of the first k results, whatever they show; NaN where nothing was found."""
-    first = _first(scores, k)
-    return pd.DataFrame(np.where(np.isfinite(first), first, np.nan)).mean(axis=1).to_numpy()
-
-
-def recall_at_k(relevant: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
-    """Share [q] of all relevant photos that are among the first k; NaN where there are none."""
-    return _share(_first(relevant, k).sum(axis=1), n_relevant)
+    found = np.ma.masked_invalid(_first(scores, k))
+    return found.mean(axis=1).filled(np.nan)
 
 
 def average_precision_at_k(relevant: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
@@ -195,9 +178,11 @@ def overlap_at_k(results: np.ndarray, others: np.ndarray, k: int) -> np.ndarray:
 
     results, others : int [q, at least k], -1 where nothing was found
     """
-    pairs = zip(_first(results, k), _first(others, k), strict=True)
-    both = [len({*one[one >= 0]} & {*other}) for one, other in pairs]
-    return _share(np.array(both), (results[:, :k] >= 0).sum(axis=1))
+    results = _first(results, k)
+    found = results >= 0
+    equal = results[:, :, None] == _first(others, k)[:, None]
+    both = found & equal.any(axis=2)
+    return _share(both.sum(axis=1), found.sum(axis=1))
 
 
 def confidence_interval(
@@ -226,27 +211,21 @@ def confidence_interval(
     Its ends; both NaN of so few groups that all of them agree too often by chance: 2 to the power
     of 1 - n is more than 1 - level, so of fewer than six at 0.95. Where nearly all values are equal
     it is too narrow: of n queries that are all right it has no width, but up to 3/n of the next may
-    be wrong. `ValueError` for infinite values, if there is not one group for each, or for a `level`
-    that is not between 0 and 1.
+    be wrong.
     """
     values = np.asarray(values, np.float64)
     groups = np.arange(len(values)) if groups is None else np.asarray(groups)
-    if groups.shape != values.shape or np.isinf(values).any() or not 0 < level < 1:
-        raise ValueError(
-            "Finite values or NaN, a group for each, and a level between 0 and 1, please; not "
-            f"{list(values.shape)}, {list(groups.shape)}, {level}."
-        )
     known = ~np.isnan(values)
     groups, names = pd.factorize(groups[known], use_na_sentinel=False)
     count = len(names)
     if 2.0 ** (1 - count) > 1 - level:
         return np.nan, np.nan
-    sums, sizes = np.bincount(groups, values[known]), np.bincount(groups)
+    sums = np.bincount(groups, values[known])
+    sizes = np.bincount(groups)
     random = np.random.default_rng(0)
     means = []
-    while len(means) < n_resamples:
-        some = min(n_resamples - len(means), max(1, DRAWN // count))
-        drawn = random.integers(count, size=(some, count))
+    for _ in range(n_resamples // 100):  # a hundred at a time, to spare memory
+        drawn = random.integers(count, size=(100, count))
         means.extend(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
     wider = np.sqrt(count / (count - 1)) * stats.t.ppf((1 + level) / 2, count - 1)
     outside = stats.norm.cdf(-wider)
@@ -289,25 +268,33 @@ def compare(
     reference = reference or next(iter(rankings))
     base = rankings[reference]
     before = precision_at_k(base.relevant, k)
-    share = 1 - 0.05 / max(1, len(rankings) - 1)
+    level = 1 - 0.05 / max(1, len(rankings) - 1)
     rows = {}
     for name, ranking in rankings.items():
         for what in ("queries", "labels", "n_gallery"):
             if not np.array_equal(getattr(ranking, what), getattr(base, what)):
                 raise ValueError(f"{name!r} is not of the same {what} as {reference!r}.")
         values = precision_at_k(ranking.relevant, k)
-        ends = confidence_interval(values, base.products)
+        interval = confidence_interval(values, base.products)
         # Of fewer photos than k, guessing misses the rest, as any ranking does.
-        guessing = chance(ranking.n_relevant, np.maximum(ranking.n_gallery, k)).mean()
-        row = [values.mean(), *ends, guessing]
-        change = paired_change(values, before, base.products, level=share, n_resamples=FINE)
-        verdict = "better" if change[1] > ROUNDING else "not told apart"
-        verdict = "worse" if change[2] < -ROUNDING else verdict
-        verdict = "too few products" if np.isnan(change[1]) else verdict
-        told = [*change, verdict] if name != reference else [np.nan] * 3 + [""]
-        rows[name] = row + told
-    columns = ["value", "low", "high", "chance", "change", "change low", "change high", "verdict"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+        guessing = chance(ranking.n_relevant, np.maximum(ranking.n_gallery, k))
+        change = paired_change(values, before, base.products, level=level, n_resamples=FINE)
+        verdict = _verdict(*change[1:])
+        rows[name] = [values.mean(), *interval, guessing.mean(), *change, verdict]
+    changes = ["change", "change low", "change high"]
+    columns = ["value", "low", "high", "chance", *changes, "verdict"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    table.loc[reference, changes] = np.nan
+    table.loc[reference, "verdict"] = ""
+    return table
+
+
+def _verdict(low: float, high: float) -> str:
+    if np.isnan(low):
+        return "too few products"
+    if low > ROUNDING:
+        return "better"
+    return "worse" if high < -ROUNDING else "not told apart"
 
 
 def _first(ranked: np.ndarray, k: int) -> np.ndarray:
@@ -319,4 +306,4 @@ def _first(ranked: np.ndarray, k: int) -> np.ndarray:
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """One divided by the other; NaN where there is nothing to divide by."""
-    return part / np.where(np.array(whole) > 0, whole, np.nan)
+    return part / np.where(whole > 0, whole, np.nan)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -28,15 +27,15 @@ def save_model(model: keras.Model, file: str | Path, card: dict) -> None:
     bare = keras.Model(model.input, model.output, name=model.name)  # without its optimizer
     plain = keras.models.clone_model(bare, clone_function=_in_float32, recursive=True)
     plain.set_weights(model.get_weights())
-    versions = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
-    facts = {"fingerprint": encoder_fingerprint(plain), "input": list(model.input_shape[1:])}
-    text = json.dumps(card | facts | versions, indent=2, ensure_ascii=False) + "\n"
+    card = card | {"fingerprint": encoder_fingerprint(plain)}
+    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
     with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
-        plain.save(Path(scratch, file.name))
-        Path(scratch, "card.json").write_text(text, encoding="utf-8")
-        os.replace(Path(scratch, "card.json"), _next_card(file))
-        os.replace(Path(scratch, file.name), file)
-        os.replace(_next_card(file), file.with_suffix(".json"))
+        aside = Path(scratch, file.name)
+        aside_card = aside.with_suffix(".json")
+        plain.save(aside)
+        aside_card.write_text(text, encoding="utf-8")
+        os.replace(aside, file)
+        os.replace(aside_card, file.with_suffix(".json"))
 
 
 def _in_float32(layer: keras.Layer) -> keras.Layer:
@@ -44,13 +43,6 @@ def _in_float32(layer: keras.Layer) -> keras.Layer:
     if "dtype" in config:  # a step of the preprocessing has none
         config["dtype"] = "float32"
     return layer.__class__.from_config(config)
-
-
-def _next_card(file: Path) -> Path:
-    """Where the card of a model waits until the model is there; a kill between the two leaves it
-    there.
-    """
-    return file.with_name(f".{file.stem}.json")
 
 
 def load_model(
@@ -77,8 +69,8 @@ def load_model(
         has changed since is said.
     """
     file = Path(file)
-    cards = [card for card in (file.with_suffix(".json"), _next_card(file)) if card.is_file()]
-    if not file.is_file() or not cards:
+    card_file = file.with_suffix(".json")
+    if not file.is_file() or not card_file.is_file():
         raise FileNotFoundError(f"No model with its card at {file}. Run {after} first.")
     try:
         model = keras.models.load_model(file, safe_mode=True)
@@ -86,17 +78,16 @@ def load_model(
         raise ValueError(
             f"{file} does not open in safe mode. Run {after} again. Keras says: {error}"
         ) from None
-    fingerprint = encoder_fingerprint(model)
-    for card in (json.loads(card.read_text(encoding="utf-8")) for card in cards):
-        if card["fingerprint"] == fingerprint:
-            changes = [] if known is None else _changes(card, backbone, known)
-            if changes:
-                raise ValueError(
-                    f"The model is not of this catalogue as it is now: {'; '.join(changes)}. "
-                    f"Run {after} again."
-                )
-            return model, card
-    raise ValueError(f"{file} and its card do not belong together. Run {after} again.")
+    card = json.loads(card_file.read_text(encoding="utf-8"))
+    if card["fingerprint"] != encoder_fingerprint(model):
+        raise ValueError(f"{file} and its card do not belong together. Run {after} again.")
+    changes = [] if known is None else _changes(card, backbone, known)
+    if changes:
+        raise ValueError(
+            f"The model is not of this catalogue as it is now: {'; '.join(changes)}. "
+            f"Run {after} again."
+        )
+    return model, card
 
 
 def _changes(card: dict, backbone: str, known: pd.DataFrame) -> list[str]:
@@ -104,14 +95,13 @@ def _changes(card: dict, backbone: str, known: pd.DataFrame) -> list[str]:
     changes = []
     if backbone not in ("auto", card["backbone"]):
         changes.append(f"the backbone was {card['backbone']}, and now is {backbone}")
-    now = {*known.loc[known["split"] == "train", "label"]}
-    gone, new = sorted({*card["labels"]} - now), sorted(now - {*card["labels"]})
-    if gone or new:
-        changes.append(f"of the classes {gone} are gone and {new} new")
-    for side in ("train", "test"):
-        photos = {*known.loc[known["split"] == side, "sha256"]}
-        if count := len({*card[f"{side}_sha256"]} ^ photos):
-            changes.append(f"{count} {side} photos were others")
+    classes = sorted({*known.loc[known["split"] == "train", "label"]})
+    if classes != sorted(card["labels"]):
+        changes.append(f"the classes were {card['labels']}, and now are {classes}")
+    for split in ("train", "test"):
+        photos = {*known.loc[known["split"] == split, "sha256"]}
+        if count := len({*card[f"{split}_sha256"]} ^ photos):
+            changes.append(f"{count} {split} photos were others")
     return changes
 
 

@@ -1,4 +1,4 @@
-"""Who teaches and who judges: a catalogue to train, validation and test, by product."""
+"""A catalogue to train, validation and test, by product."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class TooFewLabelsError(ValueError):
-    """A catalogue that has nothing to teach: its train photos are not of two kinds at least."""
+    """A catalogue that has nothing to teach: its train photos are not of two classes at least."""
 
 
 def draw_order(product: str, seed: int) -> str:
@@ -46,75 +46,68 @@ def split_by_product(
     Returns
     -------
     A copy of the catalogue with `split` filled in. A label with few products fills train first.
-
-    Raises
-    ------
-    ValueError
-        If `fractions` are not three shares that add up to 1.
     """
-    if len(fractions) != 3 or min(fractions) < 0 or not np.isclose(sum(fractions), 1):
-        raise ValueError(f"fractions are three shares that add up to 1, not {tuple(fractions)}.")
     if copies is not None:
         joined = _joined(catalog, copies)
         split = _first_named(catalog, joined, copies)
-        halves = catalog.assign(product_id=joined, split=split)
-        dealt = split_by_product(halves, fractions=fractions, seed=seed)
-        return catalog.assign(split=dealt["split"])
+        together = catalog.assign(product_id=joined, split=split)
+        split = split_by_product(together, fractions=fractions, seed=seed)["split"]
+        return catalog.assign(split=split)
 
     products = catalog.sort_values("image_id").groupby("product_id")[["label", "split"]].first()
     new = products[products["split"].isna()]
     new = new.loc[sorted(new.index, key=lambda product: draw_order(product, seed))]
-    kinds = new.groupby("label", dropna=False)["split"]
-    place = (kinds.cumcount() + 0.5) / kinds.transform("size")
+    classes = new.groupby("label", dropna=False)["split"]
+    place = (classes.cumcount() + 0.5) / classes.transform("size")
     train, validation, _ = np.cumsum(fractions)
-    sides = np.select([place < train, place < validation], SPLITS[:2], SPLITS[2])
-    known = {**products["split"], **dict(zip(new.index, sides, strict=True))}
+    split = np.select([place < train, place < validation], SPLITS[:2], SPLITS[2])
+    split_of = {**products["split"], **dict(zip(new.index, split, strict=True))}
     named = catalog["split"]
-    return catalog.assign(split=named.where(named.notna(), catalog["product_id"].map(known)))
+    return catalog.assign(split=named.fillna(catalog["product_id"].map(split_of)))
 
 
-def three_splits(catalog: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Make sure that what judges a model at the end is not what stopped its training.
+def three_splits(catalog: pd.DataFrame) -> pd.DataFrame:
+    """Make sure that what tests a model at the end is not what stopped its training.
 
     Where a source names train and one other side, as many do, that side becomes the test, and a
     tenth of the train products become the validation. One side alone says nothing, and all is split
     anew. A catalogue that has all three comes back as it is.
     """
-    named = set(catalog["split"].dropna())
+    named = {*catalog["split"].dropna()}
     if len(named) == 1:
-        return split_by_product(catalog.assign(split=None), seed=seed)
-    if named != {"train", "validation"} and named != {"train", "test"}:
+        return split_by_product(catalog.assign(split=None))
+    if named not in ({"train", "validation"}, {"train", "test"}):
         return catalog
-    train = catalog[catalog["split"] == "train"].assign(split=None)
     split = catalog["split"].replace("validation", "test")
-    split[train.index] = split_by_product(train, fractions=(0.9, 0.1, 0), seed=seed)["split"]
-    return catalog.assign(split=split)
+    train = catalog[split == "train"].assign(split=None)
+    train = split_by_product(train, fractions=(0.9, 0.1, 0))
+    return catalog.assign(split=train["split"].reindex(split.index).fillna(split))
 
 
 def label_names(catalog: pd.DataFrame, *, splits: Sequence[str] = ("train",)) -> list[str]:
-    """The kinds that train photos show, sorted: the order of a classifier's outputs.
+    """The classes that train photos show, sorted: the order of a classifier's outputs.
 
     Raises
     ------
     TooFewLabelsError
         If there are fewer than two, or one of `splits` has no photo of them.
     """
-    kinds = catalog.groupby("split")["label"].agg(lambda labels: sorted(labels.dropna().unique()))
-    taught = list(kinds.get("train", []))
-    if len(taught) < 2:
+    known = catalog.dropna(subset="label")
+    classes = sorted({*known.loc[known["split"] == "train", "label"]})
+    if len(classes) < 2:
         raise TooFewLabelsError(
-            f"There must be kinds to tell apart; of the train photos there are {taught}. Put the "
-            "photos of two kinds at least into a folder each, and run 01_data.ipynb again."
+            f"There must be classes to tell apart; the train photos show {classes}. Put the photos "
+            "of each class into a folder of its own, and run 01_data.ipynb again."
         )
     for split in splits:
-        if not {*kinds.get(split, [])} & {*taught}:
-            shown = kinds.get(split, "no kind at all")
+        labels = known.loc[known["split"] == split, "label"]
+        if not labels.isin(classes).any():
             raise TooFewLabelsError(
-                f"Photos of {split!r} show {shown}; train photos {taught}. "
-                "Give the same kind the same name everywhere, and three products at least; then "
-                "run 01_data.ipynb again."
+                f"No {split} photo shows a class of the train photos, {classes}. Give the same "
+                "class the same name everywhere, and three products at least; then run "
+                "01_data.ipynb again."
             )
-    return taught
+    return classes
 
 
 def class_weights(labels: Sequence[str], classes: Sequence[str]) -> dict[int, float] | None:
@@ -148,8 +141,9 @@ def _joined(catalog, copies):
 
 def _first_named(catalog, joined, copies):
     """The splits that are named; of products joined by copies the first one for all."""
-    ids = {*copies["image_id"], *copies["other_id"]}
-    has_copies = joined.isin(joined[catalog["image_id"].isin(ids)])
-    places = catalog["split"].map({split: place for place, split in enumerate(SPLITS)})
+    split = catalog["split"]
+    is_copy = catalog["image_id"].isin({*copies["image_id"], *copies["other_id"]})
+    places = split.map(SPLITS.index, na_action="ignore")
     first = places.groupby(joined).transform("min").map(dict(enumerate(SPLITS)))
-    return catalog["split"].where(~has_copies | first.isna(), first)
+    together = joined.isin(joined[is_copy]) & first.notna()
+    return split.mask(together, first)

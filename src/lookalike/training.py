@@ -5,10 +5,8 @@ What is here is what notebooks 02 and 03 write out.
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,7 +19,6 @@ from keras.optimizers.schedules import CosineDecay
 from lookalike.backbones import inner_backbone
 from lookalike.encoder_fingerprint import encoder_fingerprint
 from lookalike.images import load_image
-from lookalike.machine import progress
 from lookalike.splits import class_weights, label_names
 
 
@@ -54,26 +51,13 @@ def backup_folder(folder: Path, catalog: pd.DataFrame, model: keras.Model) -> Pa
     """
     asked = encoder_fingerprint(model) + catalog[["image_id", "label", "split"]].to_csv()
     backup = folder / hashlib.sha256(asked.encode()).hexdigest()
-    if not backup.is_dir():
+    state = backup / "training_metadata.json"
+    # A kill while Keras wrote the state leaves an empty file.
+    unreadable = state.is_file() and not state.stat().st_size
+    if unreadable or not backup.is_dir():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    state = backup / "training_metadata.json"
-    if state.is_file() and not state.stat().st_size:
-        # A kill while Keras wrote it: what it kept of the epoch before counts.
-        state.unlink()
-        for kept in backup.glob("*.bkp"):
-            kept.replace(kept.with_suffix(""))
     return backup
-
-
-def cached(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Run through a dataset once, and keep what comes out in a file until Python ends."""
-    place = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, place, ignore_errors=True)
-    batches = batches.cache(f"{place}/batches")
-    for _ in progress(batches, description="Frozen layers", unit="batches"):
-        pass
-    return batches
 
 
 def augmentation() -> layers.Pipeline:
@@ -144,26 +128,6 @@ def unfreeze(base: keras.Model, after: str) -> None:
         learning |= layer.name == after
 
 
-def halves(classifier: keras.Model, after: str = "") -> tuple[keras.Model, keras.Model]:
-    """A classifier as two models that share its layers: what stays frozen, and what is trained.
-
-    The cut is behind the layer `after` of its backbone, or behind the pooling where that is empty.
-    The first is pixels to a feature map, or vector; the second that to probabilities.
-    """
-    base = inner_backbone(classifier)
-    pooling = classifier.get_layer("features")
-    if not after:
-        frozen = keras.Model(classifier.input, pooling.output)
-        return frozen, keras.Model(pooling.output, classifier.output)
-    middle = base.get_layer(after).output
-    unfreeze(base, after)
-    fed = classifier.operations[classifier.operations.index(base) - 1].output
-    lower = keras.Model(base.input, middle)
-    head = keras.Model(pooling.input, classifier.output)
-    frozen = keras.Model(classifier.input, lower(fed, training=False))
-    return frozen, keras.Model(middle, head(base.output))
-
-
 def train(
     classifier: keras.Model,
     catalog: pd.DataFrame,
@@ -173,7 +137,6 @@ def train(
     learning_rate: float = 2e-3,
     epochs: int = 30,
     views: int = 1,
-    once: bool | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Train a classifier, in place, on the train photos of a catalogue: its head, or with `after`
@@ -187,9 +150,6 @@ def train(
         Of the first step; it falls to zero, as a cosine.
     views
         Photos are seen as they are, and then so many times less one as variants, in turn.
-    once
-        Whether frozen layers run once; else photos are varied anew and go through the whole
-        network, as a GPU affords. None: where there is no GPU.
 
     Returns
     -------
@@ -203,12 +163,13 @@ def train(
     """
     classes = label_names(catalog)
     known = catalog[catalog["label"].isin(classes)]
-    taught, judging = (known[known["split"] == split] for split in ("train", "validation"))
+    taught = known[known["split"] == "train"]
+    judging = known[known["split"] == "validation"]
     backup = backup_folder(folder, known, classifier)
     keras.utils.set_random_seed(seed)
-    frozen, model = halves(classifier, after)
     size = classifier.input_shape[1:3]
-    lessons = photos = photo_batches(taught, classes, size, shuffle=True)
+    photos = photo_batches(taught, classes, size, shuffle=True)
+    lessons = photos
     if views > 1:
         augment = augmentation()
 
@@ -218,26 +179,33 @@ def train(
 
         lessons = photos.concatenate(photos.map(vary).repeat(views - 1))
     held_out = photo_batches(judging, classes, size) if len(judging) else None
-    if once or (once is None and not tf.config.list_physical_devices("GPU")):
+    callbacks = [
+        keras.callbacks.BackupAndRestore(backup, double_checkpoint=True),
+        keras.callbacks.CSVLogger(folder / "history.csv", append=True),
+    ]
+    if after:
+        model = classifier
+        base = inner_backbone(classifier)
+        unfreeze(base, base.get_layer(after).name)
+    else:
+        # What is frozen runs once.
+        features = classifier.get_layer("features").output
+        frozen = keras.Model(classifier.input, features)
+        model = keras.Model(features, classifier.output)
 
         def run_frozen(pixels, kinds):
             return frozen(pixels, training=False), kinds
 
-        lessons = cached(lessons.map(run_frozen))
-        held_out = held_out and cached(held_out.map(run_frozen))
-    else:
-        model = classifier
+        lessons = lessons.map(run_frozen).cache()
+        if held_out:
+            held_out = held_out.map(run_frozen).cache()
+            patience = keras.callbacks.EarlyStopping(patience=5, restore_best_weights=True)
+            callbacks.append(patience)
     model.compile(
         keras.optimizers.Adam(rising_and_falling(learning_rate, epochs, len(photos))),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
-    callbacks = [
-        keras.callbacks.BackupAndRestore(backup, double_checkpoint=True),
-        keras.callbacks.CSVLogger(folder / "history.csv", append=True),
-    ]
-    if held_out and not after:
-        callbacks.append(keras.callbacks.EarlyStopping(patience=5, restore_best_weights=True))
     model.fit(
         lessons.repeat(),
         steps_per_epoch=len(photos),

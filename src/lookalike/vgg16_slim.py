@@ -9,11 +9,6 @@ import keras
 from lookalike.workspace import project_root
 
 
-def slim_weights() -> Path:
-    """Where the bundled weights of VGG16Slim lie."""
-    return project_root() / "models/vgg16_slim.weights.h5"
-
-
 def vgg16_slim(
     *, weights: str | Path | None = None, input_shape: tuple[int, int, int] = (128, 128, 3)
 ) -> keras.Model:
@@ -36,6 +31,8 @@ def vgg16_slim(
             )(x)
         x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
     model = keras.Model(image, x, name="vgg16_slim")
+    if weights == "bundled":
+        weights = project_root() / "models/vgg16_slim.weights.h5"
     if weights:
-        model.load_weights(slim_weights() if weights == "bundled" else weights)
+        model.load_weights(weights)
     return model

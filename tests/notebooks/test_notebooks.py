@@ -114,7 +114,7 @@ def test_the_series_runs_on_a_folder_of_ones_own(series):
     for path in SERIES:
         told = re.search(rf"\[\d+/{len(SERIES)}\] {path.stem} (.*)", process.stdout)[1]
         if not labelled and path.stem in left_out:
-            assert "left out: There must be kinds to tell apart" in told
+            assert "left out: There must be classes to tell apart" in told
             continue
         assert re.fullmatch(r"\d+ s", told)
         notebook = executed(home, path.stem)
