@@ -2,7 +2,6 @@
 
 import importlib
 import os
-from collections.abc import Callable
 
 # Read by Keras and TensorFlow when they are first imported; none of them is here.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -11,12 +10,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 __version__ = "0.1.0"
 
 
-def lazy_exports(room: str, **modules: str) -> tuple[Callable[[str], object], list[str]]:
+def lazy_exports(room, **modules):
     """`__getattr__` and `__all__` of a room: each name, and the module it is imported from when it
     is asked for.
     """
 
-    def exported(name: str) -> object:
+    def exported(name):
         if name not in modules:
             raise AttributeError(f"module {room!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"{room}.{modules[name]}"), name)

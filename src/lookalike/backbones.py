@@ -113,7 +113,7 @@ BACKBONES = {
 }
 
 
-def choose_backbone(backbone: str) -> Choice:
+def choose_backbone(backbone):
     """Resolve `backbone`: "auto" is VGG16 where its ImageNet weights are cached or to be had, else
     VGG16Slim.
     """
@@ -131,7 +131,7 @@ def choose_backbone(backbone: str) -> Choice:
     return Choice("backbone", "VGG16", "its ImageNet weights can be downloaded")
 
 
-def backbone_row(name: str) -> tuple[Backbone, dict]:
+def backbone_row(name):
     """The row of a backbone, and the width that its name may add: "MobileNetV2-0.35"."""
     kind, _, width = name.partition("-")
     fits = not width or (kind == "MobileNetV2" and re.fullmatch(r"\d+(\.\d+)?", width))
@@ -143,9 +143,7 @@ def backbone_row(name: str) -> tuple[Backbone, dict]:
     return BACKBONES[kind], {"alpha": float(width)} if width else {}
 
 
-def load_backbone(
-    name: str, weights: str | Path | None = "auto", *, image_size: int | None = None
-) -> tuple[keras.Model, Callable]:
+def load_backbone(name, weights="auto", *, image_size=None):
     """A network of the table without its top, frozen, and the preprocessing that it needs.
 
     Parameters
@@ -204,14 +202,7 @@ def load_backbone(
     return base, row.preprocess
 
 
-def build_encoder(
-    name: str,
-    *,
-    weights: str | Path | None = "auto",
-    pooling: str | None = None,
-    image_size: int | None = None,
-    seed: int = 0,
-) -> keras.Model:
+def build_encoder(name, *, weights="auto", pooling=None, image_size=None, seed=0):
     """Build an encoder: a frozen backbone with its own preprocessing in front and global pooling
     behind.
 
@@ -242,7 +233,7 @@ def build_encoder(
     return keras.Model(image, pool(places), name=f"{name}-{pooling}{untrained}")
 
 
-def embedding_encoder(classifier: keras.Model) -> keras.Model:
+def embedding_encoder(classifier):
     """The classifier without its last layer: an encoder whose vectors are those of the layer
     `embedding`.
     """
@@ -253,7 +244,7 @@ def embedding_encoder(classifier: keras.Model) -> keras.Model:
     )
 
 
-def inner_backbone(model: keras.Model) -> keras.Model:
+def inner_backbone(model):
     """The network to a feature map that an encoder or classifier has inside; ValueError if none."""
     for layer in model.layers:
         if isinstance(layer, keras.Model) and len(getattr(layer.output, "shape", ())) == 4:

@@ -2,11 +2,8 @@
 back.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +11,7 @@ import pandas as pd
 from lookalike.images import ImageError, photo_facts
 from lookalike.machine import parallel_map, progress
 from lookalike.splits import draw_order
-from lookalike.workspace import Workspace, plain_path, project_root, written_aside
+from lookalike.workspace import plain_path, project_root, written_aside
 
 BASE_COLUMNS = ("image_id", "path", "product_id", "label", "split")
 # What the one reading of each file tells.
@@ -27,13 +24,7 @@ FILE_COLUMNS = {
 }
 
 
-def check_photos(
-    rows: pd.DataFrame,
-    *,
-    rejected: Sequence[tuple[str, str]] = (),
-    at_most: int | None = None,
-    seed: int = 0,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def check_photos(rows, *, rejected=(), at_most=None, seed=0):
     """Read every photo that a source lists once: what can be read is the catalogue.
 
     Parameters
@@ -90,7 +81,7 @@ def _facts(path):
         return {"reason": "its name is no valid Unicode; rename it"}
 
 
-def save_catalog(catalog: pd.DataFrame, file: str | Path) -> None:
+def save_catalog(catalog, file):
     """Write a catalogue as CSV, whole or not at all; paths are relative to it, so that folders can
     move together.
 
@@ -112,7 +103,7 @@ def _seen_from(folder, path):
         return str(path)
 
 
-def read_catalog(file: str | Path) -> pd.DataFrame:
+def read_catalog(file):
     """Read what `save_catalog` wrote; `path` is absolute again.
 
     Raises
@@ -136,13 +127,13 @@ def read_catalog(file: str | Path) -> pd.DataFrame:
     return rows.assign(path=[os.path.normpath(file.parent / path) for path in rows["path"]])
 
 
-def attribute_columns(catalog: pd.DataFrame) -> list[str]:
+def attribute_columns(catalog):
     """The columns, beside label and size, that sort images into 2 to 30 kinds, such as colour."""
     others = catalog.columns.difference([*BASE_COLUMNS, *FILE_COLUMNS], sort=False)
     return [name for name in others if 2 <= catalog[name].nunique() <= 30]
 
 
-def catalog_name(source: str, path: str | Path = "", *, workspace: Workspace) -> str:
+def catalog_name(source, path="", *, workspace):
     """The name of a source's catalogue, and of the stores and models that are made from it.
 
     Two folders both called "photos" get two names. What lies inside the project, or the root of
@@ -174,6 +165,6 @@ def _moved(rows, place):
     return gone and now.stat().st_size == first["bytes"]
 
 
-def catalog_folder(source: str, path: str | Path = "", *, workspace: Workspace) -> Path:
+def catalog_folder(source, path="", *, workspace):
     """Where 01_data.ipynb writes the catalogue of a source."""
     return workspace.data / "catalogs" / catalog_name(source, path, workspace=workspace)

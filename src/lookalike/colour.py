@@ -1,7 +1,5 @@
 """What colours a photo has, and how they are joined to what a network sees in it."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image, ImageCms
 
@@ -23,7 +21,7 @@ TO_LAB = ImageCms.buildTransform(
 )
 
 
-def lab_pixels(pixels: np.ndarray) -> np.ndarray:
+def lab_pixels(pixels):
     """RGB in 0-255 [height, width, 3] in CIELAB [64, 64, 3]: lightness in 0-100, then a and b."""
     small = Image.fromarray(pixels).resize((SIDE, SIDE))
     lab = np.array(ImageCms.applyTransform(small, TO_LAB))
@@ -31,7 +29,7 @@ def lab_pixels(pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([lightness, lab[..., 1:].view(np.int8)], axis=2)
 
 
-def colour_histogram(pixels: np.ndarray) -> np.ndarray:
+def colour_histogram(pixels):
     """The shares of colours in a photo, as a vector of length 1; the product of two is their
     Bhattacharyya coefficient, 1 for equal shares.
 
@@ -53,12 +51,12 @@ def colour_histogram(pixels: np.ndarray) -> np.ndarray:
     return np.sqrt(counts.ravel(), dtype=np.float32)
 
 
-def colour_histograms(photos: np.ndarray) -> np.ndarray:
+def colour_histograms(photos):
     """`colour_histogram` of photos [n, height, width, 3]: float32 [n, 108]."""
     return np.stack([colour_histogram(pixels) for pixels in photos])
 
 
-def mean_colour(pixels: np.ndarray) -> np.ndarray:
+def mean_colour(pixels):
     """The mean CIELAB colour [3] of a photo, weighted about its centre as in the histogram.
 
     The distance of two of them is how far apart the colours look; about 2 is the least that an eye
@@ -68,7 +66,7 @@ def mean_colour(pixels: np.ndarray) -> np.ndarray:
     return weighted.sum(axis=(0, 1))
 
 
-def join(seen: np.ndarray, colours: np.ndarray, colour: float | None = None) -> np.ndarray:
+def join(seen, colours, colour=None):
     """What a network sees and colours, unit vectors both, side by side: [n, dim] and [n, 108] to
     [n, dim + 108].
 

@@ -8,11 +8,10 @@ import pickle
 import shutil
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 import numpy as np
@@ -21,14 +20,10 @@ import pandas as pd
 from lookalike.catalog import FILE_COLUMNS, read_catalog, save_catalog
 from lookalike.colour import INDEXED, colour_histograms, join
 from lookalike.encoder_fingerprint import describe_encoder, encoder_fingerprint
-from lookalike.images import File, content_hash, pixel_batches
+from lookalike.images import content_hash, pixel_batches
 from lookalike.machine import parallel_map, progress
 from lookalike.similarity import normalise, vector_lengths
 from lookalike.workspace import file_hash, replaced, sole_writer, written_aside
-
-if TYPE_CHECKING:
-    # Not else: a web server that opens a store and searches has no Keras.
-    import keras
 
 Forward = Callable[[np.ndarray], np.ndarray]
 CATALOG = "catalog.csv"
@@ -49,16 +44,16 @@ class EmbeddingStore:
     side_arrays: dict[str, np.ndarray]
 
     @functools.cached_property
-    def lengths(self) -> np.ndarray:
+    def lengths(self):
         """The lengths of the vectors [n], measured once for all searches."""
         return vector_lengths(self.vectors, "gallery")
 
     @functools.cached_property
-    def joined(self) -> np.ndarray:
+    def joined(self):
         """Vectors at length 1 and colours side by side, as `join` makes them, in memory."""
         return join(normalise(self.vectors), self.side_arrays["colours"])
 
-    def indexed(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+    def indexed(self, rows=slice(None)):
         """What an index holds of rows: the same, but that the colours count for less."""
         vectors = normalise(self.vectors[rows])
         if "colours" not in self.side_arrays:
@@ -66,7 +61,7 @@ class EmbeddingStore:
         return join(vectors, self.side_arrays["colours"][rows], INDEXED)
 
 
-def compile_encoder(encoder: keras.Model) -> Forward:
+def compile_encoder(encoder):
     """An encoder as one graph, uint8 pixels [n, height, width, 3] to float32 vectors [n, dim]; its
     weights are built in as they are now, so that layers can be fused.
     """
@@ -88,13 +83,7 @@ def compile_encoder(encoder: keras.Model) -> Forward:
     return lambda pixels: graph(tf.constant(pixels)).numpy()
 
 
-def embed_images(
-    encoder: keras.Model,
-    images: Sequence[File | np.ndarray],
-    *,
-    fit: str = "resize",
-    batch_size: int = 32,
-) -> np.ndarray:
+def embed_images(encoder, images, *, fit="resize", batch_size=32):
     """Vectors of photos that are not kept, such as queries.
 
     Parameters
@@ -115,15 +104,8 @@ def embed_images(
 
 
 def embed_catalog(
-    encoder: keras.Model,
-    catalog: pd.DataFrame,
-    folder: str | Path,
-    *,
-    forward: Forward | None = None,
-    side_arrays: Mapping[str, Forward] | None = None,
-    fit: str = "resize",
-    batch_size: int = 32,
-) -> EmbeddingStore:
+    encoder, catalog, folder, *, forward=None, side_arrays=None, fit="resize", batch_size=32
+):
     """Write the vectors of a catalogue to an embedding store, computing only what is not there yet.
 
     What counts is the content of the files: an image that was renamed is not computed again, one
@@ -173,14 +155,7 @@ def embed_catalog(
     return update_store(encoder, catalog, folder, complete, fit=fit)
 
 
-def update_store(
-    encoder: keras.Model,
-    catalog: pd.DataFrame,
-    folder: str | Path,
-    complete: Callable[[dict, dict, dict, Path], None],
-    *,
-    fit: str = "resize",
-) -> EmbeddingStore:
+def update_store(encoder, catalog, folder, complete, *, fit="resize"):
     """What `embed_catalog` does, for whatever computes: `complete(known, paths, recipe, partial)`
     adds to `known`, the rows by name of array and content, those that the photos `paths`, by
     content, lack; in the folder `partial` it may keep what an interruption shall not cost.
@@ -296,7 +271,7 @@ def _write(folder, encoder, recipe, catalog, arrays):
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
-def open_store(folder: str | Path) -> EmbeddingStore:
+def open_store(folder):
     """Open an embedding store, check that it is whole, and warn if its photos are not those of
     today's catalogue.
 
@@ -338,7 +313,7 @@ def _mapped(folder, manifest):
     return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in files}
 
 
-def read_store(folder: Path, *, schema: int = 1, load: Callable = _mapped) -> EmbeddingStore:
+def read_store(folder, *, schema=1, load=_mapped):
     """`open_store` for a schema, whose arrays `load` reads from the folder as the manifest says."""
     # A run was killed at the moment in which the new store takes the place of the old.
     previous = folder.with_name(f".{folder.name}.previous")
@@ -367,7 +342,7 @@ def read_store(folder: Path, *, schema: int = 1, load: Callable = _mapped) -> Em
     return EmbeddingStore(folder, vectors, catalog, manifest, arrays)
 
 
-def check_encoder(store: EmbeddingStore, encoder: keras.Model) -> None:
+def check_encoder(store, encoder):
     """Refuse an encoder that did not make the store, with a `ValueError` that names both."""
     if encoder_fingerprint(encoder) != store.manifest["fingerprint"]:
         made_with = f"{store.manifest['encoder']} ({store.manifest['fingerprint']})"
@@ -378,7 +353,7 @@ def check_encoder(store: EmbeddingStore, encoder: keras.Model) -> None:
         )
 
 
-def export_pickle(store: EmbeddingStore, file: str | Path) -> None:
+def export_pickle(store, file):
     """Write `{image_id: vector}` as `image_embeddings.pkl`, for programs that expect it; Lookalike
     never reads it.
     """

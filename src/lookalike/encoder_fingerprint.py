@@ -1,15 +1,9 @@
 """Which encoder is it: a hash of what decides an encoder's output, and nothing else."""
 
-from __future__ import annotations
-
 import hashlib
 import json
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import keras
 
 # What a configuration says that decides no output, and what comes and goes between Keras releases.
 _INDIFFERENT = {
@@ -31,7 +25,7 @@ _INDIFFERENT = {
 }
 
 
-def encoder_fingerprint(encoder: keras.Model) -> str:
+def encoder_fingerprint(encoder):
     """A hash of architecture and weights, 16 hexadecimal digits; encoders of different fingerprint
     are not to be mixed.
 
@@ -46,7 +40,7 @@ def encoder_fingerprint(encoder: keras.Model) -> str:
     return digest.hexdigest()[:16]
 
 
-def _architecture(node: object, places: dict[str, int]) -> object:
+def _architecture(node, places):
     """A Keras configuration without what decides no output; layers are called by their place, not
     by their name.
     """
@@ -68,6 +62,6 @@ def _architecture(node: object, places: dict[str, int]) -> object:
     return kept
 
 
-def describe_encoder(encoder: keras.Model) -> str:
+def describe_encoder(encoder):
     """Name and fingerprint, as messages and manifests give them."""
     return f"{encoder.name} ({encoder_fingerprint(encoder)})"

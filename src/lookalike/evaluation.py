@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +37,7 @@ class Ranking:
     products: np.ndarray
 
 
-def unseen(catalog: pd.DataFrame, taught: Collection[str], copies: pd.DataFrame) -> np.ndarray:
+def unseen(catalog, taught, copies):
     """The test photos that may judge a model: it learnt from no view of their product, nor from a
     copy of them, and no train photo is a copy; says how many there are.
 
@@ -71,18 +70,18 @@ def unseen(catalog: pd.DataFrame, taught: Collection[str], copies: pd.DataFrame)
 
 
 def rank(
-    vectors: np.ndarray,
-    catalog: pd.DataFrame,
-    k: int = 10,
+    vectors,
+    catalog,
+    k=10,
     *,
-    metric: str = "cosine",
-    by: str = "label",
-    within: str | None = None,
-    gallery_split: str | None = None,
-    query_split: str | None = None,
-    queries: np.ndarray | None = None,
-    query_vectors: np.ndarray | None = None,
-) -> Ranking:
+    metric="cosine",
+    by="label",
+    within=None,
+    gallery_split=None,
+    query_split=None,
+    queries=None,
+    query_vectors=None,
+):
     """Let photos look for others of their kind; the views of their own product are left out, as
     finding them is no achievement.
 
@@ -141,7 +140,7 @@ def rank(
     )
 
 
-def precision_at_k(relevant: np.ndarray, k: int) -> np.ndarray:
+def precision_at_k(relevant, k):
     """Share [q] of the first k results that are relevant; missing results count as wrong.
 
     relevant : bool [q, at least k], whether each result is relevant, best first; as for all metrics
@@ -149,18 +148,18 @@ def precision_at_k(relevant: np.ndarray, k: int) -> np.ndarray:
     return _first(relevant, k).mean(axis=1)
 
 
-def chance(n_relevant: np.ndarray, n_gallery: np.ndarray) -> np.ndarray:
+def chance(n_relevant, n_gallery):
     """The Precision@k that guessing has on average: the share of relevant photos in the gallery."""
     return n_relevant / np.maximum(n_gallery, 1)
 
 
-def average_similarity(scores: np.ndarray, k: int) -> np.ndarray:
+def average_similarity(scores, k):
     """Mean score [q] of the first k results, whatever they show; NaN where nothing was found."""
     found = np.ma.masked_invalid(_first(scores, k))
     return found.mean(axis=1).filled(np.nan)
 
 
-def average_precision_at_k(relevant: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
+def average_precision_at_k(relevant, n_relevant, k):
     """Precision [q] averaged over the ranks of the relevant results within the first k; its mean is
     MAP@k.
 
@@ -173,7 +172,7 @@ def average_precision_at_k(relevant: np.ndarray, n_relevant: np.ndarray, k: int)
     return _share(total, np.minimum(n_relevant, k))
 
 
-def overlap_at_k(results: np.ndarray, others: np.ndarray, k: int) -> np.ndarray:
+def overlap_at_k(results, others, k):
     """Share [q] of the first k results that both rankings have, in whatever order; NaN of none.
 
     results, others : int [q, at least k], -1 where nothing was found
@@ -185,13 +184,7 @@ def overlap_at_k(results: np.ndarray, others: np.ndarray, k: int) -> np.ndarray:
     return _share(both.sum(axis=1), found.sum(axis=1))
 
 
-def confidence_interval(
-    values: np.ndarray,
-    groups: np.ndarray | None = None,
-    *,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-) -> tuple[float, float]:
+def confidence_interval(values, groups=None, *, level=0.95, n_resamples=2000):
     """Where the mean would lie, had other products been drawn: a bootstrap interval.
 
     The percentile interval is too narrow for few groups, and is widened as Student's t is wider
@@ -232,9 +225,7 @@ def confidence_interval(
     return tuple(np.quantile(means, [outside, 1 - outside]).tolist())
 
 
-def paired_change(
-    values: np.ndarray, before: np.ndarray, groups: np.ndarray | None = None, **options
-) -> tuple[float, float, float]:
+def paired_change(values, before, groups=None, **options):
     """What two ways differ by on the same queries, on average, and the ends of its interval.
 
     Query by query, so that what is hard for both does not count; options are those of
@@ -244,9 +235,7 @@ def paired_change(
     return float(pd.Series(change).mean()), *confidence_interval(change, groups, **options)
 
 
-def compare(
-    rankings: Mapping[str, Ranking], k: int = 10, *, reference: str | None = None
-) -> pd.DataFrame:
+def compare(rankings, k=10, *, reference=None):
     """Precision@k of several ways side by side, and what each changes against a reference.
 
     Who looks at many changes finds one that is chance. So each is given its share of the doubt, and
@@ -289,7 +278,7 @@ def compare(
     return table
 
 
-def _verdict(low: float, high: float) -> str:
+def _verdict(low, high):
     if np.isnan(low):
         return "too few products"
     if low > ROUNDING:
@@ -297,13 +286,13 @@ def _verdict(low: float, high: float) -> str:
     return "worse" if high < -ROUNDING else "not told apart"
 
 
-def _first(ranked: np.ndarray, k: int) -> np.ndarray:
+def _first(ranked, k):
     """The first k of what was ranked; ValueError if fewer were."""
     if checked_k(k) > ranked.shape[1]:
         raise ValueError(f"k is {k}, and {ranked.shape[1]} ranks were computed; compute more.")
     return ranked[:, :k]
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _share(part, whole):
     """One divided by the other; NaN where there is nothing to divide by."""
     return part / np.where(whole > 0, whole, np.nan)

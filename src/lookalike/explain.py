@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from lookalike.images import File, fitted
+from lookalike.images import fitted
 from lookalike.pooling import LAYERS, shares
 from lookalike.transformers import WHOLE
 
@@ -30,23 +30,17 @@ class Explanation:
     result_pixels: np.ndarray
 
     @property
-    def query_map(self) -> np.ndarray:
+    def query_map(self):
         """What each place of the query adds to the score, [h, w]."""
         return self.pairs.sum(axis=(2, 3))
 
     @property
-    def result_map(self) -> np.ndarray:
+    def result_map(self):
         """What each place of the result adds to the score, [h', w']."""
         return self.pairs.sum(axis=(0, 1))
 
 
-def explain(
-    encoder: keras.Model,
-    query: File | np.ndarray,
-    result: File | np.ndarray,
-    *,
-    fit: str = "resize",
-) -> Explanation:
+def explain(encoder, query, result, *, fit="resize"):
     """Take the cosine of two photos apart into the places that it comes from.
 
     A pooled vector is a sum over places, so the product of two is a sum over pairs of places,

@@ -2,12 +2,9 @@
 in.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import itertools
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -17,8 +14,6 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from lookalike.machine import parallel_map
 
-File = str | Path | bytes  # the path of one, or what is in it
-Size = int | tuple[int, int]  # of both sides, or height and width
 PHOTO_SUFFIXES = (
     ".jpg .jpeg .jpe .jfif .mpo .png .webp .gif .bmp .tif .tiff .avif .ico .heic .heif .hif"
 )
@@ -44,12 +39,12 @@ class ImageError(ValueError):
     name.
     """
 
-    def __init__(self, path: File, reason: str):
+    def __init__(self, path, reason):
         super().__init__(f"{'the photo' if isinstance(path, bytes) else path}: {reason}")
         self.reason = reason
 
 
-def read_bytes(path: File) -> bytes:
+def read_bytes(path):
     """The bytes of a regular file, `ImageError` if there is none or it is empty; bytes as they are
     given.
     """
@@ -68,12 +63,12 @@ def read_bytes(path: File) -> bytes:
         raise ImageError(path, error.strerror) from None
 
 
-def content_hash(path: File) -> str:
+def content_hash(path):
     """SHA-256 of a file's bytes, in hexadecimal: equal for equal files, whatever their names."""
     return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
-def photo_facts(path: str | Path) -> dict:
+def photo_facts(path):
     """What a catalogue keeps of a photo, which is read once and decoded to its end; `ImageError`
     where that fails.
 
@@ -93,7 +88,7 @@ def photo_facts(path: str | Path) -> dict:
     }
 
 
-def decode(data: bytes, path: File, target: int | None) -> tuple[Image.Image, tuple[int, int]]:
+def decode(data, path, target):
     """Decode an encoded photo to upright sRGB, and tell its full upright (width, height).
 
     A JPEG is decoded at a half, quarter or eighth of its size where both sides stay at least
@@ -147,7 +142,7 @@ def _to_srgb(profile, mode):
     return ImageCms.buildTransform(profile, srgb, mode, "RGBA" if mode == "RGBA" else "RGB")
 
 
-def load_image(path: File, size: Size | None = None, *, fit: str = "resize") -> np.ndarray:
+def load_image(path, size=None, *, fit="resize"):
     """Read a photo as RGB pixels; `ImageError` if it is missing, no image, damaged, or too large.
 
     Parameters
@@ -171,7 +166,7 @@ def load_image(path: File, size: Size | None = None, *, fit: str = "resize") -> 
     return np.asarray(image if size is None else _fit(image, size, fit))
 
 
-def as_image(pixels: np.ndarray) -> Image.Image:
+def as_image(pixels):
     """Pixels as an image; `ValueError` if they are not uint8 [height, width, 3]."""
     if pixels.dtype != np.uint8 or pixels.shape[2:] != (3,) or not pixels.size:
         raise ValueError(
@@ -181,9 +176,7 @@ def as_image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def fitted(
-    image: File | Image.Image | np.ndarray, size: Size, *, fit: str = "resize"
-) -> np.ndarray:
+def fitted(image, size, *, fit="resize"):
     """A photo, given as a path, the bytes of a file, a Pillow image, or pixels, as uint8 pixels of
     `size`.
     """
@@ -210,9 +203,7 @@ def _fit(image, size, fit):
     return FITS[fit](image, (width, height), Image.Resampling.BILINEAR)
 
 
-def pixel_batches(
-    photos: Sequence[File | np.ndarray], size: Size, *, batch_size: int = 32, fit: str = "resize"
-) -> Iterator[np.ndarray]:
+def pixel_batches(photos, size, *, batch_size=32, fit="resize"):
     """Decode photos in threads, ahead of the reader: uint8 batches [<= batch_size, height, width,
     3], in order.
 

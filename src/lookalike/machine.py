@@ -1,7 +1,5 @@
 """What runs and where: this machine, its notebook, loops over many photos and their bars."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import platform
@@ -10,7 +8,6 @@ import shlex
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -22,13 +19,13 @@ from tqdm import tqdm
 THREADS = min(32, 2 * (os.cpu_count() or 1))
 
 
-def on_colab() -> bool:
+def on_colab():
     """Whether this Python runs in a Google Colab notebook."""
     return "google.colab" in sys.modules
 
 
 @contextmanager
-def quiet_stderr() -> Iterator[None]:
+def quiet_stderr():
     """Keep what native code writes to standard error off the page: TensorFlow's import prints what
     nobody needs.
     """
@@ -42,7 +39,7 @@ def quiet_stderr() -> Iterator[None]:
         os.close(saved)
 
 
-def quiet_tensorflow() -> None:
+def quiet_tensorflow():
     """Import TensorFlow without what it says of the machine; to be called before Keras is."""
     with quiet_stderr():
         import tensorflow
@@ -50,7 +47,7 @@ def quiet_tensorflow() -> None:
     tensorflow.get_logger().setLevel("ERROR")
 
 
-def set_up_notebook() -> None:
+def set_up_notebook():
     """What every notebook calls first: TensorFlow is quiet, every figure gets an alt text and draws
     the letters that a font here has, and a warning of ours is one sentence, without the line of code
     that it comes from.
@@ -84,14 +81,14 @@ def set_up_notebook() -> None:
     warnings.showwarning = show_briefly
 
 
-def _with_alt_text(figure, **_) -> tuple[dict, dict]:
+def _with_alt_text(figure, **_):
     """What IPython keeps beside a figure's picture: its titles, for who cannot see it."""
     titles = [axes.get_title() for axes in figure.axes]
     alt = figure.get_suptitle() or ". ".join(filter(None, titles)) or "A figure without a title"
     return {}, {"image/png": {"alt": " ".join(alt.split())}}
 
 
-def describe_machine() -> str:
+def describe_machine():
     """The machine in one line: processor cores, memory, GPU, and the versions that matter."""
     import tensorflow as tf  # takes seconds, which only this one needs
 
@@ -110,7 +107,7 @@ def describe_machine() -> str:
     )
 
 
-def require(*packages: str) -> None:
+def require(*packages):
     """If packages, named as for pip, are missing, raise an `ImportError` that has the line which
     installs them.
     """
@@ -124,13 +121,7 @@ def require(*packages: str) -> None:
         raise ImportError(f"{told} not installed; run: pip install {shlex.join(missing)}")
 
 
-def progress(
-    items: Iterable | None = None,
-    *,
-    total: int | None = None,
-    description: str,
-    unit: str = "images",
-) -> tqdm:
+def progress(items=None, *, total=None, description, unit="images"):
     """A progress bar over `items`, or one to be updated, on standard output, where a notebook keeps
     it as text.
     """
@@ -139,9 +130,7 @@ def progress(
     )
 
 
-def parallel_map(
-    function: Callable, items: Iterable, *, workers: int = THREADS, ahead: int = 0
-) -> Iterator:
+def parallel_map(function, items, *, workers=THREADS, ahead=0):
     """Apply `function` to `items` in threads; results come in order, with a bounded number under
     way.
 

@@ -1,18 +1,13 @@
 """Photos side by side, in one style; what a colour tells, a mark tells too."""
 
-from __future__ import annotations
-
 import re
 import textwrap
-from collections.abc import Sequence
 from functools import cache
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager, get_font
 
 from lookalike.images import ImageError, load_image
@@ -38,7 +33,7 @@ WIDE = "\u2e80"
 
 
 @cache
-def fonts() -> list[str]:
+def fonts():
     """For `font.family`: what it is, then fonts of this machine for the letters which that lacks."""
     names = [*plt.rcParams["font.family"]]
     missing = {*LETTERS}
@@ -54,7 +49,7 @@ def fonts() -> list[str]:
     return names
 
 
-def missing_letters(warning: str) -> str:
+def missing_letters(warning):
     """Matplotlib's warning of a glyph that no font has, said plainly: which kind, what to do."""
     _, number, _, name, *_ = re.findall(r"\w+", warning)
     kind = "emoji" if int(number) > 0x1F000 else f"{name} letters"
@@ -64,7 +59,7 @@ def missing_letters(warning: str) -> str:
     )
 
 
-def show_photo(axes: Axes, photo: str | np.ndarray) -> None:
+def show_photo(axes, photo):
     """One photo without axes; a grey tile says so if its file is gone."""
     axes.set(xticks=[], yticks=[])
     try:
@@ -74,7 +69,7 @@ def show_photo(axes: Axes, photo: str | np.ndarray) -> None:
         axes.set(facecolor="#DDDDDD", aspect=1, xlabel="file not found")
 
 
-def brief(value: object) -> str:
+def brief(value):
     """What is written above a photo: nothing if it is missing, and of a long name its end."""
     text = "" if pd.isna(value) else str(value)
     return text if len(text) <= 16 else f"…{text[-15:]}"
@@ -90,14 +85,7 @@ def _wrapped(text, letters):
     return "\n".join(lines)
 
 
-def show_photos(
-    photos: Sequence[str | np.ndarray | None],
-    titles: Sequence[str],
-    *,
-    title: str,
-    per_row: int = 6,
-    colours: Sequence[str] | None = None,
-) -> Figure:
+def show_photos(photos, titles, *, title, per_row=6, colours=None):
     """Photos, or pixels, in rows, each below its own title; the place of None stays empty.
 
     `colours`, if given, are those of the frames.
@@ -124,13 +112,7 @@ def show_photos(
     return figure
 
 
-def show_gallery(
-    queries: pd.DataFrame,
-    results: Sequence[pd.DataFrame],
-    *,
-    by: str = "label",
-    title: str = "Queries and what is most like them",
-) -> Figure:
+def show_gallery(queries, results, *, by="label", title="Queries and what is most like them"):
     """Queries on the left, what was recommended for each on the right, with rank, score and label.
 
     Parameters
@@ -159,7 +141,7 @@ def show_gallery(
     return show_photos(photos, texts, title=title, per_row=columns, colours=colours)
 
 
-def show_contact_sheet(catalog: pd.DataFrame, *, title: str, max_rows: int = 8) -> Figure:
+def show_contact_sheet(catalog, *, title, max_rows=8):
     """A look at the catalogue: one row of photos a label, drawn at random, with the number of
     images it has.
     """

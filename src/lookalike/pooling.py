@@ -1,14 +1,12 @@
 """From a feature map to one vector, and how much each place of the map gave to it."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 
 LEAST = 1e-12  # what is less counts as this, so that roots have a slope
 
 
-def gem(places, p: float = 3.0):
+def gem(places, p=3.0):
     """The generalized mean of a feature map [batch, height, width, channels]: the p-th root of the
     mean p-th power over all places, of each channel; between their average (1) and maximum.
 
@@ -23,7 +21,7 @@ def gem(places, p: float = 3.0):
 class GeneralizedMeanPooling2D(keras.layers.Layer):
     """`gem` as a layer."""
 
-    def __init__(self, p: float = 3.0, **options):
+    def __init__(self, p=3.0, **options):
         super().__init__(**options)
         self.p = float(p)
 
@@ -44,14 +42,14 @@ LAYERS = {
 POOLINGS = tuple(LAYERS)
 
 
-def pooling_layer(pooling: str) -> keras.layers.Layer:
+def pooling_layer(pooling):
     """The layer `pooling`, in float32; ValueError if there is none of that name."""
     if pooling not in LAYERS:
         raise ValueError(f"pooling must be one of {', '.join(LAYERS)}, not {pooling!r}.")
     return LAYERS[pooling](name="pooling", dtype="float32")
 
 
-def shares(layer: keras.layers.Layer, places: np.ndarray) -> np.ndarray:
+def shares(layer, places):
     """What each place gave to the pooled vector: float64 [places, channels], whose sum over places
     is that vector.
 

@@ -2,11 +2,7 @@
 sees and by colour; filtered, varied, for all at once.
 """
 
-from __future__ import annotations
-
 import os
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,33 +10,29 @@ from PIL import Image
 from scipy.spatial.distance import cdist
 
 from lookalike.colour import INDEXED, N_COLOURS, colour_histogram, join
-from lookalike.embeddings import EmbeddingStore, check_encoder, embed_images
+from lookalike.embeddings import check_encoder, embed_images
 from lookalike.images import fitted
 from lookalike.similarity import checked_k, diversify, exact_scores, normalise, taste, top_k
-
-if TYPE_CHECKING:
-    # Not else: a web server that recommends by vectors has no Keras.
-    import keras
 
 Query = str | os.PathLike | bytes | Image.Image | np.ndarray
 POOL = 10  # times k: how many candidates `diversity` chooses from
 
 
 def recommend(
-    store: EmbeddingStore,
-    query: Query | Iterable[Query],
-    k: int = 5,
+    store,
+    query,
+    k=5,
     *,
-    disliked: Query | Iterable[Query] = (),
-    encoder: keras.Model | None = None,
-    index: object | None = None,
-    metric: str = "cosine",
-    colour: float = 0.0,
-    where: Mapping[str, object] | None = None,
-    other_products: bool = False,
-    diversity: float = 0.0,
-    dislike_weight: float = 0.2,
-) -> pd.DataFrame:
+    disliked=(),
+    encoder=None,
+    index=None,
+    metric="cosine",
+    colour=0.0,
+    where=None,
+    other_products=False,
+    diversity=0.0,
+    dislike_weight=0.2,
+):
     """The k images of a store that look most like a query.
 
     Parameters
@@ -140,9 +132,7 @@ def recommend(
     return table.reset_index(drop=True)
 
 
-def recommend_all(
-    store: EmbeddingStore, k: int = 5, *, metric: str = "cosine", colour: float = 0.0
-) -> pd.DataFrame:
+def recommend_all(store, k=5, *, metric="cosine", colour=0.0):
     """Recommendations for every image of a store, among other products only, as one long table for
     a shop to load.
 

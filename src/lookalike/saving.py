@@ -1,14 +1,11 @@
 """A model and its card to disk and back."""
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile
 from pathlib import Path
 
 import keras
-import pandas as pd
 
 from lookalike import pooling  # noqa: F401, registers a layer that models may hold
 from lookalike.backbones import build_encoder, choose_backbone, embedding_encoder
@@ -16,7 +13,7 @@ from lookalike.encoder_fingerprint import encoder_fingerprint
 from lookalike.workspace import Choice
 
 
-def save_model(model: keras.Model, file: str | Path, card: dict) -> None:
+def save_model(model, file, card):
     """Write a model as `.keras`, and beside it, as `.json`, a card of what it was made from; whole
     or not at all.
 
@@ -38,20 +35,14 @@ def save_model(model: keras.Model, file: str | Path, card: dict) -> None:
         os.replace(aside_card, file.with_suffix(".json"))
 
 
-def _in_float32(layer: keras.Layer) -> keras.Layer:
+def _in_float32(layer):
     config = layer.get_config()
     if "dtype" in config:  # a step of the preprocessing has none
         config["dtype"] = "float32"
     return layer.__class__.from_config(config)
 
 
-def load_model(
-    file: str | Path,
-    *,
-    after: str = "02_transfer_learning.ipynb",
-    known: pd.DataFrame | None = None,
-    backbone: str = "auto",
-) -> tuple[keras.Model, dict]:
+def load_model(file, *, after="02_transfer_learning.ipynb", known=None, backbone="auto"):
     """Read a model and its card, in Keras' safe mode.
 
     Parameters
@@ -90,7 +81,7 @@ def load_model(
     return model, card
 
 
-def _changes(card: dict, backbone: str, known: pd.DataFrame) -> list[str]:
+def _changes(card, backbone, known):
     """What has changed since a model was made."""
     changes = []
     if backbone not in ("auto", card["backbone"]):
@@ -105,9 +96,7 @@ def _changes(card: dict, backbone: str, known: pd.DataFrame) -> list[str]:
     return changes
 
 
-def open_encoder(
-    folder: str | Path, catalogue: str, backbone: str = "auto", **options
-) -> tuple[keras.Model, Choice]:
+def open_encoder(folder, catalogue, backbone="auto", **options):
     """The encoder for a catalogue: of the model that was trained on it, if there is one, else the
     backbone as it comes.
 

@@ -1,8 +1,5 @@
 """Exact nearest neighbours in bounded memory: a matrix product, and the best scored once more."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from numbers import Integral
 
 import numpy as np
@@ -14,21 +11,13 @@ ROWS = 1 << 13  # of the gallery at a time
 SPARE = 16  # more than k that are scored again, as float32 may have swapped the last
 
 
-def normalise(vectors: np.ndarray) -> np.ndarray:
+def normalise(vectors):
     """Vectors [n, dim] at length 1, so that their matrix product is their cosine; 0 stays 0."""
     vectors = np.asarray(vectors, np.float32)
     return vectors / _not_zero(vector_lengths(vectors))[:, None]
 
 
-def top_k(
-    queries: np.ndarray,
-    gallery: np.ndarray,
-    k: int,
-    exclude: Sequence[np.ndarray] | None = None,
-    *,
-    metric: str = "cosine",
-    lengths: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+def top_k(queries, gallery, k, exclude=None, *, metric="cosine", lengths=None):
     """The k nearest gallery vectors of each query, by comparing with all of them.
 
     Block by block, a matrix product in float32 finds the k best and a few more; those are scored
@@ -97,7 +86,7 @@ def top_k(
     return indices, scores
 
 
-def taste(liked: np.ndarray, disliked: np.ndarray = (), weight: float = 0.2) -> np.ndarray:
+def taste(liked, disliked=(), weight=0.2):
     """One vector [dim] for several that are liked [n, dim] and disliked [m, dim]: the mean of the
     first, less `weight` times that of the others.
 
@@ -108,7 +97,7 @@ def taste(liked: np.ndarray, disliked: np.ndarray = (), weight: float = 0.2) -> 
     return point - weight * np.mean(disliked, axis=0) if len(disliked) else point
 
 
-def diversify(relevance: np.ndarray, likeness: np.ndarray, k: int, diversity: float) -> list[int]:
+def diversify(relevance, likeness, k, diversity):
     """Choose k candidates one after another, each near the query and unlike those before it.
 
     Source: maximal marginal relevance; Carbonell and Goldstein, SIGIR 1998.
@@ -169,7 +158,7 @@ def _keep_best(close, first, indices, best):
     best[:] = values[order]
 
 
-def exact_scores(queries: np.ndarray, vectors: np.ndarray, metric: str) -> np.ndarray:
+def exact_scores(queries, vectors, metric):
     """Scores in float64 of vectors [n, dim], each with one query [dim] or its own [n, dim]."""
     queries, vectors = np.float64(queries), np.float64(vectors)
     if metric == "euclidean":
@@ -182,7 +171,7 @@ def exact_scores(queries: np.ndarray, vectors: np.ndarray, metric: str) -> np.nd
     return np.clip(scores, -1, 1)
 
 
-def vector_lengths(rows: np.ndarray, name: str = "given", first: int = 0) -> np.ndarray:
+def vector_lengths(rows, name="given", first=0):
     """Euclidean lengths [n] in float32; a `ValueError` names the row that has none."""
     rows = np.asarray(rows, np.float32)
     # Faster than np.linalg.norm, and without a copy.
@@ -196,7 +185,7 @@ def vector_lengths(rows: np.ndarray, name: str = "given", first: int = 0) -> np.
     return lengths
 
 
-def checked_k(k: int) -> int:
+def checked_k(k):
     """How many neighbours are wanted, as an int; a `ValueError` if it is no number from 1."""
     if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
         raise ValueError(f"k must be a whole number, at least 1, not {k!r}.")

@@ -1,12 +1,8 @@
 """A catalogue to train, validation and test, by product."""
 
-from __future__ import annotations
-
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 SPLITS = ("train", "validation", "test")
 
@@ -15,18 +11,12 @@ class TooFewLabelsError(ValueError):
     """A catalogue that has nothing to teach: its train photos are not of two classes at least."""
 
 
-def draw_order(product: str, seed: int) -> str:
+def draw_order(product, seed):
     """What decides the order in which products are drawn, whatever the order of the rows."""
     return hashlib.sha256(f"{seed}:{product}".encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def split_by_product(
-    catalog: pd.DataFrame,
-    *,
-    fractions: Sequence[float] = (0.7, 0.15, 0.15),
-    copies: pd.DataFrame | None = None,
-    seed: int = 0,
-) -> pd.DataFrame:
+def split_by_product(catalog, *, fractions=(0.7, 0.15, 0.15), copies=None, seed=0):
     """Deal out the products that have no split yet to train, validation and test, label by label.
 
     All views of a product go to one side, or a photo would be found by its own twin. A split that
@@ -66,7 +56,7 @@ def split_by_product(
     return catalog.assign(split=named.fillna(catalog["product_id"].map(split_of)))
 
 
-def three_splits(catalog: pd.DataFrame) -> pd.DataFrame:
+def three_splits(catalog):
     """Make sure that what tests a model at the end is not what stopped its training.
 
     Where a source names train and one other side, as many do, that side becomes the test, and a
@@ -84,7 +74,7 @@ def three_splits(catalog: pd.DataFrame) -> pd.DataFrame:
     return catalog.assign(split=train["split"].reindex(split.index).fillna(split))
 
 
-def label_names(catalog: pd.DataFrame, *, splits: Sequence[str] = ("train",)) -> list[str]:
+def label_names(catalog, *, splits=("train",)):
     """The classes that train photos show, sorted: the order of a classifier's outputs.
 
     Raises
@@ -110,7 +100,7 @@ def label_names(catalog: pd.DataFrame, *, splits: Sequence[str] = ("train",)) ->
     return classes
 
 
-def class_weights(labels: Sequence[str], classes: Sequence[str]) -> dict[int, float] | None:
+def class_weights(labels, classes):
     """What a photo of each class counts, if one class has ten times the photos of another: then as
     much as makes all classes equal.
     """

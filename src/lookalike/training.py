@@ -3,12 +3,8 @@
 What is here is what notebooks 02 and 03 write out.
 """
 
-from __future__ import annotations
-
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import keras
 import pandas as pd
@@ -22,14 +18,7 @@ from lookalike.images import load_image
 from lookalike.splits import class_weights, label_names
 
 
-def photo_batches(
-    rows: pd.DataFrame,
-    classes: Sequence[str],
-    size: tuple[int, int],
-    *,
-    batch_size: int = 32,
-    shuffle: bool = False,
-) -> tf.data.Dataset:
+def photo_batches(rows, classes, size, *, batch_size=32, shuffle=False):
     """Photos as they are needed: batches of float32 pixels [b, height, width, 3] in 0-255, and of
     the places [b] of their labels in `classes`; with `shuffle` in another order each time.
     """
@@ -45,7 +34,7 @@ def photo_batches(
     return photos.batch(batch_size)
 
 
-def backup_folder(folder: Path, catalog: pd.DataFrame, model: keras.Model) -> Path:
+def backup_folder(folder, catalog, model):
     """Where in `folder` the state of a training is kept, so that it goes on after a kill; what
     another one, or one of other photos or weights, has left there is removed.
     """
@@ -60,7 +49,7 @@ def backup_folder(folder: Path, catalog: pd.DataFrame, model: keras.Model) -> Pa
     return backup
 
 
-def augmentation() -> layers.Pipeline:
+def augmentation():
     """Random variants of photos, float32 pixels in 0-255: mirrored or not, turned and zoomed a
     little, in another light. What comes in from beyond the edge is reflected.
     """
@@ -75,9 +64,7 @@ def augmentation() -> layers.Pipeline:
     )
 
 
-def build_classifier(
-    base: keras.Model, preprocess: Callable, n_classes: int, *, dim: int = 256
-) -> keras.Model:
+def build_classifier(base, preprocess, n_classes, *, dim=256):
     """Put a head on a network: pooling, a dense layer whose outputs, at unit length, are the
     `embedding`, and a softmax of their cosines with a direction for each class.
 
@@ -106,7 +93,7 @@ def build_classifier(
     return keras.Model(photo, outputs, name=f"{base.name}-classifier")
 
 
-def rising_and_falling(rate: float, epochs: int, steps: int) -> CosineDecay:
+def rising_and_falling(rate, epochs, steps):
     """A learning rate that grows to `rate` through the first epoch of `steps` batches, and falls to
     zero as a cosine.
 
@@ -117,7 +104,7 @@ def rising_and_falling(rate: float, epochs: int, steps: int) -> CosineDecay:
     return CosineDecay(rate / 20, falling, warmup_target=rate, warmup_steps=steps)
 
 
-def unfreeze(base: keras.Model, after: str) -> None:
+def unfreeze(base, after):
     """Let the layers behind `after` learn, but for BatchNormalization: its averages are of many
     more photos than ours.
     """
@@ -128,17 +115,7 @@ def unfreeze(base: keras.Model, after: str) -> None:
         learning |= layer.name == after
 
 
-def train(
-    classifier: keras.Model,
-    catalog: pd.DataFrame,
-    folder: Path,
-    *,
-    after: str = "",
-    learning_rate: float = 2e-3,
-    epochs: int = 30,
-    views: int = 1,
-    seed: int = 0,
-) -> pd.DataFrame:
+def train(classifier, catalog, folder, *, after="", learning_rate=2e-3, epochs=30, views=1, seed=0):
     """Train a classifier, in place, on the train photos of a catalogue: its head, or with `after`
     the layers of its backbone behind that one, too.
 

@@ -1,7 +1,5 @@
 """Vision transformers of keras-hub, as networks of the table of backbones."""
 
-from __future__ import annotations
-
 import keras
 
 from lookalike.machine import require
@@ -9,7 +7,7 @@ from lookalike.machine import require
 WHOLE = "whole_photo"  # the layer that ends a network which gives one vector for all places
 
 
-def siglip2(weights: str | None = None, input_shape=(224, 224, 3)) -> keras.Model:
+def siglip2(weights=None, input_shape=(224, 224, 3)):
     """The vision tower of SigLIP 2, base size, without its text tower: [batch, height, width, 3] to
     [batch, 1, 1, 768].
 
@@ -38,7 +36,7 @@ def siglip2(weights: str | None = None, input_shape=(224, 224, 3)) -> keras.Mode
     return base
 
 
-def dinov2(weights: str | None = None, input_shape=(224, 224, 3)) -> keras.Model:
+def dinov2(weights=None, input_shape=(224, 224, 3)):
     """DINOv2, small: [batch, height, width, 3] to its class token, [batch, 1, 1, 384].
 
     Source: Oquab et al., "DINOv2: Learning Robust Visual Features without Supervision", TMLR 2024.
@@ -59,7 +57,7 @@ def _keras_hub():
     return keras_hub.models
 
 
-def _one_place(pixels, vector, name: str) -> keras.Model:
+def _one_place(pixels, vector, name):
     """A network whose vector is a feature map of a single place: what pools maps takes it, too."""
     place = keras.layers.Reshape((1, 1, vector.shape[-1]), name=WHOLE)(vector)
     return keras.Model(pixels, place, name=name)

@@ -1,17 +1,11 @@
 """VGG16Slim, the network of this project, whose weights are small enough to be bundled."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import keras
 
 from lookalike.workspace import project_root
 
 
-def vgg16_slim(
-    *, weights: str | Path | None = None, input_shape: tuple[int, int, int] = (128, 128, 3)
-) -> keras.Model:
+def vgg16_slim(*, weights=None, input_shape=(128, 128, 3)):
     """VGG16's thirteen convolutions at quarter width, under the same layer names, for where VGG16
     itself cannot be had.
 

@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ class Workspace:
     models = property(lambda self: self.root / "models")
 
     @property
-    def downloads(self) -> Path:
+    def downloads(self):
         """Where photos are unpacked: `data`, but not on a Drive, which is slow with small files."""
         on_drive = DRIVE.fullmatch(str(self.root))
         return project_root() / "data" if on_drive else self.data
@@ -46,11 +45,11 @@ class Choice:
     value: str
     reason: str
 
-    def __str__(self) -> str:
+    def __str__(self):
         return f"{self.parameter} = {self.value}: {self.reason}"
 
 
-def project_root() -> Path:
+def project_root():
     """The folder that holds `src/lookalike`: the clone, on a laptop as on Colab; else the current
     folder.
     """
@@ -58,7 +57,7 @@ def project_root() -> Path:
     return clone if (clone / "notebooks").is_dir() else Path.cwd()
 
 
-def plain_path(path: str | Path) -> str:
+def plain_path(path):
     """A path as its writer meant it: no blanks or quotes around it, `~` the home folder, a Drive as
     it is called on disk.
     """
@@ -72,7 +71,7 @@ def plain_path(path: str | Path) -> str:
     return f"{above or '/content/drive/'}{drive.replace(' ', '')}{inside}"
 
 
-def mount_drive(*paths: str | Path) -> None:
+def mount_drive(*paths):
     """On Colab, mount Google Drive if one of `paths` lies on it, as in
     `/content/drive/MyDrive/photos.zip`.
     """
@@ -83,7 +82,7 @@ def mount_drive(*paths: str | Path) -> None:
             drive.mount(on_drive[1].rstrip("/"))
 
 
-def open_workspace(root: str | Path = "") -> Workspace:
+def open_workspace(root=""):
     """Find the project's folders and make those that results are written to.
 
     Parameters
@@ -110,7 +109,7 @@ def open_workspace(root: str | Path = "") -> Workspace:
     return workspace
 
 
-def choose_source(source: str, path: str = "") -> Choice:
+def choose_source(source, path=""):
     """Resolve `source`: "auto" is what lies at `path`; else real photos on Colab, and elsewhere the
     bundled sample.
     """
@@ -123,7 +122,7 @@ def choose_source(source: str, path: str = "") -> Choice:
     return Choice("source", "sample", "bundled with the project, needs no network")
 
 
-def file_hash(path: str | Path) -> str:
+def file_hash(path):
     """SHA-256 of a file of any size, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
@@ -133,7 +132,7 @@ def file_hash(path: str | Path) -> str:
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
+def written_aside(path):
     """Give a temporary name beside `path`; on success it is renamed to `path`, on failure it is
     removed.
     """
@@ -147,7 +146,7 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def sole_writer(path: Path) -> Iterator[None]:
+def sole_writer(path):
     """Let one process at a time write `path`; another waits, and says so.
 
     What a killed one has locked is free. A full disk, or a folder of others, is an `OSError` that
@@ -182,7 +181,7 @@ def sole_writer(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replaced(folder: Path) -> Iterator[Path]:
+def replaced(folder):
     """A copy of a folder to write into, or a new one, which takes its place when it is whole."""
     fresh = folder.with_name(f".{folder.name}.new")
     previous = folder.with_name(f".{folder.name}.previous")

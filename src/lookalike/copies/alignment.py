@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from lookalike.images import File, as_image, decode, read_bytes
+from lookalike.images import as_image, decode, read_bytes
 
 SIDE = 256  # pixels of the longer side, at which photos are compared
 NEAREST = 0.8  # times the distance to the second nearest: a match must be nearer (Lowe's ratio)
@@ -35,7 +35,7 @@ class Keypoints(NamedTuple):
     descriptors: np.ndarray
 
     @property
-    def mirrored(self) -> Keypoints:
+    def mirrored(self):
         """Those of the mirror image."""
         pixels = np.ascontiguousarray(self.pixels[:, ::-1])
         points = self.points.copy()
@@ -55,7 +55,7 @@ class Overlap(NamedTuple):
     n_matches: int
 
 
-def detect_keypoints(photo: File | np.ndarray) -> Keypoints:
+def detect_keypoints(photo):
     """The details of a photo: SIFT keypoints (Lowe, IJCV 2004), with the roots of their descriptors
     (Arandjelović and Zisserman, CVPR 2012).
 
@@ -85,7 +85,7 @@ def detect_keypoints(photo: File | np.ndarray) -> Keypoints:
     return Keypoints(pixels, points, np.sqrt(descriptors))
 
 
-def lay(photo: Keypoints, other: Keypoints) -> Overlap | None:
+def lay(photo, other):
     """Lay a photo, or its mirror image, on another; None where it does not fit.
 
     Details that match propose a turn, a scale and a shift, and the one that most of them agree with
@@ -163,7 +163,7 @@ def _times_the_area(matrix):
     return np.linalg.det(matrix[:, :2])
 
 
-def correlation(first: np.ndarray, other: np.ndarray) -> float:
+def correlation(first, other):
     """Pearson's, of two arrays of one size, in [-1, 1]; 0 if one of them has a single value."""
     with np.errstate(invalid="ignore"):
         matrix = np.corrcoef(first.ravel(), other.ravel())

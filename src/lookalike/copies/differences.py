@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from lookalike.copies.alignment import Keypoints, correlation, lay
+from lookalike.copies.alignment import correlation, lay
 
 # Bounds, as benchmarks/copies.py measures them on copies and on variants.
 MAX_DIFFERENCE = 3.5  # steps of lightness, of 100
@@ -39,7 +39,7 @@ class Comparison(NamedTuple):
     n_matches: int = 0
 
 
-def compare(photo: Keypoints, other: Keypoints) -> Comparison:
+def compare(photo, other):
     """Lay a photo on another and say in what they differ beyond light, white balance and sharpness.
 
     A copy differs nowhere. A variant differs in one place alone, a number, an amount, a print, or
@@ -123,7 +123,7 @@ def _colour_change(ways, inside):
     return change
 
 
-def in_same_light(photo: np.ndarray, other: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def in_same_light(photo, other, inside):
     """A photo as it would be in the light of another, float32 [height, width, 3]: a gain for each
     channel, within what white balance changes, and one offset, as three in four pixels say.
     """

@@ -1,12 +1,8 @@
 """The same photo twice: hashes and vectors name candidates, laying photo on photo decides."""
 
-from __future__ import annotations
-
 import functools
 import warnings
-from collections.abc import Callable
 
-import keras
 import numpy as np
 import pandas as pd
 
@@ -14,7 +10,7 @@ from lookalike.copies.alignment import detect_keypoints
 from lookalike.copies.differences import Comparison, compare
 from lookalike.copies.hashing import perceptual_hashes
 from lookalike.embeddings import EmbeddingStore, check_encoder, embed_images
-from lookalike.images import File, ImageError, content_hash, fitted, pixel_batches
+from lookalike.images import ImageError, content_hash, fitted, pixel_batches
 from lookalike.machine import parallel_map, progress
 from lookalike.similarity import normalise, top_k
 
@@ -27,7 +23,7 @@ SAME_FILE = Comparison("copy", 0.0, 0.0)
 COMPARED = ((0, 0), (0, 1), (2, 2))
 
 
-def find_near_duplicates(photos: pd.DataFrame | EmbeddingStore) -> pd.DataFrame:
+def find_near_duplicates(photos):
     """Photos that are copies or variants of each other, as `CopyIndex(photos).pairs()` tells."""
     return CopyIndex(photos).pairs()
 
@@ -56,7 +52,7 @@ class CopyIndex:
         If the encoder is not the store's.
     """
 
-    def __init__(self, photos: pd.DataFrame | EmbeddingStore, encoder: keras.Model | None = None):
+    def __init__(self, photos, encoder=None):
         self.catalog = photos
         self.encoder = encoder
         self.vectors = None
@@ -80,7 +76,7 @@ class CopyIndex:
         # 400 kB each.
         self.details = functools.lru_cache(4096)(self._details)
 
-    def look_up(self, photo: File | np.ndarray) -> pd.DataFrame:
+    def look_up(self, photo):
         """What a new photo, as at an upload, is a copy or a variant of.
 
         Parameters
@@ -95,7 +91,7 @@ class CopyIndex:
         """
         return _alike(self.candidates(photo))
 
-    def candidates(self, photo: File | np.ndarray) -> pd.DataFrame:
+    def candidates(self, photo):
         """Every photo that a new one is laid on, also what `look_up` leaves out as different."""
         pixels = fitted(photo, self.size, fit=self.fit)
         # Each by the surest step that names it, which comes last.
@@ -121,7 +117,7 @@ class CopyIndex:
             found.append((self.rows[row], step, *told))
         return _table(found, ["image_id", "step"])
 
-    def pairs(self) -> pd.DataFrame:
+    def pairs(self):
         """All pairs of copies and variants among the photos.
 
         Returns
@@ -159,7 +155,7 @@ class CopyIndex:
             found.append((*pair, "content", *SAME_FILE))
         return _alike(_table(found, ["image_id", "other_id", "step"]))
 
-    def compare(self, image_id: str, other_id: str) -> Comparison:
+    def compare(self, image_id, other_id):
         """Two photos of the index, one laid on the other."""
         one = self.rows.get_loc(image_id)
         other = self.rows.get_loc(other_id)
@@ -174,7 +170,7 @@ class CopyIndex:
             return detect_keypoints(np.zeros((1, 1, 3), np.uint8))
 
 
-def closest_pairs(rows: np.ndarray, similarity: Callable, k: int, least: float) -> np.ndarray:
+def closest_pairs(rows, similarity, k, least):
     """Pairs of rows of which one is among the k most similar to the other: int64 [m, 2], the lower
     first; of equals, any.
 

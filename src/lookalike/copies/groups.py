@@ -1,13 +1,10 @@
 """Copies in groups, each around the photo to keep; nothing is ever deleted."""
 
-from __future__ import annotations
-
 import math
 
 import pandas as pd
 from scipy.cluster.hierarchy import DisjointSet
 
-from lookalike.copies.find import CopyIndex
 from lookalike.copies.hashing import without_margins
 from lookalike.images import load_image
 from lookalike.machine import parallel_map, progress
@@ -15,7 +12,7 @@ from lookalike.machine import parallel_map, progress
 LARGER = 1.15  # times the area of another; less counts as equal
 
 
-def group_copies(pairs: pd.DataFrame, index: CopyIndex) -> pd.DataFrame:
+def group_copies(pairs, index):
     """Which photo of each group of copies to keep, and which could be removed.
 
     Photos are gone through from the best down: the largest, not counting margins of one colour; of

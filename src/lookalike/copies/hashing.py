@@ -1,7 +1,5 @@
 """Perceptual hashes: 64 bits that stay nearly the same when a photo is resized or saved anew."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 from scipy.fft import dctn
@@ -16,7 +14,7 @@ LINES = 0.75
 MEASURED = 128  # pixels of the longer side, at which margins are looked for
 
 
-def perceptual_hash(pixels: np.ndarray) -> int:
+def perceptual_hash(pixels):
     """64 bits that say which of the 64 lowest frequencies of a photo are stronger than their
     median.
 
@@ -33,7 +31,7 @@ def perceptual_hash(pixels: np.ndarray) -> int:
     return int.from_bytes(bits, "big")
 
 
-def perceptual_hashes(photos: np.ndarray) -> np.ndarray:
+def perceptual_hashes(photos):
     """Three hashes of each photo: as it is, mirrored, and without margins.
 
     Parameters
@@ -57,7 +55,7 @@ def perceptual_hashes(photos: np.ndarray) -> np.ndarray:
 SIDE_ARRAYS = {"hashes": perceptual_hashes}
 
 
-def without_margins(pixels: np.ndarray) -> np.ndarray:
+def without_margins(pixels):
     """What is left of a photo [height, width, 3] without margins of one colour, and those inside
     them; a photo of one colour is left whole.
     """

@@ -1,15 +1,11 @@
 """How quick and how true exports are: their vectors, what they find, and how good that is."""
 
-from __future__ import annotations
-
 import time
-from collections.abc import Mapping
 
-import keras
 import numpy as np
 import pandas as pd
 
-from lookalike.embeddings import Forward, compile_encoder
+from lookalike.embeddings import compile_encoder
 from lookalike.evaluation import compare, overlap_at_k, rank
 from lookalike.machine import progress
 from lookalike.similarity import exact_scores
@@ -17,16 +13,7 @@ from lookalike.similarity import exact_scores
 SINGLE = 16  # photos that are timed one by one
 
 
-def compare_exports(
-    model: keras.Model,
-    runs: Mapping[str, Forward],
-    pixels: np.ndarray,
-    catalog: pd.DataFrame,
-    *,
-    k: int = 10,
-    batch_size: int = 32,
-    **rules: object,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def compare_exports(model, runs, pixels, catalog, *, k=10, batch_size=32, **rules):
     """How fast and how true exports of an encoder are, beside the Keras model itself.
 
     Parameters

@@ -14,7 +14,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lookalike.embeddings import Forward
 from lookalike.encoder_fingerprint import encoder_fingerprint
 from lookalike.machine import quiet_stderr, require
 from lookalike.workspace import replaced, sole_writer
@@ -46,7 +45,7 @@ CONVERTERS = {"onnx": ["onnx<1.23", "tf2onnx"]}
 FEWEST = 32  # photos to calibrate with; of fewer, the ranges of the activations are chance
 
 
-def check_installed(*formats: str) -> None:
+def check_installed(*formats):
     """Refuse formats that are unknown, or for which packages are missing, before time is spent.
 
     Raises
@@ -69,14 +68,7 @@ def _known(format):
     return FORMATS[format]
 
 
-def export_model(
-    model: keras.Model,
-    folder: str | Path,
-    format: str,
-    *,
-    photos: np.ndarray | None = None,
-    **card: object,
-) -> Path:
+def export_model(model, folder, format, *, photos=None, **card):
     """Write a model in another format into a folder of its own, with a card; whole or not at all.
 
     Preprocessing is a part of the model and goes with it: the export takes what the model takes,
@@ -176,7 +168,7 @@ def _write(model, file, kind, options):
         shutil.rmtree(saved)
 
 
-def read_card(folder: str | Path) -> dict:
+def read_card(folder):
     """What an export says of itself: format, name, fingerprint, input, dim, and what it was given.
 
     `FileNotFoundError` if there is none.
@@ -189,7 +181,7 @@ def read_card(folder: str | Path) -> dict:
     return json.loads(card.read_text(encoding="utf-8"))
 
 
-def open_export(folder: str | Path, *, precision: str = "f32") -> Forward:
+def open_export(folder, *, precision="f32"):
     """An export as a function of uint8 or float32 pixels [n, height, width, 3] to float32 [n, dim],
     by its own engine.
 
@@ -216,7 +208,7 @@ def open_export(folder: str | Path, *, precision: str = "f32") -> Forward:
         engine = _open(Path(folder, f"{STEM}{ending}"), kind, precision)
     lock = threading.Lock()
 
-    def forward(pixels: np.ndarray) -> np.ndarray:
+    def forward(pixels):
         # LiteRT would compute something from photos of any size.
         size = list(pixels.shape[1:])
         if size != card["input"]:

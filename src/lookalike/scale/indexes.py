@@ -1,14 +1,10 @@
 """An index of a store, by FAISS or Milvus: add, search, remove, save, and open again."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lookalike.embeddings import EmbeddingStore
 from lookalike.machine import require
 from lookalike.scale.milvus import (
     EF_BUILD,
@@ -28,9 +24,7 @@ CENTRE = 39  # vectors that FAISS wants for each centre it learns
 LEAST = 256 * CENTRE  # for the codes of IVF-PQ
 
 
-def index_store(
-    store: EmbeddingStore, kind: str = "hnsw", path: str | Path = "", **options: object
-):
+def index_store(store, kind="hnsw", path="", **options):
     """An index of all that a store holds, for `recommend(store, ..., index=index)`.
 
     Its ids are the rows of the store, its labels those of the catalogue. Vectors and colours lie in
@@ -60,7 +54,7 @@ def index_store(
     return index
 
 
-def open_index(path: str | Path, **options: object):
+def open_index(path, **options):
     """Open an index where it was saved: a folder, a Milvus Lite, which ends in .db, or the address
     of a Milvus server; the options are `name` and `token`.
 
@@ -109,7 +103,7 @@ class FaissIndex:
         codes from the first vectors that are added, 9,984 or more.
     """
 
-    def __init__(self, dim: int, kind: str = "hnsw"):
+    def __init__(self, dim, kind="hnsw"):
         require("faiss-cpu")
         import faiss
 
@@ -127,12 +121,10 @@ class FaissIndex:
             self.engine = faiss.IndexHNSWFlat(dim, LINKS, faiss.METRIC_INNER_PRODUCT)
             self.engine.hnsw.efConstruction = EF_BUILD
 
-    def __len__(self) -> int:
+    def __len__(self):
         return self.count
 
-    def add(
-        self, ids: Sequence[int], vectors: np.ndarray, labels: Sequence[str | None] | None = None
-    ) -> None:
+    def add(self, ids, vectors, labels=None):
         """Add vectors [n, dim]; of an id that is there, the new vector and label take its place."""
         ids, vectors, labels = checked_rows(ids, vectors, labels, self.dim)
         if self.engine is None:
@@ -147,14 +139,12 @@ class FaissIndex:
         self.ids[there:] = ids
         self.count += len(ids)
 
-    def remove(self, ids: Sequence[int]) -> None:
+    def remove(self, ids):
         """Remove what is there of `ids`, which may be added again."""
         self.ids[np.isin(self.ids, ids)] = -1
         self.count = int((self.ids >= 0).sum())
 
-    def search(
-        self, queries: np.ndarray, k: int, *, label: str | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, queries, k, *, label=None):
         """The k nearest of queries [q, dim], of one label if given: ids int64 and products float32
         [q, k], best first; -1 and -inf where fewer are left.
         """
@@ -180,7 +170,7 @@ class FaissIndex:
             scores[:, :found] = np.where(rows < 0, -np.inf, values)
         return ids, scores
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path):
         """Write the index into a folder of its own, whole or not at all; `open_index` opens it."""
         import faiss
 
@@ -199,7 +189,7 @@ class FaissIndex:
                 names=names.astype(str),
             )
 
-    def close(self) -> None:
+    def close(self):
         """Nothing is held open."""
 
     def _find(self, queries, k, chosen, whole):

@@ -2,12 +2,9 @@
 and what both check.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +23,12 @@ LINKS = 32  # of a vector in the graph
 EF_BUILD = 100  # candidates for them
 
 
-def is_milvus(path: str | Path) -> bool:
+def is_milvus(path):
     """Whether it is the address of a server, or the file of a Milvus Lite."""
     return "://" in str(path) or str(path).endswith(".db")
 
 
-def checked_rows(
-    ids: Sequence[int], vectors: np.ndarray, labels: Sequence[str | None] | None, dim: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def checked_rows(ids, vectors, labels, dim):
     """Ids int64 [n], vectors float32 [n, dim] and labels [n], or a `ValueError` that says what is
     wrong.
     """
@@ -50,7 +45,7 @@ def checked_rows(
     return ids.astype(np.int64), vectors, labels.where(labels.notna(), None).to_numpy()
 
 
-def checked_vectors(vectors: np.ndarray, dim: int, name: str) -> np.ndarray:
+def checked_vectors(vectors, dim, name):
     """Vectors float32 [n, dim], all finite; a `ValueError` names the row that is not."""
     vectors = np.atleast_2d(np.ascontiguousarray(vectors, np.float32))
     if vectors.shape[1:] != (dim,):
@@ -59,7 +54,7 @@ def checked_vectors(vectors: np.ndarray, dim: int, name: str) -> np.ndarray:
     return vectors
 
 
-def slices(count: int, size: int, description: str) -> Iterator[slice]:
+def slices(count, size, description):
     """So many rows, some at a time, with a bar where there are many."""
     starts = range(0, count, size)
     if len(starts) > 4:
@@ -93,9 +88,7 @@ class MilvusIndex:
 
     kind = "milvus"
 
-    def __init__(
-        self, uri: str | Path, dim: int | None = None, *, name: str = "products", token: str = ""
-    ):
+    def __init__(self, uri, dim=None, *, name="products", token=""):
         # Milvus Lite is pinged more often than its server likes; and of many processes that are
         # started beside it, one would abort.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -152,13 +145,11 @@ class MilvusIndex:
             self.name, schema=schema, index_params=plan, consistency_level="Strong"
         )
 
-    def __len__(self) -> int:
+    def __len__(self):
         (row,) = self.client.query(self.name, filter="", output_fields=["count(*)"])
         return row["count(*)"]
 
-    def add(
-        self, ids: Sequence[int], vectors: np.ndarray, labels: Sequence[str | None] | None = None
-    ) -> None:
+    def add(self, ids, vectors, labels=None):
         """As `FaissIndex.add`."""
         ids, vectors, labels = checked_rows(ids, vectors, labels, self.dim)
         size = max(1, BYTES // (4 * self.dim))
@@ -166,14 +157,12 @@ class MilvusIndex:
             rows = zip(ids[some].tolist(), labels[some], vectors[some], strict=True)
             self.client.upsert(self.name, [dict(zip(FIELDS, row, strict=True)) for row in rows])
 
-    def remove(self, ids: Sequence[int]) -> None:
+    def remove(self, ids):
         """As `FaissIndex.remove`."""
         for some in slices(len(ids), MOST, "Removing"):
             self.client.delete(self.name, ids=np.asarray(ids)[some].tolist())
 
-    def search(
-        self, queries: np.ndarray, k: int, *, label: str | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, queries, k, *, label=None):
         """As `FaissIndex.search`; k is at most 16,384."""
         queries = checked_vectors(queries, self.dim, "query")
         # Milvus has templates for text in a filter, Milvus Lite has not; both understand this.
@@ -199,7 +188,7 @@ class MilvusIndex:
                     break
         return ids, scores
 
-    def save(self, path: str | Path = "") -> None:
+    def save(self, path=""):
         """Let Milvus write what it holds in memory; all lies at its `uri`."""
         if str(path or self.uri) != self.uri:
             raise ValueError(f"This Milvus lies at {self.uri}; make another to have it at {path}.")
@@ -224,6 +213,6 @@ class MilvusIndex:
                     raise
                 time.sleep(0.5)
 
-    def close(self) -> None:
+    def close(self):
         """Let go of the file or the connection."""
         self.client.close()

@@ -2,8 +2,6 @@
 come back.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys
@@ -15,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lookalike.colour import colour_histograms
-from lookalike.embeddings import CATALOG, EmbeddingStore, compile_encoder, read_store, update_store
+from lookalike.embeddings import CATALOG, compile_encoder, read_store, update_store
 from lookalike.images import ImageError, fitted
 from lookalike.machine import quiet_stderr, require
 
@@ -23,7 +21,7 @@ from lookalike.machine import quiet_stderr, require
 warnings.filterwarnings("ignore", category=FutureWarning, module="pyspark")
 
 
-def spark_session(master: str = "local[2]", **config: object):
+def spark_session(master="local[2]", **config):
     """A `pyspark.sql.SparkSession` whose workers run this Python and know Lookalike; the one that
     runs, if there is one.
 
@@ -83,15 +81,7 @@ def _ship(spark):
     return folder
 
 
-def embed_with_spark(
-    spark,
-    encoder: keras.Model,
-    catalog: pd.DataFrame,
-    folder: str | Path,
-    *,
-    fit: str = "resize",
-    batch_size: int = 32,
-) -> EmbeddingStore:
+def embed_with_spark(spark, encoder, catalog, folder, *, fit="resize", batch_size=32):
     """Write the store that `embed_catalog` writes, but let Spark compute vectors and colours.
 
     What the store in `folder` has of the same photos by the same encoder is taken over. A task
@@ -173,7 +163,7 @@ def _embed(spark, encoder, paths, partial, recipe, batch_size):
         shutil.rmtree(parts, ignore_errors=True)
 
 
-def open_spark_store(folder: str | Path) -> EmbeddingStore:
+def open_spark_store(folder):
     """Open a store that the first edition's Spark wrote in Parquet, with its vectors in memory; it
     is only read, and what is raised is that of `open_store`.
     """

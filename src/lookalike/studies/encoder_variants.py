@@ -1,16 +1,13 @@
 """Cheap ways that may make vectors better, to be measured against leaving them as they are."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 from sklearn.decomposition import PCA
 
-from lookalike.evaluation import Ranking
 from lookalike.similarity import normalise
 
 
-def mirrored(encoder: keras.Model) -> keras.Model:
+def mirrored(encoder):
     """An encoder that averages the vectors of a photo and of its mirror image; it takes twice as
     long.
     """
@@ -21,9 +18,7 @@ def mirrored(encoder: keras.Model) -> keras.Model:
     return keras.Model(image, average, name=f"{encoder.name}-mirrored")
 
 
-def project(
-    vectors: np.ndarray, gallery: np.ndarray, dim: int, *, whiten: bool = False
-) -> np.ndarray:
+def project(vectors, gallery, dim, *, whiten=False):
     """Vectors [n, dim] along the directions in which the gallery spreads most, by principal
     component analysis.
 
@@ -47,7 +42,7 @@ def project(
     return pca.transform(vectors).astype(np.float32)
 
 
-def expanded(vectors: np.ndarray, ranking: Ranking, count: int) -> np.ndarray:
+def expanded(vectors, ranking, count):
     """Query expansion: each query becomes the mean of itself and its first `count` results, all
     taken at length 1.
 

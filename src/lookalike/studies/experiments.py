@@ -1,15 +1,11 @@
 """Experiments on an encoder: what edits to a photo change, and which cheap ways help."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from contextlib import suppress
 
-import keras
 import numpy as np
 import pandas as pd
 
-from lookalike.evaluation import Ranking, overlap_at_k, paired_change, precision_at_k, rank
+from lookalike.evaluation import overlap_at_k, paired_change, precision_at_k, rank
 from lookalike.images import load_image, pixel_batches
 from lookalike.machine import parallel_map, progress
 from lookalike.similarity import normalise
@@ -27,9 +23,7 @@ def _embed_quietly(encoder, photos, fit="resize"):
     return np.concatenate(vectors)
 
 
-def measure_edits(
-    encoder: keras.Model, vectors: np.ndarray, catalog: pd.DataFrame, k: int = 10, **options
-) -> pd.DataFrame:
+def measure_edits(encoder, vectors, catalog, k=10, **options):
     """Let edited photos search among unedited ones, and tell what they still find.
 
     Parameters
@@ -79,9 +73,7 @@ def measure_edits(
     return pd.DataFrame(table)
 
 
-def try_variants(
-    build: Callable[..., keras.Model], catalog: pd.DataFrame, k: int = 10, **options
-) -> dict[str, Ranking]:
+def try_variants(build, catalog, k=10, **options):
     """The same photos in many ways: metrics, poolings, projections, mirror images, query expansion,
     sizes, shapes.
 

@@ -1,13 +1,11 @@
 """What a network knows at which depth: the feature maps on the way, each pooled to a vector."""
 
-from __future__ import annotations
-
 import keras
 
 from lookalike.backbones import inner_backbone
 
 
-def stage_encoder(encoder: keras.Model) -> tuple[keras.Model, dict[str, slice]]:
+def stage_encoder(encoder):
     """An encoder that gives the averages of all its stages in one vector, and where in it each of
     them lies.
 

@@ -103,7 +103,7 @@ EDITS = {
 }
 
 
-def edit_photo(pixels: np.ndarray, edit: str, strength: float, *, seed: int = 0) -> np.ndarray:
+def edit_photo(pixels, edit, strength, *, seed=0):
     """A photo, changed as one row of `EDITS` says.
 
     Parameters
@@ -122,14 +122,14 @@ def edit_photo(pixels: np.ndarray, edit: str, strength: float, *, seed: int = 0)
     return np.asarray(EDITS[edit].change(image, strength, random))
 
 
-def shrunk(pixels: np.ndarray) -> np.ndarray:
+def shrunk(pixels):
     """A photo whose longer side has 512 pixels at most; one that has stays as it is."""
     image = Image.fromarray(pixels)
     image.thumbnail((LARGEST, LARGEST), Image.Resampling.BILINEAR)
     return np.asarray(image)
 
 
-def background(pixels: np.ndarray) -> np.ndarray:
+def background(pixels):
     """A guess at what is background: what hangs together with the edge and has one of its colours.
 
     Good for products on a plain ground, poor where ground and product have the same colours.
