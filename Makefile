@@ -130,8 +130,9 @@ audit: setup ## known vulnerabilities of the versions in constraints.txt
 	@$(BIN)/python .ci/link.py
 	@$(BIN)/python .ci/audit.py
 
-lint: setup ## check style, names and imports, as before each commit
+lint: setup ## check style, names, imports and spelling, as before each commit
 	@$(BIN)/ruff check --quiet
+	@$(BIN)/python -m codespell_lib src tests benchmarks models data/sample .ci notebooks/*.py *.md
 	@$(BIN)/ruff format --check --quiet || { echo "Not formatted; run: $(BIN)/ruff format"; exit 1; }
 
 bench: setup ## Precision@K and images/s on the sample, or on DATA=path

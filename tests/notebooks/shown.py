@@ -20,8 +20,6 @@ from sklearn.utils.class_weight import compute_class_weight
 from lookalike.explain import Explanation
 from test_house import MODULES
 
-# The notebooks that hold to the rule.
-OBEYING = ["00", "01", "02", "03", "04", "05", "06"]
 # Opening the project, reading and keeping, loading in parallel, drawing: what no lesson is about.
 PLUMBING = {
     "lookalike.machine": ["set_up_notebook", "describe_machine"],
@@ -39,32 +37,11 @@ PLUMBING = {
 }
 # What no plumbing calls: that would be an idea.
 IDEAS = {"fit", "compile", "Dense", "argsort", "argpartition", "matmul", "dot", "einsum"}
-# Where the functions of the lesson are written; a notebook that obeys writes its own.
-LESSON = {
-    "00": ["normalise", "top_k", "precision_at_k", "chance"],
-    "01": ["load_image", "split_by_product"],
-    "02": [
-        "build_classifier",
-        "rising_and_falling",
-        "class_weights",
-        "confidence_interval",
-        "augmentation",
-    ],
-    "03": ["unfreeze"],
-    "04": ["gem", "embedding_encoder"],
-    "05": ["colour_histogram", "mean_colour", "join", "taste", "diversify", "explain"],
-    "06": ["unseen", "average_similarity", "paired_change"],
-}
 # What a definition in a cell may use, besides those before it.
-LIBRARIES = {"np": np, "pd": pd, "keras": keras, "layers": keras.layers}
-LIBRARIES |= {"stats": stats, "compute_class_weight": compute_class_weight}
-LIBRARIES |= {
-    "io": io,
-    "hashlib": hashlib,
-    "Image": Image,
-    "ImageCms": ImageCms,
-    "ImageOps": ImageOps,
-}
+LIBRARIES = {"np": np, "pd": pd, "keras": keras, "layers": keras.layers, "stats": stats}
+LIBRARIES |= {"io": io, "hashlib": hashlib, "compute_class_weight": compute_class_weight}
+LIBRARIES |= {"Image": Image, "ImageCms": ImageCms, "ImageOps": ImageOps}
+DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
 
 
 def breaches(notebooks, plumbing=PLUMBING):
@@ -90,7 +67,7 @@ def breaches(notebooks, plumbing=PLUMBING):
                 elif not {*said} & {*written[name]}:
                     found.append(f"{where} lacks '# written in {written[name][0]}'")
             for node in tree.body:
-                if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                if isinstance(node, DEFINITIONS):
                     written.setdefault(node.name, []).append(number)
     return found
 
@@ -98,7 +75,7 @@ def breaches(notebooks, plumbing=PLUMBING):
 def _taken(tree, modules):
     """First and last line, module and name of all that a cell takes from the package.
 
-    `modules` is kept along. Whoever imports by `importlib` takes all there is.
+    `modules`, by the names that they have in the notebook, is kept along.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lookalike":
@@ -110,47 +87,38 @@ def _taken(tree, modules):
                     yield alias.lineno, node.end_lineno, node.module, alias.name
         elif isinstance(node, ast.Import):
             for alias in node.names:
-                if alias.name.split(".")[0] == "importlib":
-                    yield node.lineno, node.end_lineno, "importlib", "what is hidden so"
-                if alias.name.split(".")[0] == "lookalike":
-                    whole = alias.name if alias.asname else "lookalike"
-                    modules[alias.asname or "lookalike"] = whole
-    inner = set()
+                # One way to import a module is enough, and by importlib anything could be had.
+                if alias.name.split(".")[0] in ("lookalike", "importlib"):
+                    yield node.lineno, node.end_lineno, alias.name, "by a plain import"
+    named = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and id(node) not in inner:
-            names, base = [node.attr], node.value
-            while isinstance(base, ast.Attribute):
-                inner.add(id(base))
-                names, base = [base.attr, *names], base.value
-            if isinstance(base, ast.Name) and base.id in modules:
-                inner.add(id(base))
-                module = modules[base.id]
-                while len(names) > 1 and f"{module}.{names[0]}" in MODULES:
-                    module, names = f"{module}.{names[0]}", names[1:]
-                yield node.lineno, node.end_lineno, module, names[0]
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") in modules:
+            named.add(node.value)
+            yield node.lineno, node.end_lineno, modules[node.value.id], node.attr
     for node in ast.walk(tree):
         loaded = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-        if loaded and node.id in modules and id(node) not in inner:
+        if loaded and node.id in modules and node not in named:
             yield node.lineno, node.end_lineno, modules[node.id], "the module itself"
 
 
-def written_function(notebooks, name):
-    """The function that a cell defines, made of the libraries and of the definitions before it."""
+def written_functions(notebooks):
+    """Name and value of each function that a cell defines.
+
+    It is made of the libraries and of the definitions before it, and of nothing else.
+    """
     namespace = dict(LIBRARIES)
     for cells in notebooks.values():
         for source in cells:
             for node in ast.parse(source).body:
-                if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                if isinstance(node, DEFINITIONS):
                     made = compile(ast.Module([node], []), f"<{node.name}>", "exec")
                     # A helper may have the reader's data as a default; it is not made then.
                     with contextlib.suppress(NameError):
                         exec(made, namespace)
-                    if node.name == name:
-                        return namespace[name]
-    raise LookupError(f"No cell defines {name}.")
+                        yield node.name, namespace[node.name]
 
 
-def disagreement(shown, imported, example, seeds=range(5)):
+def disagreement(shown, imported, example, seeds=range(2)):
     """Why a cell's function and the package's differ on an example, "" where they do not.
 
     `example` makes the arguments from a generator of random numbers. A network is compared layer
@@ -173,27 +141,25 @@ def _facts(answer, weights):
     """What is compared of an answer; with it, the weights that a second network is to take."""
     if isinstance(answer, tuple) and answer and isinstance(answer[0], (keras.Model, pd.DataFrame)):
         return _facts(answer[0], weights)
+    if isinstance(answer, keras.Model):
+        weights = weights or answer.get_weights()
+        answer.set_weights(weights)
+        batch = np.random.default_rng(0).random((3, *answer.input_shape[1:]))
+        keras.utils.set_random_seed(0)
+        outputs = [answer(batch, training=training).numpy() for training in (False, True)]
+        layers = [
+            (type(layer).__name__, layer.trainable, getattr(layer, "rate", 0))
+            for layer in answer.layers
+        ]
+        return (outputs, layers), weights
     if isinstance(answer, keras.optimizers.schedules.LearningRateSchedule):
         return [float(answer(step)) for step in range(70)], None
-    if isinstance(answer, keras.layers.Layer) and not isinstance(answer, keras.Model):
+    if isinstance(answer, keras.layers.Layer):
         photos = np.random.default_rng(0).integers(0, 256, (8, 12, 12, 3)).astype(np.float32)
         return np.asarray(answer(photos, training=True)), None
     if isinstance(answer, pd.DataFrame):
         return answer.to_dict("list"), None
-    if isinstance(answer, Explanation):
-        return answer.pairs, None
-    if not isinstance(answer, keras.Model):
-        return answer, None
-    weights = weights or answer.get_weights()
-    answer.set_weights(weights)
-    batch = np.random.default_rng(0).random((3, *answer.input_shape[1:]))
-    keras.utils.set_random_seed(0)
-    outputs = [answer(batch, training=training).numpy() for training in (False, True)]
-    layers = [
-        (type(layer).__name__, layer.trainable, getattr(layer, "rate", 0))
-        for layer in answer.layers
-    ]
-    return (outputs, layers), weights
+    return (answer.pairs if isinstance(answer, Explanation) else answer), None
 
 
 def _equal(one, other):
@@ -208,16 +174,6 @@ def _equal(one, other):
     if one.dtype.kind in "fc":
         return np.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True)
     return bool((one == other).all())
-
-
-def imported_by(notebooks):
-    """Module and name of all that `notebooks` import and that is no plumbing."""
-    found, modules = set(), {}
-    for cells in notebooks.values():
-        for source in cells:
-            taken = _taken(ast.parse(source), modules)
-            found |= {(module, name) for _, _, module, name in taken}
-    return sorted(pair for pair in found if pair[1] not in PLUMBING.get(pair[0], ()))
 
 
 def ideas_in(function):

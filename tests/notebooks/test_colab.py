@@ -1,6 +1,4 @@
-"""Every notebook as Colab runs it: an empty machine, the project fetched from GitHub, photos and
-results on Drive.
-"""
+"""Every notebook as on Colab: an empty machine, the project from GitHub, photos on Drive."""
 
 import os
 import re
@@ -10,6 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import book
 import nbformat
 import papermill
 import pytest
@@ -20,22 +19,27 @@ from conftest import PROJECT, skip_without_engines, write_colab, write_photo
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 WHERE = "import sys, lookalike; print(lookalike.__file__); print(sys.executable)"
+PACKAGE = "src/lookalike/__init__.py"
 
 
 def git(*arguments, cwd):
     # Not by the habits of whoever runs the tests: no hooks, no signing.
-    alone = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
-    process = subprocess.run(
-        ["git", *arguments], cwd=cwd, capture_output=True, text=True, env=alone
-    )
-    if process.returncode and arguments[0] == "ls-files":
-        pytest.skip("not a git checkout")
-    assert process.returncode == 0, process.stderr
-    return process.stdout
+    alone = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    command = ["git", "-c", "user.name=Nobody", "-c", "user.email=nobody@example.org", *arguments]
+    given = {"capture_output": True, "text": True, "check": True, "env": os.environ | alone}
+    return subprocess.run(command, cwd=cwd, **given).stdout
+
+
+def commit(repository):
+    git("init", "--quiet", "--initial-branch", "main", cwd=repository)
+    git("add", "--all", "--force", cwd=repository)
+    git("commit", "--quiet", "--message", "As it is now", cwd=repository)
 
 
 def project(folder):
     """The project as it is now, whether committed or not, in a folder."""
+    if not (PROJECT / ".git").exists():
+        pytest.skip("not a git checkout")
     listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=PROJECT)
     for name in listed.split("\0"):
         if name and (PROJECT / name).is_file():
@@ -44,47 +48,48 @@ def project(folder):
     return folder
 
 
+def bound(number, address):
+    """A notebook that knows an address, or none."""
+    notebook = nbformat.read(NOTEBOOKS[number], 4)
+    for cell in notebook.cells:
+        cell.source = book.BOUND.sub("", cell.source)
+    book.bind(number, notebook, address)
+    return notebook
+
+
 @pytest.fixture(scope="module")
 def github(tmp_path_factory):
-    """A folder that stands for github.com: in it a copy of the project that knows its address."""
+    """A folder that stands for github.com, with the project in it, and one of a few lines."""
     folder = tmp_path_factory.mktemp("github")
-    repository = project(folder / "somebody" / "lookalike")
-    git("init", "--quiet", cwd=repository)
-    git("remote", "add", "origin", "https://github.com/somebody/lookalike.git", cwd=repository)
-    subprocess.run([sys.executable, "notebooks/book.py"], cwd=repository, check=True)
-    git("add", "--all", "--force", cwd=repository)
-    author = ("-c", "user.name=Nobody", "-c", "user.email=nobody@example.org")
-    git(*author, "commit", "--quiet", "--message", "As it is now", cwd=repository)
+    commit(project(folder / "somebody" / "lookalike"))
+    small(folder / "somebody" / "small")
+    commit(folder / "somebody" / "small")
+    return folder
+
+
+def small(folder):
+    """What the set-up cell needs of the project."""
+    (folder / PACKAGE).parent.mkdir(parents=True)
+    (folder / PACKAGE).touch()
+    (folder / "src/lookalike/machine.py").write_text("def set_up_notebook():\n    pass\n")
     return folder
 
 
 @pytest.fixture
 def colab(github, tmp_path, monkeypatch):
-    """Where the notebook runs: an empty folder, as /content is, and a Drive with a zip that is not
-    mounted yet.
-    """
+    """Where a notebook runs: an empty folder, as /content is, and a Drive not mounted yet."""
     standin = write_colab(tmp_path / "standin")
     # Colab's kernel has imported it at the start.
     (standin / "sitecustomize.py").write_text("import google.colab\n")
     monkeypatch.setenv("PYTHONPATH", str(standin))
-    for name, value in {
-        "COUNT": "1",
-        "KEY_0": f"url.{github.as_uri()}/.insteadOf",
-        "VALUE_0": "https://github.com/",
-    }.items():
-        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{github.as_uri()}/.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://github.com/")
+    monkeypatch.setenv("GIT_TERMINAL_PROMPT", "0")
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # what is not installed already cannot be had
     monkeypatch.delenv("LOOKALIKE_HOME", raising=False)
     drive = tmp_path / "drive of somebody"
     (drive / "lookalike").mkdir(parents=True)
-    with (
-        zipfile.ZipFile(drive / "Colors_Products.zip", "w") as archive,
-        zipfile.ZipFile(drive / "flat.zip", "w") as flat,
-    ):
-        for number in range(24):
-            photo = write_photo(tmp_path / "photos" / f"photo-{number:02}.png", number)
-            archive.write(photo, f"Colors_Products/{'cup' if number % 2 else 'plate'}/{photo.name}")
-            flat.write(photo, photo.name)
     monkeypatch.setenv("LOOKALIKE_TEST_DRIVE", str(drive))
     (tmp_path / "content").mkdir()
     return tmp_path / "content"
@@ -94,67 +99,48 @@ def photos_in(folder):
     return sorted(path.name for path in folder.rglob("photo-*.png"))
 
 
-WAYS = {
-    "the quickstart alone": NOTEBOOKS[:1],
-    "the series, each on a new machine": NOTEBOOKS[1:9],
-    "with further engines, on photos without labels": [
-        NOTEBOOKS[1],
-        NOTEBOOKS[4],
-        *NOTEBOOKS[9:11],
+@pytest.mark.parametrize(
+    ("numbers", "flat"),
+    [
+        pytest.param([0], False, id="the quickstart alone"),
+        pytest.param(range(1, 9), False, id="each on a new machine", marks=pytest.mark.soak),
+        pytest.param([1, 4, 9, 10], True, id="photos without labels", marks=pytest.mark.soak),
     ],
-}
-
-
-def ways():
-    return [
-        pytest.param(paths, id=way, marks=pytest.mark.soak if paths[1:] else ())
-        for way, paths in WAYS.items()
-    ]
-
-
-@pytest.mark.parametrize("paths", ways())
-def test_notebooks_run_on_colab_with_their_photos_and_results_on_drive(paths, colab, github):
-    for path in paths:
-        skip_without_engines(path.stem)
-    for path in paths:
-        check_on_colab(
-            github / "somebody/lookalike/notebooks" / path.name,
-            colab,
-            "flat.zip" if NOTEBOOKS[10] in paths else "Colors_Products.zip",
-        )
+)
+def test_notebooks_run_on_colab_with_their_photos_and_results_on_drive(
+    numbers, flat, colab, tmp_path
+):
+    for number in numbers:
+        skip_without_engines(NOTEBOOKS[number].stem)
+    drive = Path(os.environ["LOOKALIKE_TEST_DRIVE"])
+    with zipfile.ZipFile(drive / "Products.zip", "w") as archive:
+        for number in range(24):
+            photo = write_photo(tmp_path / "photos" / f"photo-{number:02}.png", number)
+            kind = "" if flat else "cup/" if number % 2 else "plate/"
+            archive.write(photo, f"Products/{kind}{photo.name}")
+    for number in numbers:
+        check_on_colab(number, colab)
         # The machine is recycled; what is on Drive stays.
-        os.rename(colab / "drive" / "MyDrive", os.environ["LOOKALIKE_TEST_DRIVE"])
+        os.rename(colab / "drive" / "MyDrive", drive)
         shutil.rmtree(colab)
         colab.mkdir()
 
 
-def check_on_colab(path, colab, photos):
-    drive = colab / "drive" / "MyDrive"
-    settings = {"source": "zip", "path": drive / photos, "root": drive / "lookalike"}
-    settings |= {"backbone": "VGG16Slim", "largest": 2000}
-    declared = papermill.inspect_notebook(str(path)).keys()
-    notebook = nbformat.read(path, 4)
+def check_on_colab(number, colab):
+    drive, clone = colab / "drive" / "MyDrive", colab / "lookalike"
+    given = {"source": "zip", "path": f"{drive}/Products.zip", "root": f"{drive}/lookalike"}
+    given |= {"backbone": "VGG16Slim", "largest": 2000}
+    declared = papermill.inspect_notebook(str(NOTEBOOKS[number]))
+    notebook = bound(number, "https://github.com/somebody/lookalike/blob/main")
     notebook.cells.append(nbformat.v4.new_code_cell(WHERE))
-    nbformat.write(notebook, colab.parent / path.name)
-    papermill.execute_notebook(
-        str(colab.parent / path.name),
-        str(colab.parent / "executed.ipynb"),
-        {
-            name: value if name == "largest" else str(value)
-            for name, value in settings.items()
-            if name in declared
-        },
-        kernel_name="python3",
-        progress_bar=False,
-        cwd=str(colab),
-        extra_arguments=["--IPKernelApp.log_level=50"],
-    )
+    file = str(colab.parent / "notebook.ipynb")
+    nbformat.write(notebook, file)
+    settings = {"kernel_name": "python3", "progress_bar": False, "cwd": str(colab)}
+    settings["extra_arguments"] = ["--IPKernelApp.log_level=50"]
+    taken = {name: given[name] for name in given if name in declared}
+    papermill.execute_notebook(file, file, taken, **settings)
 
-    code = [
-        cell
-        for cell in nbformat.read(colab.parent / "executed.ipynb", 4).cells
-        if cell.cell_type == "code"
-    ]
+    code = [cell for cell in nbformat.read(file, 4).cells if cell.cell_type == "code"]
     outputs = [output for cell in code for output in cell.outputs]
     assert not [output for output in outputs if output.get("name") == "stderr"]
     fetched = "".join(output.get("text", "") for output in code[0].outputs)
@@ -163,11 +149,7 @@ def check_on_colab(path, colab, photos):
     text = "".join(output.get("text", "") for output in outputs)
     assert f"Mounted at {drive.parent}" in text
     assert "Colab, " in text
-    clone = colab / "lookalike"
-    assert code[-1].outputs[0].text.splitlines() == [
-        str(clone / "src" / "lookalike" / "__init__.py"),
-        sys.executable,
-    ]
+    assert code[-1].outputs[0].text.splitlines() == [str(clone / PACKAGE), sys.executable]
 
     # What was made is on Drive; the photos, which Drive would be slow to take one by one, are
     # beside the project.
@@ -175,81 +157,51 @@ def check_on_colab(path, colab, photos):
     assert [file for file in (drive / "lookalike").rglob("*") if file.is_file()]
     assert photos_in(drive) == []
     assert photos_in(clone / "data") == photos_in(colab) == names
-    left = git(
-        "status", "--porcelain", "--ignored", "--untracked-files=all", cwd=clone
-    ).splitlines()
-    assert {line[3:].split("/")[0] for line in left if "__pycache__" not in line} == {"data"}
+    status = ["status", "--porcelain", "--ignored", "--untracked-files=all"]
+    left = [line[3:] for line in git(*status, cwd=clone).splitlines() if "__pycache__" not in line]
+    assert {name.split("/")[0] for name in left} == {"data"}
     assert sorted(entry.name for entry in colab.iterdir()) == ["drive", "lookalike"]
 
 
-def set_up(path, colab, *, addressed):
-    """Run a notebook's set-up cell alone; the error if there is one, else where the package is."""
-    notebook = nbformat.read(path, 4)
-    cell = next(cell for cell in notebook.cells if "book-set-up" in cell.metadata.get("tags", []))
-    assert ("git clone" in cell.source) == addressed
-    cells = [nbformat.v4.new_code_cell(source) for source in (cell.source, WHERE)]
-    alone = nbformat.v4.new_notebook(cells=cells)
-    client = NotebookClient(
-        alone, kernel_name="python3", resources={"metadata": {"path": str(colab)}}
-    )
+def set_up(address, colab):
+    """Run the set-up cell alone; the error if there is one, else where the package is."""
+    cells = bound(0, f"https://github.com/{address}/blob/main" if address else "").cells
+    (cell,) = (cell for cell in cells if "book-set-up" in cell.metadata.get("tags", []))
+    code = [nbformat.v4.new_code_cell(source) for source in (cell.source, WHERE)]
+    alone = nbformat.v4.new_notebook(cells=code)
+    resources = {"metadata": {"path": str(colab)}}
     try:
-        client.execute()
+        NotebookClient(alone, kernel_name="python3", resources=resources).execute()
     except CellExecutionError as error:
         return error.evalue
-    return Path(alone.cells[-1].outputs[0].text.splitlines()[0]).relative_to(colab).as_posix()
+    return Path(code[-1].outputs[0].text.splitlines()[0]).relative_to(colab).as_posix()
 
 
-def without_address(folder):
-    """A copy of the project whose notebooks know no address."""
-    sys.path.insert(0, str(PROJECT / "notebooks"))
-    import book
-
-    project(folder)
-    for number, path in enumerate(NOTEBOOKS):
-        notebook = nbformat.read(path, 4)
-        for cell in notebook.cells:
-            cell.source = book.BOUND.sub("", cell.source)
-        book.bind(number, notebook)
-        nbformat.write(notebook, folder / "notebooks" / path.name)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    return without_address(tmp_path_factory.mktemp("plain") / "lookalike-main")
-
-
-SOURCE = "src/lookalike/__init__.py"
-UNZIPPED = f"lookalike/lookalike-main/{SOURCE}"
-SENTENCE = "Upload lookalike's zip, or put it on Drive."
+UNZIPPED = f"lookalike/lookalike-main/{PACKAGE}"
 PLACES = {
-    "cloned from its address": f"lookalike/{SOURCE}",
-    "a zip on Drive": UNZIPPED,
-    "a zip on Drive, as the address is closed": UNZIPPED,
-    "a folder on Drive": f"drive/MyDrive/Lookalike-main/{SOURCE}",
-    "an uploaded zip": UNZIPPED,
-    "none": SENTENCE,
+    "cloned from its address": ("somebody/small", f"lookalike/{PACKAGE}"),
+    "a zip on Drive": ("", UNZIPPED),
+    "a zip on Drive, as the address is closed": ("somebody/closed", UNZIPPED),
+    "a folder on Drive": ("", f"drive/MyDrive/Lookalike-main/{PACKAGE}"),
+    "an uploaded zip": ("", UNZIPPED),
+    "none": ("", "Upload lookalike's zip, or put it on Drive."),
 }
 
 
 # The cell is the same in all notebooks: tests/notebooks/test_book.py.
 @pytest.mark.parametrize("place", PLACES)
-def test_the_set_up_cell_finds_the_project(place, colab, github, plain, monkeypatch):
+def test_the_set_up_cell_finds_the_project(place, colab, tmp_path):
+    address, found = PLACES[place]
     drive = Path(os.environ["LOOKALIKE_TEST_DRIVE"])
     (colab / "lookalike-photos").mkdir()  # somebody's own
     if place == "a folder on Drive":
-        shutil.copytree(plain, drive / "Lookalike-main")
+        small(drive / "Lookalike-main")
     elif "zip" in place:
         to = colab / "lookalike (1)" if "uploaded" in place else drive / "lookalike-main"
-        shutil.make_archive(str(to), "zip", plain.parent, plain.name)
-    if "closed" in place:
-        monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{github.as_uri()}/nothing/.insteadOf")
-        monkeypatch.setenv("GIT_TERMINAL_PROMPT", "0")
-    addressed = place == "cloned from its address" or "closed" in place
-    folder = github / "somebody/lookalike" if addressed else plain
+        small(tmp_path / "made" / "lookalike-main")
+        shutil.make_archive(str(to), "zip", tmp_path / "made", "lookalike-main")
     for _ in range(2 if place == "a zip on Drive" else 1):  # and again, after a restart
-        found = set_up(folder / "notebooks" / NOTEBOOKS[0].name, colab, addressed=addressed)
-        assert found == PLACES[place]
+        assert set_up(address, colab) == found
     asked = place not in ("cloned from its address", "an uploaded zip")
     assert (colab / "drive").exists() == asked
 
@@ -257,19 +209,14 @@ def test_the_set_up_cell_finds_the_project(place, colab, github, plain, monkeypa
 @pytest.mark.soak
 def test_the_encoder_is_exported_under_the_python_that_colab_has(tmp_path):
     """Where OpenVINO cannot convert a function of TensorFlow, but a SavedModel."""
-    skip_without_engines("09_export")
-    python = shutil.which("python3.13")
-    if not python or subprocess.run([python, "--version"], capture_output=True).returncode:
-        pytest.skip("there is no Python 3.13")
-    folder = project(tmp_path / "lookalike")
-    own = tmp_path / "environment" / "bin" / "python"
-    subprocess.run([python, "-m", "venv", tmp_path / "environment"], check=True)
+    python = shutil.which("python3.13") or pytest.skip("there is no Python 3.13")
+    folder, own = project(tmp_path / "lookalike"), tmp_path / "environment" / "bin" / "python"
     install = [own, "-m", "pip", "install", "--quiet", "-c", folder / "constraints-colab.txt"]
-    needed = ["ipykernel", "nbconvert", "nbformat", "papermill"]
-    subprocess.run([*install, f"{folder}[export]", *needed], check=True)
-    command = [own, "notebooks/run.py", "--set", "source=sample", "--set", "backbone=VGG16Slim"]
-    command += ["--output", tmp_path, "01", "04", "09"]
-    subprocess.run(command, cwd=folder, check=True)
+    install += [f"{folder}[export]", "ipykernel", "nbconvert", "nbformat", "papermill"]
+    run = [own, "notebooks/run.py", "--set", "source=sample", "--set", "backbone=VGG16Slim"]
+    run += ["--output", tmp_path, "01", "04", "09"]
+    for command in ([python, "-m", "venv", tmp_path / "environment"], install, run):
+        subprocess.run(command, cwd=folder, check=True)
     cells = nbformat.read(tmp_path / "09_export.ipynb", 4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", ())]
     text = "".join(output.get("text", "") for output in outputs)
