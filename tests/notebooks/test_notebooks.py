@@ -97,7 +97,6 @@ def test_committed_notebook_is_rendered_whole_and_tells_nothing_of_the_machine(p
 NUMBER = r"(?<![\w@.])(?!0\d)(\d+(?:,\d{3})*(?:\.\d+)?)(\s?%)?(?!\w)"
 PRINTED = r"(\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]\d+)?)(\s?%)?"
 SENTENCE = r"(?is)\bon the sample\b(?! \|).*?[.?!](?=[\s)]|$)"
-# They quote what no output has; whoever mends one takes it off this list.
 
 
 def unsupported(text, printed):
@@ -121,7 +120,7 @@ def unsupported(text, printed):
 
 
 @EACH
-def test_what_is_quoted_of_the_sample_was_printed(path, request):
+def test_what_is_quoted_of_the_sample_was_printed(path):
     notebook, printed = nbformat.read(path, 4), []
     for output in outputs_of(notebook):
         data = output.get("data", {})
