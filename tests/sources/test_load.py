@@ -74,7 +74,6 @@ def test_labels_are_chosen_as_they_are_typed():
     folder = write_photos("photos", KITCHEN)
     asked = [("plate, cup", KITCHEN[3:]), (["plate", " cup "], KITCHEN[3:]), ("", KITCHEN)]
     asked += [("T-Shirt, blue", KITCHEN[2:3]), (["T-Shirt, blue", "cup"], KITCHEN[2:4])]
-    asked += [("Ku\u0308che", KITCHEN[:2]), (["Ku\u0308che", "Küche"], KITCHEN[:2])]
     for labels, expected in asked:
         assert ids(folder, labels=labels) == expected
     with pytest.raises(ValueError, match="'spoon'; there are Küche, T-Shirt, blue, cup, plate"):
@@ -106,8 +105,8 @@ def test_views_of_a_product_are_drawn_together():
 def test_what_cannot_be_had_is_named_with_advice():
     refused = {("ftp", "x"): "'ftp'; choose one of sample, folder, zip"}
     refused |= {("zip", " "): "'zip' needs a path", ("sample", "x"): "for x use source='folder'"}
-    refused[("folder", "nowhere")] = "(?i)no folder and no archive at /.*nowhere"
-    refused[("folder", "empty")] = "No photos in /.*empty; expected one folder a label"
+    refused[("folder", "nowhere")] = "No folder and no archive at /.*nowhere"
+    refused[("folder", "empty")] = "No photos in /.*empty; .* a label, .*; there is notes.txt"
     refused[("folder", "broken")] = "None of 2 files .*1.jpg.* no"
     for name in ("empty/notes.txt", "broken/1.jpg", "broken/2.jpg"):
         Path(name).parent.mkdir(exist_ok=True)

@@ -2,20 +2,22 @@
 what their folders and columns mean.
 """
 
-import warnings
 from pathlib import Path
-
-import requests
 
 KAGGLE = {
     "caltech256": "jessicali9530/caltech256",
     "fashion-small": "paramaggarwal/fashion-product-images-small",
 }
-CALTECH_LABELS = (
-    "watch-101=watch mountain-bike=bicycle touring-bike=bicycle sneaker=shoe tennis-shoes=shoe"
-    " backpack=bag eyeglasses=glasses cowboy-hat=hat"
-)
-CALTECH_LABELS = dict(pair.split("=") for pair in CALTECH_LABELS.split())
+CALTECH_LABELS = {
+    "watch-101": "watch",
+    "mountain-bike": "bicycle",
+    "touring-bike": "bicycle",
+    "sneaker": "shoe",
+    "tennis-shoes": "shoe",
+    "backpack": "bag",
+    "eyeglasses": "glasses",
+    "cowboy-hat": "hat",
+}
 FASHION_COLUMNS = {
     "file": "id",
     "label": "articleType",
@@ -23,12 +25,6 @@ FASHION_COLUMNS = {
     "colour": "baseColour",
     "title": "productDisplayName",
 }
-TOKEN = (
-    "Accept its terms in a browser, make a token (kaggle.com, Settings, API) and set it as "
-    "KAGGLE_API_TOKEN, in the environment or as a secret of Colab."
-)
-# What to do about an answer; None is none.
-ADVICE = {None: "Connect to the internet, and run this again.", 401: TOKEN, 403: TOKEN}
 
 
 class SourceUnavailableError(RuntimeError):
@@ -37,11 +33,6 @@ class SourceUnavailableError(RuntimeError):
 
 def kaggle_folder(source):
     """Download a data set by kagglehub, which keeps it in its cache; a public one needs no account.
-
-    Parameters
-    ----------
-    source
-        "caltech256" or "fashion-small".
 
     Returns
     -------
@@ -52,26 +43,20 @@ def kaggle_folder(source):
     SourceUnavailableError
         If Kaggle cannot be reached or refuses, or what came is damaged.
     """
-    with warnings.catch_warnings():
-        # Its progress bar misses a package that is not needed.
-        warnings.simplefilter("ignore")
-        import kagglehub
-    handle = KAGGLE[source]
+    import kagglehub  # seconds that few need
+
     try:
-        place = kagglehub.dataset_download(handle)
-        print(source, "is mounted" if "/kaggle/input" in place else "is in kagglehub's cache")
-        return Path(place)
-    except requests.RequestException as error:
-        status = getattr(error.response, "status_code", None)
-        reason = f"Kaggle says {status or 'nothing'}. {ADVICE.get(status, 'Try again later.')}"
-    # Damaged zips and full disks raise many things.
+        return Path(kagglehub.dataset_download(KAGGLE[source]))
+    # No network, refusals, damaged zips and full disks raise many things.
     except Exception as error:
-        reason = f"{error}. Make room, empty the cache of kagglehub, and run again."
-    raise SourceUnavailableError(
-        f"{source} cannot be downloaded: {reason} Or get https://www.kaggle.com/datasets/{handle} "
-        "elsewhere, and give the folder or zip as path. "
-        "The sources 'sample', 'folder' and 'zip' need no network."
-    )
+        raise SourceUnavailableError(
+            f"{source} cannot be downloaded: Kaggle's client says {error}. "
+            "Is there a connection, and room on the disk? Where Kaggle answers 401 or 403, accept "
+            "the set's terms in a browser, make a token (kaggle.com, Settings, API) and set it as "
+            "KAGGLE_API_TOKEN, in the environment or as a secret of Colab. "
+            f"Or get https://www.kaggle.com/datasets/{KAGGLE[source]} elsewhere, and give the folder "
+            "or zip as path. The sources 'sample', 'folder' and 'zip' need no network."
+        ) from None
 
 
 def caltech_rows(rows):

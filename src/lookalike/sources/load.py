@@ -1,46 +1,29 @@
 """A source of photos to the catalogue: the sample, a folder or zip, Kaggle, Amazon."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from unicodedata import normalize
 
 import pandas as pd
 
-from lookalike.catalog import (
-    attribute_columns,
-    catalog_folder,
-    catalog_name,
-    check_photos,
-    read_catalog,
-)
+from lookalike.catalog import catalog_folder, catalog_name, check_photos, read_catalog
 from lookalike.sources.amazon import amazon_photos
 from lookalike.sources.archives import refuse_address, unpack
 from lookalike.sources.kaggle_sets import FASHION_COLUMNS, KAGGLE, caltech_rows, kaggle_folder
-from lookalike.sources.layouts import (
-    COMPANION,
-    IMAGES,
-    PRODUCT,
-    find_thumbnails,
-    list_files,
-    read_folders,
-    split_in,
-)
+from lookalike.sources.layouts import find_thumbnails, list_files, read_folders, split_in
 from lookalike.sources.lists import read_lists
 from lookalike.splits import three_splits
 from lookalike.workspace import Workspace, open_workspace, plain_path, project_root
 
 SOURCES = ("sample", "folder", "zip", *KAGGLE, "amazon")
 LESSON_LABELS = ("watch", "t-shirt", "bicycle", "shoe")
-# What is taken when nothing else is asked for: the kinds of the lesson, and of Caltech's no more
-# than it takes.
+# What is taken when nothing else is asked for.
 DEFAULT_LABELS = {"sample": LESSON_LABELS, "caltech256": LESSON_LABELS}
-DEFAULT_AT_MOST = {"caltech256": 200}
-COLUMNS = {"fashion-small": FASHION_COLUMNS}
-LISTS = (".csv", ".tsv", ".xlsx", ".xlsm")
+LISTS = (".csv", ".tsv", ".xlsx")
+MAX_LIST_BYTES = 100_000_000
+# Folders of pictures that are no photos, in sets made for segmentation.
+MASKS = r"(?i)(?:^|/)(?:masks?|annotations?|trimaps?)(?:/|$)"
 
 
 def load_catalog(
@@ -91,7 +74,7 @@ def load_catalog(
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is nothing at `path`, the source is unknown, the archive is unsafe, a label or all
+        If there is nothing at `path`, the source is unknown, the zip is damaged, a label or all
         images are missing.
     SourceUnavailableError
         If Kaggle cannot be reached or wants a token.
@@ -104,17 +87,21 @@ def load_catalog(
     path = plain_path(path)
     folder = source_folder(source, path, workspace)
     if source == "amazon":
-        texts = [labels, *labels.split(",")] if isinstance(labels, str) else labels
-        asked = [text.strip() for text in texts if text.strip()]
-        rows, rejected = amazon_photos(path, folder, labels=asked, at_most=at_most or 1000)
+        if isinstance(labels, str):
+            # A category may hold a comma itself.
+            labels = [labels, *labels.split(",")]
+        rows, rejected = amazon_photos(path, folder, labels=labels, at_most=at_most or 1000)
         print(
             f"{len(rows):,} photos; a label is the deepest category of those asked for, or of all"
         )
         return check_photos(rows, rejected=rejected)
-    columns = COLUMNS.get(source, {}) | (columns or {})
+    columns = columns or {}
+    if source == "fashion-small":
+        columns = FASHION_COLUMNS | columns
     rows, rejected = read_photos(source, folder, labels, label, columns)
-    most = at_most or DEFAULT_AT_MOST.get(source)
-    return check_photos(rows, rejected=rejected, at_most=most, seed=seed)
+    if source == "caltech256":
+        at_most = at_most or 200
+    return check_photos(rows, rejected=rejected, at_most=at_most, seed=seed)
 
 
 def open_catalog(source: str, path: str | Path = "", *, workspace: Workspace) -> pd.DataFrame:
@@ -130,13 +117,15 @@ def open_catalog(source: str, path: str | Path = "", *, workspace: Workspace) ->
         If there is no such catalogue, or a photo of it cannot be had again.
     """
     catalog = read_catalog(catalog_folder(source, path, workspace=workspace) / "catalog.csv")
-    if not all(map(os.path.exists, catalog["path"])):
+    gone = ~catalog["path"].map(os.path.exists)
+    if gone.any():
         paths, _, _ = list_files(str(source_folder(source, plain_path(path), workspace)))
-        catalog["path"] = catalog["image_id"].map(paths).fillna(catalog["path"])
-    gone = catalog["image_id"][~catalog["path"].map(os.path.exists)]
-    if len(gone):
+        catalog["path"] = catalog["image_id"].map(paths)
+        gone = catalog["path"].isna()
+    if gone.any():
+        first = catalog["image_id"][gone].iloc[0]
         raise FileNotFoundError(
-            f"{len(gone)} photos are gone, such as {gone.iloc[0]}. Run 01_data.ipynb again."
+            f"{gone.sum()} photos are gone, such as {first}. Run 01_data.ipynb again."
         )
     return three_splits(catalog)
 
@@ -146,13 +135,13 @@ def source_folder(source, path, workspace):
     work = workspace or open_workspace()
     if source not in SOURCES:
         raise ValueError(f"Unknown source {source!r}; choose one of {', '.join(SOURCES)}.")
-    if source == "sample" and path:
-        raise ValueError(f"The sample takes no path; for {path} use source='folder' or 'zip'.")
     if source == "sample":
+        if path:
+            raise ValueError(f"The sample takes no path; for {path} use source='folder' or 'zip'.")
         return project_root() / "data" / "sample"
-    if source in KAGGLE and not path:
-        return kaggle_folder(source)
     if not path:
+        if source in KAGGLE:
+            return kaggle_folder(source)
         raise ValueError(f"The source {source!r} needs a path, to your photos or their metadata.")
     refuse_address(path)
     place = Path(os.path.abspath(path))
@@ -174,10 +163,8 @@ def read_photos(source, folder, labels, label, columns):
     """
     paths, others, rejected = list_files(str(folder))
     copies = find_thumbnails(paths.index)
-    rejected += [
-        (name, f"by its name or folder another size of {of}") for name, of in copies.items()
-    ]
-    paths = paths.drop(index=copies)
+    rejected += [(name, "by its name another size of a photo") for name in copies]
+    paths = paths.drop(copies)
     if paths.empty:
         raise ValueError(
             f"No photos in {folder}; expected one folder a label, such as shoe/1.jpg; "
@@ -186,94 +173,73 @@ def read_photos(source, folder, labels, label, columns):
     by_folder, how = read_folders(paths.index, label)
     if label not in ("parent", "top"):
         columns = {**columns, "label": label}
-    lists = [folder / name for name in others if name.lower().endswith(LISTS)]
-    # What somebody has guessed is no list of labels, and a log of sales would fill memory.
+    # A competition's guesses are no labels, and a log of sales would fill memory.
     lists = [
         file
-        for file in lists
-        if "submission" not in file.stem.lower() and file.stat().st_size < 100_000_000
+        for file in map(folder.joinpath, others)
+        if file.suffix.lower() in LISTS
+        and "submission" not in file.name
+        and file.stat().st_size < MAX_LIST_BYTES
     ]
-    listed, unlisted, used = read_lists(lists, paths.index, columns)
-    if not used and (columns or any(file.stem.lower() == "catalog" for file in lists)):
+    listed, left_out, used = read_lists(lists, paths.index, columns)
+    rejected += left_out
+    if not used and (columns or "catalog.csv" in map(str.lower, others)):
         raise ValueError(
             f"No list names the photos in {folder}: neither {_some(map(str, lists))}, "
             f'by {columns}. Say which column does: columns={{"file": ...}}.'
         )
     if label == "top":
         listed = listed.drop(columns="label", errors="ignore")
-    how = used if "label" in listed else how
-    rows = listed.reindex(paths.index)
+    rows = listed.reindex(paths.index).astype(object).join(paths)
     for name in by_folder:
         rows[name] = rows.get(name, by_folder[name]).fillna(by_folder[name])
-    masks = rows.index[rows["split"] == "companion"]
-    unlisted += [(name, f"no photo, in {name.rpartition('/')[0]}") for name in masks]
-    left = masks[:0]
-    if used:
-        # What no list names is taken where its folder names a label.
-        left = rows.index[rows["label"].isna()].difference(listed.index).difference(masks)
-        unlisted += [(name, f"not in {used.partition(' ')[0]}") for name in left]
-    rows = rows.drop(index=[*masks, *left]).join(paths)
-    sorting = [name for name in attribute_columns(rows) if 2 * rows[name].nunique() <= len(rows)]
-    if how == used or rows["label"].nunique() > 1:
-        sorting = []
-    if len(sorting) == 1:
-        rows["label"], how = rows[sorting[0]], f"the column {sorting[0]}, which alone sorts them"
-    rows = rows.assign(label=_one_spelling(rows["label"])).reset_index(names="image_id")
+    if "label" in listed:
+        how = used
+        # Neither a list nor a folder labels them, such as the test photos of a competition.
+        left = rows.index[rows["label"].isna()].difference(listed.index)
+        rejected += [(name, f"not in {used}") for name in left]
+        rows = rows.drop(left)
+    rows = rows.reset_index(names="image_id")
     if source == "caltech256":
         rows = caltech_rows(rows)
-    _doubt(rows, how, sorting)
+    _warn_of_doubts(rows)
     if wanted := labels or DEFAULT_LABELS.get(source):
         rows = rows[rows["label"].isin(_chosen(wanted, rows["label"]))]
     unused = [name for name in others if os.path.basename(name) not in used]
-    print(
+    line = (
         f"{len(rows):,} photos. Labels, from {how or 'no folder or list'}: {_some(rows['label'])}. "
-        f"Splits: {_some(rows['split'])}. Set aside: {len(rejected) + len(unlisted):,}. "
-        f"Not used: {_some(unused, 3)}." + f" List: {used}." * (used not in ("", how))
+        f"Splits: {_some(rows['split'])}. Set aside: {len(rejected):,}. "
+        f"Not used: {_some(unused, 3)}."
     )
-    return rows, rejected + unlisted
+    if used not in ("", how):
+        line += f" List: {used}."
+    print(line)
+    return rows, rejected
 
 
-def _one_spelling(labels):
-    """Labels that differ in case or blanks alone as one, in the spelling that most photos have."""
-    plain = labels.map(lambda name: " ".join(name.casefold().split()), na_action="ignore")
-    chosen = labels.groupby(plain).transform(lambda same: same.value_counts().index[0])
-    for name, other in {*zip(labels.dropna(), chosen.dropna(), strict=True)}:
-        if name != other:
-            warnings.warn(f"The label {name!r} is taken for {other!r}.")
-    return chosen.astype(object)
-
-
-def _doubt(rows, how, columns):
+def _warn_of_doubts(rows):
     """Warn where the labels may be others than were meant."""
     counts = rows["label"].value_counts()
     labels = _some(counts.index)
-    odd = [
-        name
-        for name in counts.index
-        if split_in(name)
-        or IMAGES.fullmatch(name)
-        or COMPANION.fullmatch(name)
-        or (PRODUCT.fullmatch(name) and len(name) > 3 > counts[name])
-    ]
-    places = rows["image_id"].str.rpartition("/")
-    same = rows[["label", "split", "product_id"]].assign(name=places[2]).duplicated(keep=False)
+    odd = [name for name in counts.index if split_in(name)]
+    folders = rows["image_id"].str.rpartition("/")[0]
     unnamed = rows["image_id"][rows["label"].isna()]
+    same = counts.index[counts.index.str.casefold().duplicated(keep=False)]
     doubts = {
-        f"no folder ({_some(places[0])}) and no list names a label": counts.empty,
+        f"no folder ({_some(folders)}) and no list names a label": counts.empty,
         f"{_some(unnamed, 1)}, beside {labels}, have no label": len(unnamed) and len(counts),
         f"there is one label, or one photo of each: {labels}": 1 in (len(counts), counts.max()),
         f"a label is called {_some(odd)}": odd,
-        f"the labels are {how}, {labels}": "file names" in how or "alone" in how,
-        f"{_some(places[0][same])} hold files of the same names": 2 * same.sum() >= len(rows),
-        f'{_some(columns)} are columns, none of them the label (columns={{"label": ...}})': columns[
-            1:
-        ],
+        f"{_some(same)} are different labels": len(same),
+        "photos lie in a folder of masks": folders.str.contains(MASKS).any(),
     }
-    for doubt in filter(doubts.get, doubts):
-        warnings.warn(
-            f"Is it right that {doubt}? If not, put photos into folders of their labels, or a "
-            'catalog.csv beside them; label="top" takes the topmost folders.'
-        )
+    for doubt, is_there in doubts.items():
+        if is_there:
+            warnings.warn(
+                f"Is it right that {doubt}? If not, put photos into folders of their labels, or a "
+                'catalog.csv beside them, or say which column of a list tells: columns={"label": '
+                '...}; label="top" takes the topmost folders.'
+            )
 
 
 def _some(names, most=8):
@@ -287,8 +253,8 @@ def _chosen(wanted, labels):
     """The labels that were asked for; ValueError where one is not there."""
     there = {*labels.dropna()}
     if isinstance(wanted, str):
-        wanted = [wanted] if normalize("NFC", wanted) in there else wanted.split(",")
-    asked = [normalize("NFC", str(name).strip()) for name in wanted if str(name).strip()]
-    if missing := {*asked} - there:
+        wanted = [wanted] if wanted in there else wanted.split(",")
+    asked = {name.strip() for name in wanted} - {""}
+    if missing := asked - there:
         raise ValueError(f"No label {min(missing)!r}; there are {_some(sorted(there), 30)}.")
     return asked
