@@ -5,7 +5,7 @@ python benchmarks/page.py --data DIR --backbone MobileNetV2-0.35 --weights FILE
 python benchmarks/page.py --vectors 100000
 
 The page runs in a process of its own, on the same cores as its visitors. Every visitor has sent a
-photo, and searches with it again and again, by another number, colour and metric each time; a
+photo, and searches with it again and again, by another number and colour each time; a
 search is one question over HTTP, from the request to the end of the answer. Each answer is compared
 with what the same functions give without a server. With `--vectors`, how long a page over so many
 takes to open.
@@ -79,7 +79,7 @@ class Visitor:
     def search(self, network: str, wish: dict) -> list[str]:
         """The captions of what the page finds."""
         photo = {"path": self.path, "meta": {"_type": "gradio.FileData"}}
-        data = [photo, None, network, wish["k"], wish["colour"], wish["metric"], ""]
+        data = [photo, None, network, wish["k"], wish["colour"]]
         question = {"data": data, "fn_index": self.number} | self.session
         joined = requests.post(f"{self.api}queue/join", json=question, timeout=60)
         joined.raise_for_status()
@@ -99,14 +99,7 @@ def timed(function, *values) -> tuple[float, object]:
 
 def wishes(count: int) -> list[dict]:
     """Different ones."""
-    return [
-        {
-            "k": 4 + number % 9,
-            "colour": number % 5 / 4,
-            "metric": ("cosine", "euclidean")[number // 2 % 2],
-        }
-        for number in range(count)
-    ]
+    return [{"k": 4 + number % 9, "colour": number % 5 / 4} for number in range(count)]
 
 
 def photos_of(catalog: pd.DataFrame, count: int) -> list[bytes]:

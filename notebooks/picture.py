@@ -82,7 +82,7 @@ def main() -> None:
         tab.locator("input[type=file]").first.set_input_files(Path(folder, "shoe.jpg"))
         tab.get_by_text("1 | ").first.wait_for()
         tab.get_by_label("range slider for Why is this number alike?").press("ArrowRight")
-        tab.get_by_text("bright places").first.wait_for()
+        tab.locator(".block:has(> label:has-text('Bright places')) img").first.wait_for()
         tab.evaluate("document.activeElement.blur()")
         tab.wait_for_timeout(1000)
         keep("page.jpg", Image.open(io.BytesIO(tab.screenshot(full_page=True))).convert("RGB"))
