@@ -8,7 +8,6 @@ import pickle
 import shutil
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,6 @@ from lookalike.machine import parallel_map, progress
 from lookalike.similarity import normalise, vector_lengths
 from lookalike.workspace import file_hash, replaced, sole_writer, written_aside
 
-Forward = Callable[[np.ndarray], np.ndarray]
 CATALOG = "catalog.csv"
 MANIFEST = "manifest.json"
 SHARD = 1024  # photos whose vectors are written at a time

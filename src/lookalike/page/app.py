@@ -11,7 +11,6 @@ from matplotlib import colormaps
 from matplotlib.colors import Normalize
 from PIL import Image
 
-from lookalike.page.service import Service
 from lookalike.page.uploads import AT_ONCE, UploadError, decode_upload
 
 # Where uploads lie, at most until this process ends.
@@ -126,11 +125,11 @@ def find_tab(service, networks):
     def give(value):
         return received(value), None, None
 
-    def choose(found, event: gr.SelectData):
+    def choose(found, event):
         image_id = found[event.index]
         return decode_upload(service.path(image_id)), image_id, None
 
-    def crop(value, corner, event: gr.SelectData):
+    def crop(value, corner, event):
         corners = [corner or event.index, event.index]
         (left, top), (right, bottom) = np.sort(corners, axis=0)
         part = received(value)[top:bottom, left:right]
@@ -199,7 +198,7 @@ def taste_tab(service):
     votes = gr.State({})
     shown = gr.State(ids)
 
-    def vote(votes, shown, event: gr.SelectData):
+    def vote(votes, shown, event):
         image_id = shown[event.index]
         how = NEXT[votes.pop(image_id, None)]
         if how:
@@ -242,7 +241,7 @@ def check_tab(service):
     photo.input(check, photo, shown, preprocess=False, show_progress_on=copies)
 
 
-def build_app(*services: Service) -> gr.Blocks:
+def build_app(*services):
     """The page over one service, or over more, of other networks and the same catalogue.
 
     Returns
@@ -268,6 +267,6 @@ def build_app(*services: Service) -> gr.Blocks:
     return page.queue(default_concurrency_limit=AT_ONCE)
 
 
-def launch_options(service: Service) -> dict:
+def launch_options(service):
     """How `launch` serves the page: to this machine alone, and of files the thumbnails alone."""
     return {"allowed_paths": [service.folder.name], "css": CSS, "max_file_size": "25mb"}

@@ -17,12 +17,12 @@ from lookalike.saving import open_encoder
 from lookalike.sources import load_catalog, open_catalog
 from lookalike.sources.load import read_photos, source_folder
 from lookalike.splits import three_splits
-from lookalike.workspace import Workspace, choose_source, open_workspace
+from lookalike.workspace import choose_source, open_workspace
 
 GROWING = ("sample", "folder", "zip")  # sources to which photos may be added
 
 
-def main() -> None:
+def main():
     """Open the page on the stores of a source, which are made first if they are not there."""
     parser = argparse.ArgumentParser(description=f"{__doc__} Options are as in the notebooks.")
     parser.add_argument("--path", default="")
@@ -37,7 +37,7 @@ def main() -> None:
         sys.exit(str(error))
 
 
-def open_services(source: str, path: str, backbone: str, weights: str) -> list[Service]:
+def open_services(source, path, backbone, weights):
     """A service by the network as it came, behind one by the network that 03 trained, if it has
     run; both look uploads up as 07 does.
     """
@@ -59,7 +59,7 @@ def open_services(source: str, path: str, backbone: str, weights: str) -> list[S
     return [serve(trained, came.copies), came]
 
 
-def current_catalog(source: str, path: str = "", *, workspace: Workspace) -> pd.DataFrame:
+def current_catalog(source, path="", *, workspace):
     """The catalogue that 01_data.ipynb wrote, less the photos that are gone since, with those that
     came; one line says so.
 

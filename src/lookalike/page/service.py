@@ -2,18 +2,16 @@
 
 import tempfile
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from lookalike.colour import colour_histogram
 from lookalike.copies import CopyIndex
-from lookalike.embeddings import EmbeddingStore, check_encoder, embed_images
-from lookalike.explain import Explanation, explain
+from lookalike.embeddings import check_encoder, embed_images
+from lookalike.explain import explain
 from lookalike.images import fitted, load_image
 from lookalike.recommend import recommend
 from lookalike.similarity import exact_scores
@@ -35,9 +33,7 @@ class Service:
         Where uploads are looked up; without it, among the photos of the store, by its encoder.
     """
 
-    def __init__(
-        self, store: EmbeddingStore, encoder: keras.Model, copies: CopyIndex | None = None
-    ):
+    def __init__(self, store, encoder, copies=None):
         check_encoder(store, encoder)
         self.store = store
         self.encoder = encoder
@@ -54,17 +50,17 @@ class Service:
         # Measures the vectors and compiles the encoder, before anyone waits.
         self.similar(np.zeros((9, 9, 3), np.uint8), colour=0.5)
 
-    def path(self, image_id: str) -> str:
+    def path(self, image_id):
         """The file of an image; `KeyError` if it is not in the store."""
         return self.paths[image_id]
 
-    def vector(self, photo: Photo) -> np.ndarray:
+    def vector(self, photo):
         """The embedding [dim] of a photo."""
         if isinstance(photo, str):
             return self.store.vectors[self.paths.index.get_loc(photo)]
         return embed_images(self.encoder, [photo], fit=self.fit)[0]
 
-    def similar(self, photo: Photo, k: int = 12, *, colour: float = 0.0) -> pd.DataFrame:
+    def similar(self, photo, k=12, *, colour=0.0):
         """The k photos most alike, as `recommend` returns them."""
         query = photo
         if not isinstance(photo, str):
@@ -72,20 +68,13 @@ class Service:
             query = np.append(self.vector(pixels), colour_histogram(pixels))
         return recommend(self.store, query, k, colour=colour)
 
-    def taste(
-        self,
-        liked: Sequence[str],
-        disliked: Sequence[str] = (),
-        k: int = 12,
-        *,
-        colour: float = 0.0,
-    ) -> pd.DataFrame:
+    def taste(self, liked, disliked=(), k=12, *, colour=0.0):
         """Products, other than those named, to the taste of one who likes some, dislikes others."""
         return recommend(
             self.store, liked, k, disliked=disliked, other_products=True, colour=colour
         )
 
-    def compare(self, first: Photo, second: Photo) -> tuple[float, dict[str, float]]:
+    def compare(self, first, second):
         """The cosine of two photos, and of each kind of pair in the catalogue the share, 0 to 1,
         that is less alike.
         """
@@ -96,14 +85,14 @@ class Service:
             below[kind] = np.mean(scores < score)
         return score, below
 
-    def why(self, first: Photo, second: Photo) -> Explanation:
+    def why(self, first, second):
         """Where the cosine of two photos comes from, as `explain` tells."""
         pair = []
         for photo in (first, second):
             pair.append(self.path(photo) if isinstance(photo, str) else photo)
         return explain(self.encoder, *pair, fit=self.fit)
 
-    def thumbnail(self, image_id: str) -> Path:
+    def thumbnail(self, image_id):
         """A file with a small picture of an image, made when it is first asked for."""
         file = Path(self.folder.name, f"{self.paths.index.get_loc(image_id)}.jpg")
         with self.lock:
@@ -113,7 +102,7 @@ class Service:
         return file
 
 
-def pair_scores(store: EmbeddingStore) -> dict[str, np.ndarray]:
+def pair_scores(store):
     """Cosines of pairs drawn from a catalogue, in random order each photo with the next ten of
     its product, of its label, or of all.
 

@@ -19,14 +19,14 @@ for _ in range(AT_ONCE):
 class UploadError(gr.Error):
     """A photo that cannot be used; any Gradio page shows the message."""
 
-    def __init__(self, message: str):
+    def __init__(self, message):
         super().__init__(message, print_exception=False)
 
     def __str__(self):
         return self.message
 
 
-def decode_upload(file: str | None) -> np.ndarray:
+def decode_upload(file):
     """The pixels of an upload, upright and at most 512 high and wide.
 
     Only a worker process opens the file, with 2 GB and 5 seconds (not on Windows): what is damaged,

@@ -15,7 +15,7 @@ SECONDS = 5  # that decoding may take
 MEMORY = 2_000_000_000  # bytes that this process may have
 
 
-def main() -> None:
+def main():
     """Decode the files that are named, a line each, until nobody asks any more.
 
     The answer is a line with the reason why there are no pixels, if so, and their shape, then they.

@@ -2,10 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
-
-import pandas as pd
 
 from lookalike.catalog import catalog_folder, catalog_name, check_photos, read_catalog
 from lookalike.sources.amazon import amazon_photos
@@ -14,7 +11,7 @@ from lookalike.sources.kaggle_sets import FASHION_COLUMNS, KAGGLE, caltech_rows,
 from lookalike.sources.layouts import find_thumbnails, list_files, read_folders, split_in
 from lookalike.sources.lists import read_lists
 from lookalike.splits import three_splits
-from lookalike.workspace import Workspace, open_workspace, plain_path, project_root
+from lookalike.workspace import open_workspace, plain_path, project_root
 
 SOURCES = ("sample", "folder", "zip", *KAGGLE, "amazon")
 LESSON_LABELS = ("watch", "t-shirt", "bicycle", "shoe")
@@ -27,16 +24,16 @@ MASKS = r"(?i)(?:^|/)(?:masks?|annotations?|trimaps?)(?:/|$)"
 
 
 def load_catalog(
-    source: str,
-    path: str | Path = "",
+    source,
+    path="",
     *,
-    labels: str | Sequence[str] = (),
-    at_most: int | None = None,
-    label: str = "parent",
-    columns: dict[str, str] | None = None,
-    seed: int = 0,
-    workspace: Workspace | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    labels=(),
+    at_most=None,
+    label="parent",
+    columns=None,
+    seed=0,
+    workspace=None,
+):
     """Read a source of product photos, and say in one line how their labels were found.
 
     Parameters
@@ -104,7 +101,7 @@ def load_catalog(
     return check_photos(rows, rejected=rejected, at_most=at_most, seed=seed)
 
 
-def open_catalog(source: str, path: str | Path = "", *, workspace: Workspace) -> pd.DataFrame:
+def open_catalog(source, path="", *, workspace):
     """Read the catalogue that 01_data.ipynb wrote for a source.
 
     Where its photos are gone, since they or the project have moved, they are found again by their
