@@ -112,7 +112,7 @@ lab: setup ## open the notebooks in JupyterLab
 	@$(BIN)/python -m jupyterlab notebooks
 
 app: setup ## open the page on the sample, or on your own photos: make app SOURCE=folder DATA=path
-	@$(BIN)/python -m lookalike.page --source="$${GIVEN_SOURCE:-auto}" --path="$$GIVEN_DATA" \
+	@$(BIN)/python -u -m lookalike.page --source="$${GIVEN_SOURCE:-auto}" --path="$$GIVEN_DATA" \
 		--backbone="$${GIVEN_BACKBONE:-auto}" --weights="$${GIVEN_WEIGHTS:-auto}" \
 		$${GIVEN_PORT:+--port="$$GIVEN_PORT"}
 

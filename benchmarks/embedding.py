@@ -17,6 +17,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,7 +27,7 @@ import pandas as pd
 from results import record
 
 from lookalike.backbones import BACKBONES, build_encoder, load_backbone
-from lookalike.embeddings import Forward, compile_encoder, embed_catalog
+from lookalike.embeddings import compile_encoder, embed_catalog
 from lookalike.evaluation import confidence_interval, overlap_at_k, precision_at_k, rank
 from lookalike.export import export_model, open_export
 from lookalike.images import pixel_batches
@@ -56,7 +57,7 @@ def loop_rate(name: str, paths: list[str]) -> float:
     return len(paths) / (time.perf_counter() - begin)
 
 
-def forward_rate(forward: Forward, pixels: np.ndarray, seconds: float) -> float:
+def forward_rate(forward: Callable, pixels: np.ndarray, seconds: float) -> float:
     """Images a second on a batch in memory, over some seconds."""
     forward(pixels)
     count = 0
@@ -67,7 +68,7 @@ def forward_rate(forward: Forward, pixels: np.ndarray, seconds: float) -> float:
     return count / (time.perf_counter() - begin)
 
 
-def store_rate(encoder: keras.Model, forward: Forward, catalog: pd.DataFrame, count: int) -> float:
+def store_rate(encoder: keras.Model, forward: Callable, catalog: pd.DataFrame, count: int) -> float:
     """Images a second of `embed_catalog`: from the time that `count` photos more take than a few,
     so that what it takes to begin does not count.
     """
@@ -82,7 +83,7 @@ def store_rate(encoder: keras.Model, forward: Forward, catalog: pd.DataFrame, co
     return count / (times[2] - times[1])
 
 
-def compiled(encoder: keras.Model, folder: str) -> dict[str, Forward]:
+def compiled(encoder: keras.Model, folder: str) -> dict[str, Callable]:
     """An encoder by TensorFlow and, where it is installed, by OpenVINO; its export is in `folder`
     for as long as it is used.
     """

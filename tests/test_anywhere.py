@@ -96,7 +96,7 @@ def page_of(folder, *arguments):
             lines = []
             for line in process.stdout:
                 lines.append(line)
-                if "The page is at http://" in line:
+                if "http://127.0.0.1:" in line:
                     break
         finally:
             os.killpg(process.pid, 9)
@@ -116,7 +116,7 @@ def test_a_copied_and_then_moved_project_runs_its_own_code_and_finds_its_own_res
     os.rename(copied, moved)
     assert package_of(moved) == moved / "src" / "lookalike" / "__init__.py"
     told = page_of(moved, "SOURCE=folder", f"DATA={moved / PHOTOS}", "BACKBONE=VGG16Slim")
-    assert "The page is at http://127.0.0.1" in told, told
+    assert "http://127.0.0.1:" in told, told
     assert "Installing" not in told
     assert "Embedding: " not in told  # it has found what it had embedded under its old name
     assert inside(moved) == [store]

@@ -4,13 +4,13 @@ import pytest
 from PIL import Image
 
 from conftest import ROWS, quick, small_classifier
-from lookalike.backbones import build_encoder, embedding_encoder
+from lookalike.backbones import build_encoder, embedding_encoder, inner_backbone
 from lookalike.embeddings import embed_images
 from lookalike.explain import explain
 from lookalike.images import FITS, ImageError, load_image
 from lookalike.pooling import POOLINGS, pooling_layer
 from lookalike.saving import load_model, save_model
-from lookalike.training import halves
+from lookalike.training import unfreeze
 
 
 def photo(seed, height=50, width=90):
@@ -79,7 +79,7 @@ def test_pairs_of_places_add_up_to_the_cosine_behind_a_head_too(tmp_path):
     again, _ = load_model(tmp_path / "encoder.keras")
     np.testing.assert_allclose(explain(again, photo(0), photo(1)).pairs, before.pairs, atol=1e-6)
     # As training does.
-    halves(classifier, "block4_pool")
+    unfreeze(inner_backbone(classifier), "block4_pool")
     np.testing.assert_array_equal(explain(encoder, photo(0), photo(1)).pairs, before.pairs)
 
 

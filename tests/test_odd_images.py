@@ -89,8 +89,8 @@ jpeg, png, webp, tiff = (partial(saved, kind=kind) for kind in ("JPEG", "PNG", "
 
 # --- Colour profiles
 
-# Red, green and blue of Display P3 in XYZ, adapted to D50, as Apple's own profile has them; and what
-# `ROSE` of it is in sRGB.
+# Red, green and blue of Display P3 in XYZ, adapted to D50, as Apple's own profile has them; and
+# what `ROSE` of it is in sRGB.
 COLUMNS = {
     b"rXYZ": (0.51512, 0.24120, -0.00105),
     b"gXYZ": (0.29198, 0.69225, 0.04189),

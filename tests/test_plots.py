@@ -4,18 +4,9 @@ from matplotlib import font_manager
 from matplotlib.colors import to_hex
 
 from conftest import make_catalog
+from lookalike.fonts import LETTERS, fonts, missing_letters
 from lookalike.images import load_image
-from lookalike.plots import (
-    LETTERS,
-    RIGHT,
-    WRONG,
-    brief,
-    fonts,
-    missing_letters,
-    show_contact_sheet,
-    show_gallery,
-    show_photos,
-)
+from lookalike.plots import RIGHT, WRONG, brief, show_contact_sheet, show_gallery, show_photos
 
 LONG = "Handmade linen dress with pockets, $5 off " * 3
 

@@ -1,7 +1,5 @@
 """The table of backbones, and encoders built from them: preprocessing inside, vectors out."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable
@@ -65,7 +63,10 @@ BACKBONES = {
         _apps.ResNet50, _apps.resnet50.preprocess_input, "conv4_block6_out", learning_rate=1e-4
     ),
     "MobileNetV2": Backbone(
-        _apps.MobileNetV2, _apps.mobilenet_v2.preprocess_input, "block_2_add", learning_rate=1e-3
+        _apps.MobileNetV2,
+        _apps.mobilenet_v2.preprocess_input,
+        "block_2_add",
+        learning_rate=1e-3,
     ),
     # These two and ConvNeXt scale their pixels inside.
     "EfficientNetV2B0": Backbone(
@@ -120,7 +121,9 @@ def choose_backbone(backbone):
     if backbone != "auto":
         backbone_row(backbone)
         return Choice("backbone", backbone, "as asked")
-    cache = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / VGG16_WEIGHTS
+    cache = (
+        Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / VGG16_WEIGHTS
+    )
     if cache.is_file():
         return Choice("backbone", "VGG16", "its ImageNet weights are in Keras' cache")
     try:

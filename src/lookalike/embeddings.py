@@ -1,7 +1,5 @@
 """Photos to vectors, and the store that keeps them on disk: grown, resumed, whole or not at all."""
 
-from __future__ import annotations
-
 import functools
 import json
 import pickle
@@ -216,7 +214,9 @@ def _known_rows(store, recipe):
         for name, rows in {"vectors": store.vectors, **store.side_arrays}.items():
             known[name].update(zip(store.catalog["sha256"], rows, strict=True))
     else:
-        print(f"{store.folder.name} is of another encoder or fit: all photos are embedded anew.")
+        print(
+            f"{store.folder.name} is of another encoder or fit: all photos are embedded anew."
+        )
     return known
 
 
@@ -252,7 +252,10 @@ def _compute(photos, functions, partial, recipe, batch_size):
                         done[name].extend(rows)
                     bar.update(len(pixels))
             finally:
-                with written_aside(partial / f"{some[0]}.npz") as aside, open(aside, "wb") as file:
+                with (
+                    written_aside(partial / f"{some[0]}.npz") as aside,
+                    open(aside, "wb") as file,
+                ):
                     np.savez(file, recipe=json.dumps(recipe), keys=some, **done)
 
 

@@ -1,7 +1,5 @@
 """How good the recommendations are: one ranking, metrics of its arrays, how far to trust them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,8 +60,13 @@ def unseen(catalog, taught, copies):
         known |= {*one[other.isin(known)], *other[one.isin(known)]}
     copied = catalog["image_id"].isin(known)
     rows = np.flatnonzero(asks & ~learnt & ~copied)
-    print(f"{asks.sum()} test photos: {(asks & learnt).sum()} that the model learnt from,", end=" ")
-    print(f"{(asks & ~learnt & copied).sum()} with a copy among the others; {len(rows)} queries")
+    print(
+        f"{asks.sum()} test photos: {(asks & learnt).sum()} that the model learnt from,",
+        end=" ",
+    )
+    print(
+        f"{(asks & ~learnt & copied).sum()} with a copy among the others; {len(rows)} queries"
+    )
     if len(rows) < asks.sum() and catalog["product_id"].iloc[rows].nunique() < FEWEST:
         raise ValueError("Too few test photos are new to the model. Run 01 to 04 again.")
     return rows

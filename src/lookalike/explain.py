@@ -1,7 +1,5 @@
 """Why two photos are alike: the share of every pair of places in their cosine similarity."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import keras

@@ -211,6 +211,8 @@ def pixel_batches(photos, size, *, batch_size=32, fit="resize"):
     there are.
     """
     # Two batches ahead, so that the threads find work for as long as the network takes for one.
-    pixels = parallel_map(lambda photo: fitted(photo, size, fit=fit), photos, ahead=2 * batch_size)
+    pixels = parallel_map(
+        lambda photo: fitted(photo, size, fit=fit), photos, ahead=2 * batch_size
+    )
     while batch := list(itertools.islice(pixels, batch_size)):
         yield np.stack(batch)

@@ -49,14 +49,13 @@ def quiet_tensorflow():
 
 def set_up_notebook():
     """What every notebook calls first: TensorFlow is quiet, every figure gets an alt text and draws
-    the letters that a font here has, and a warning of ours is one sentence, without the line of code
-    that it comes from.
+    the letters that a font here has, and a warning of ours is one sentence.
     """
     quiet_tensorflow()
     import matplotlib
     from IPython import get_ipython
 
-    from lookalike.plots import fonts, missing_letters
+    from lookalike.fonts import fonts, missing_letters
 
     # The first figure would switch this on, and if drawn in our style, off again.
     matplotlib.interactive(True)

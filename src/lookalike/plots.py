@@ -1,15 +1,12 @@
 """Photos side by side, in one style; what a colour tells, a mark tells too."""
 
-import re
 import textwrap
-from functools import cache
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.font_manager import fontManager, get_font
 
+from lookalike.fonts import fonts
 from lookalike.images import ImageError, load_image
 
 # Okabe and Ito's palette, which stays apart for colour-blind readers:
@@ -26,37 +23,8 @@ STYLE = {
     "figure.titlesize": 12,
     "text.parse_math": False,  # a label may have a dollar sign
 }
-# Letters of scripts that matplotlib's own font lacks, and one of the emoji.
-LETTERS = "中あ한हবதก👟"
 # Where these begin among all letters: Chinese, Japanese, Korean, emoji.
 WIDE = "\u2e80"
-
-
-@cache
-def fonts():
-    """For `font.family`: what it is, then fonts of this machine for the letters which that lacks."""
-    names = [*plt.rcParams["font.family"]]
-    missing = {*LETTERS}
-    for font in sorted(fontManager.ttflist, key=lambda font: "Sans" not in font.name):
-        # The one draws a box for any letter; of the others matplotlib draws nothing.
-        if "Last Resort" in font.name or "Color" in font.name:
-            continue
-        face = get_font(font.fname)
-        drawn = {letter for letter in missing if face.get_char_index(ord(letter))}
-        if drawn:
-            names.append(font.name)
-            missing -= drawn
-    return names
-
-
-def missing_letters(warning):
-    """Matplotlib's warning of a glyph that no font has, said plainly: which kind, what to do."""
-    _, number, _, name, *_ = re.findall(r"\w+", warning)
-    kind = "emoji" if int(number) > 0x1F000 else f"{name} letters"
-    return (
-        f"no font here draws {kind}. On Ubuntu and Colab: apt-get install fonts-noto-cjk "
-        f"fonts-noto-core fonts-symbola; then delete {matplotlib.get_cachedir()} and restart."
-    )
 
 
 def show_photo(axes, photo):
@@ -104,7 +72,7 @@ def show_photos(photos, titles, *, title, per_row=6, colours=None):
             if photo is not None:
                 axes = figure.add_subplot(n_rows, columns, place)
                 show_photo(axes, photo)
-                axes.set_title(text, color=colour)
+                axes.set_title(text, color=WRONG if colour == WRONG else "black")
                 plt.setp(axes.spines.values(), color=colour, linewidth=1.5)
         figure.suptitle(title, wrap=True)
     # Else a notebook shows it twice: once when made, once as the cell's value.

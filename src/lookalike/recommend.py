@@ -85,12 +85,16 @@ def recommend(
     wanted = min(POOL * k, len(catalog)) if diversity else k
     liked = _listed(query)
     if not liked:
-        raise ValueError("Nothing is liked: give at least one image_id, photo or vector as query.")
+        raise ValueError(
+            "Nothing is liked: give at least one image_id, photo or vector as query."
+        )
     asked = [_find(store, one, encoder) for one in liked + _listed(disliked)]
     own = [row for row, _ in asked if row is not None]
     if other_products:
         if len(own) < len(asked):
-            raise ValueError("other_products=True needs queries that are image_ids of the store.")
+            raise ValueError(
+                "other_products=True needs queries that are image_ids of the store."
+            )
         products = catalog["product_id"]
         own = np.flatnonzero(products.isin(products.iloc[own]))
     hidden = ~_matching(catalog, where)

@@ -125,7 +125,9 @@ def _excluded(exclude, count):
     if len(exclude) != count:
         raise ValueError(f"exclude has {len(exclude)} entries for {count} queries.")
     if any(rows.dtype == bool for rows in exclude):
-        raise ValueError("exclude must hold numbers of rows, no mask; np.flatnonzero makes them.")
+        raise ValueError(
+            "exclude must hold numbers of rows, no mask; np.flatnonzero makes them."
+        )
     return [rows.astype(int) for rows in exclude]
 
 
@@ -136,7 +138,7 @@ def _closeness(queries, block, lengths, metric):
         close /= _not_zero(lengths)
     elif metric == "euclidean":
         # Half the squared distance, turned round, but for the query's own part.
-        close -= lengths**2 / 2
+        close -= np.einsum("ij,ij->i", block, block) / 2
     return close
 
 

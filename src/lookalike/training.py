@@ -115,7 +115,9 @@ def unfreeze(base, after):
         learning |= layer.name == after
 
 
-def train(classifier, catalog, folder, *, after="", learning_rate=2e-3, epochs=30, views=1, seed=0):
+def train(
+    classifier, catalog, folder, *, after="", learning_rate=2e-3, epochs=30, views=1, seed=0
+):
     """Train a classifier, in place, on the train photos of a catalogue: its head, or with `after`
     the layers of its backbone behind that one, too.
 

@@ -23,7 +23,10 @@ def siglip2(weights=None, input_shape=(224, 224, 3)):
     if size != input_shape[0]:
         raise ValueError(f"it takes photos of {size} pixels, not {input_shape[0]}")
     # A preset has names of its own, and computes in float32, whatever Keras is set to.
-    settings = tower.get_config() | {"name": "siglip2", "dtype": keras.config.dtype_policy().name}
+    settings = tower.get_config() | {
+        "name": "siglip2",
+        "dtype": keras.config.dtype_policy().name,
+    }
     ours = models.SigLIPVisionEncoder.from_config(settings)
     (pixels,) = ours.inputs
     # keras-hub counts one place too many, which only shows where the network is cut in two.

@@ -1,7 +1,5 @@
 """Where things live: the project's folders, paths as people write them, files written whole."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re
@@ -158,7 +156,9 @@ def sole_writer(path):
         try:
             lock.acquire(timeout=1)
         except Timeout:
-            print(f"Another process writes {path}; waiting for {lock.lock_file} ...", flush=True)
+            print(
+                f"Another process writes {path}; waiting for {lock.lock_file} ...", flush=True
+            )
             lock.acquire()
         except (NotImplementedError, OSError):
             # A disk without locks lets all in.

@@ -46,7 +46,7 @@ def two_networks(service, page_store, other_encoder, tmp_path_factory):
 
 @pytest.fixture
 def visit(browser, two_networks):
-    """Opens the page; afterwards nothing may have gone wrong in it, or been asked of another host."""
+    """Opens the page; afterwards nothing may have gone wrong, or been asked of another host."""
     wrong = []
     contexts = []
 
@@ -56,7 +56,7 @@ def visit(browser, two_networks):
         page.set_default_timeout(15_000)
         ours = (address, "data:", "blob:")
         page.on("console", lambda told: told.type == "error" and wrong.append(told.text))
-        page.on("pageerror", wrong.append)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
         page.on("request", lambda one: one.url.startswith(ours) or wrong.append(one.url))
         page.goto(address)

@@ -65,7 +65,10 @@ def test_the_same_archive_is_unpacked_once_and_a_changed_one_beside_it(tmp_path,
 
 
 # macOS writes UTF-8, and does not say so.
-@pytest.mark.parametrize(("name", "encoding"), [("Zoë/照片.png", "utf-8"), ("Tür.png", "cp437")])
+NAMES = [("Zoë/照片.png", "utf-8"), ("Tür.png", "cp437")]
+
+
+@pytest.mark.parametrize(("name", "encoding"), NAMES)
 def test_names_are_those_that_their_writer_saw(tmp_path, target, name, encoding):
     written = name.encode(encoding)
     placeholder = "x" * len(written)

@@ -36,7 +36,7 @@ def photos(height, width=None, count=2, seed=0):
 
 
 def check(encoder, stages, columns, pixels):
-    """Compare each part with the average of what its layer puts out, and the last with the encoder."""
+    """Compare each part with the average of its layer's output, and the last with the encoder."""
     outputs = stages(pixels.copy()).numpy()
     assert outputs.dtype == np.float32
     assert outputs.shape[1] == stages.output_shape[1]

@@ -1,7 +1,5 @@
 """Lay one photo on another by their details."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import cv2

@@ -1,7 +1,5 @@
 """In what two photos differ, of which one lies on the other: nothing, colours, a place, a stamp."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import cv2

@@ -1,7 +1,5 @@
 """A model as a file that runs without Keras: SavedModel, LiteRT, ONNX or OpenVINO."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -112,7 +110,9 @@ def export_model(model, folder, format, *, photos=None, **card):
                 f"{[*model.input_shape]}; given are {np.shape(photos)}."
             )
         options = options | {
-            "representative_dataset": lambda: ([photo[None].astype(np.float32)] for photo in photos)
+            "representative_dataset": lambda: (
+                [photo[None].astype(np.float32)] for photo in photos
+            )
         }
     card |= {
         "format": format,

@@ -125,11 +125,11 @@ def find_tab(service, networks):
     def give(value):
         return received(value), None, None
 
-    def choose(found, event):
+    def choose(found, event: gr.SelectData):
         image_id = found[event.index]
         return decode_upload(service.path(image_id)), image_id, None
 
-    def crop(value, corner, event):
+    def crop(value, corner, event: gr.SelectData):
         corners = [corner or event.index, event.index]
         (left, top), (right, bottom) = np.sort(corners, axis=0)
         part = received(value)[top:bottom, left:right]
@@ -198,7 +198,7 @@ def taste_tab(service):
     votes = gr.State({})
     shown = gr.State(ids)
 
-    def vote(votes, shown, event):
+    def vote(votes, shown, event: gr.SelectData):
         image_id = shown[event.index]
         how = NEXT[votes.pop(image_id, None)]
         if how:
@@ -233,7 +233,9 @@ def check_tab(service):
         table = table.merge(service.catalog, on="image_id")
         sentence = "New: the catalogue has no copy of this photo."
         if len(table):
-            sentence = f"Already there: the catalogue has a {table['verdict'][0]} of this photo."
+            sentence = (
+                f"Already there: the catalogue has a {table['verdict'][0]} of this photo."
+            )
         found, _ = tiles(service, table, table["verdict"])
         return pixels, f"### {sentence}", found
 

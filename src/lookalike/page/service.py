@@ -16,7 +16,6 @@ from lookalike.images import fitted, load_image
 from lookalike.recommend import recommend
 from lookalike.similarity import exact_scores
 
-Photo = str | np.ndarray  # an `image_id` of the store, or uint8 pixels [height, width, 3]
 N_PAIRS = 5_000
 THUMBNAIL = 240  # pixels
 

@@ -70,7 +70,9 @@ def open_index(path, **options):
 
     file = Path(path, "index.faiss")
     if not file.is_file():
-        raise FileNotFoundError(f"No index at {path}. Make one with index_store and save it there.")
+        raise FileNotFoundError(
+            f"No index at {path}. Make one with index_store and save it there."
+        )
     try:
         with np.load(file.with_name("rows.npz"), allow_pickle=False) as rows:
             if rows["sha256"] != file_hash(file):

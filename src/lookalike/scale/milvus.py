@@ -40,7 +40,9 @@ def checked_rows(ids, vectors, labels, dim):
             f"There are {len(vectors)} vectors, {len(ids)} ids and {len(labels)} labels; one each, "
             "please."
         )
-    if len(ids) and (ids.dtype.kind not in "iu" or ids.min() < 0 or len(np.unique(ids)) < len(ids)):
+    if len(ids) and (
+        ids.dtype.kind not in "iu" or ids.min() < 0 or len(np.unique(ids)) < len(ids)
+    ):
         raise ValueError("ids must be whole numbers from 0 on, each given once.")
     return ids.astype(np.int64), vectors, labels.where(labels.notna(), None).to_numpy()
 
@@ -110,13 +112,17 @@ class MilvusIndex:
         there = self.client.has_collection(name)
         if dim is None and not there:
             self.close()
-            raise FileNotFoundError(f"No collection {name} at {uri}. Make one with index_store.")
+            raise FileNotFoundError(
+                f"No collection {name} at {uri}. Make one with index_store."
+            )
         if there:
             told = self.client.describe_collection(name)
             fields = {field["name"]: field for field in told["fields"]}
             if fields.keys() != {*FIELDS}:
                 self.close()
-                raise ValueError(f"The collection {name} at {uri} was not made here. Name another.")
+                raise ValueError(
+                    f"The collection {name} at {uri} was not made here. Name another."
+                )
         if dim is None:
             self.dim = int(fields["vector"]["params"]["dim"])
             self.client.load_collection(name)
@@ -191,7 +197,9 @@ class MilvusIndex:
     def save(self, path=""):
         """Let Milvus write what it holds in memory; all lies at its `uri`."""
         if str(path or self.uri) != self.uri:
-            raise ValueError(f"This Milvus lies at {self.uri}; make another to have it at {path}.")
+            raise ValueError(
+                f"This Milvus lies at {self.uri}; make another to have it at {path}."
+            )
         self.client.flush(self.name)
         if not self.remote:
             # Milvus Lite builds it in the background, and says that it is finished; but to load, it

@@ -76,7 +76,9 @@ def _ship(spark):
     folder = Path(SparkFiles.getRootDirectory(), "shipped")
     if not folder.exists():
         package = Path(__file__).parents[1]
-        archive = shutil.make_archive(f"{folder}/lookalike", "zip", package.parent, package.name)
+        archive = shutil.make_archive(
+            f"{folder}/lookalike", "zip", package.parent, package.name
+        )
         spark.sparkContext.addPyFile(archive)
     return folder
 

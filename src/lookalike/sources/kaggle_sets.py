@@ -54,8 +54,8 @@ def kaggle_folder(source):
             "Is there a connection, and room on the disk? Where Kaggle answers 401 or 403, accept "
             "the set's terms in a browser, make a token (kaggle.com, Settings, API) and set it as "
             "KAGGLE_API_TOKEN, in the environment or as a secret of Colab. "
-            f"Or get https://www.kaggle.com/datasets/{KAGGLE[source]} elsewhere, and give the folder "
-            "or zip as path. The sources 'sample', 'folder' and 'zip' need no network."
+            f"Or get https://www.kaggle.com/datasets/{KAGGLE[source]} elsewhere, and give its "
+            "folder or zip as path. The sources 'sample', 'folder' and 'zip' need no network."
         ) from None
 
 

@@ -58,9 +58,13 @@ def read_lists(files, image_ids, columns):
             continue
         names = table[column]
         _warn_of_doubles(file, names, rows)
-        rejected += [(row[0], f"its row in {file.name} has {len(row)} fields") for row in broken]
+        rejected += [
+            (row[0], f"its row in {file.name} has {len(row)} fields") for row in broken
+        ]
         gone = names[~names.isin(names[rows])]
-        rejected += [(name, f"there is no such file, though {file.name} names it") for name in gone]
+        rejected += [
+            (name, f"there is no such file, though {file.name} names it") for name in gone
+        ]
         table, used = _with_our_names(table, {**columns, "file": column}, file)
         listed = listed.combine_first(table.loc[rows].set_index(rows.index))
         told.append(f"{file.name} ({used})")

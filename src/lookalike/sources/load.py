@@ -134,12 +134,16 @@ def source_folder(source, path, workspace):
         raise ValueError(f"Unknown source {source!r}; choose one of {', '.join(SOURCES)}.")
     if source == "sample":
         if path:
-            raise ValueError(f"The sample takes no path; for {path} use source='folder' or 'zip'.")
+            raise ValueError(
+                f"The sample takes no path; for {path} use source='folder' or 'zip'."
+            )
         return project_root() / "data" / "sample"
     if not path:
         if source in KAGGLE:
             return kaggle_folder(source)
-        raise ValueError(f"The source {source!r} needs a path, to your photos or their metadata.")
+        raise ValueError(
+            f"The source {source!r} needs a path, to your photos or their metadata."
+        )
     refuse_address(path)
     place = Path(os.path.abspath(path))
     if source == "amazon":

@@ -55,7 +55,8 @@ def measure_edits(encoder, vectors, catalog, k=10, **options):
     for name, strength in progress(steps, description="Editing photos", unit="edits"):
         # Chances of its own for each photo, but the same at every strength.
         found = search(
-            edit_photo(photo, name, strength, seed=number) for number, photo in enumerate(photos)
+            edit_photo(photo, name, strength, seed=number)
+            for number, photo in enumerate(photos)
         )
         precision = precision_at_k(found.relevant, k)
         change, low, high = paired_change(precision, before, found.products)

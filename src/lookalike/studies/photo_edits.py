@@ -2,8 +2,6 @@
 background.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,7 +11,9 @@ from PIL import Image, ImageEnhance, ImageFilter
 from scipy import ndimage
 from sklearn.cluster import KMeans
 
-LARGEST = 512  # pixels of the longer side, above which a photo is made smaller before it is edited
+LARGEST = (
+    512  # pixels of the longer side, above which a photo is made smaller before it is edited
+)
 GROUND_COLOURS = 4  # of a background, at most
 NEAR = 24  # distance from one of them, of RGB values, of what belongs to it
 
@@ -99,7 +99,9 @@ EDITS = {
     "rotation": Edit(_turn, (5, 10, 20, 45, 90), 0, "degrees, left or right"),
     "crop": Edit(_crop, (5, 10, 20, 30, 50), 0, "% of each side cut off"),
     "occlusion": Edit(_cover, (2, 5, 10, 20, 40), 0, "% of the area covered in grey"),
-    "background": Edit(_other_background, (25, 50, 75, 100), 0, "% replaced by a random colour"),
+    "background": Edit(
+        _other_background, (25, 50, 75, 100), 0, "% replaced by a random colour"
+    ),
 }
 
 
