@@ -26,12 +26,12 @@ from sklearn.preprocessing import StandardScaler
 from lookalike.backbones import build_encoder, embedding_encoder
 from lookalike.colour import join
 from lookalike.embeddings import embed_images
-from lookalike.evaluation import chance, compare, rank
+from lookalike.evaluation import chance, rank
 from lookalike.images import pixel_batches
 from lookalike.similarity import normalise
 from lookalike.sources import load_catalog
 from lookalike.splits import split_by_product
-from lookalike.studies import measure_edits, try_variants
+from lookalike.studies import compare, measure_edits, try_variants
 from lookalike.studies.network_stages import stage_encoder
 from lookalike.studies.photo_edits import EDITS
 

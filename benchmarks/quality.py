@@ -28,16 +28,8 @@ from results import backbone_name
 from lookalike.backbones import backbone_row, build_encoder, embedding_encoder, load_backbone
 from lookalike.colour import join, mean_colour
 from lookalike.embeddings import embed_catalog, embed_images
-from lookalike.encoder_fingerprint import describe_encoder
-from lookalike.evaluation import (
-    Ranking,
-    average_precision_at_k,
-    chance,
-    paired_change,
-    precision_at_k,
-    rank,
-    unseen,
-)
+from lookalike.encoder_fingerprint import encoder_fingerprint
+from lookalike.evaluation import Ranking, chance, paired_change, precision_at_k, rank, unseen
 from lookalike.images import FITS
 from lookalike.machine import describe_machine
 from lookalike.pooling import POOLINGS
@@ -129,6 +121,16 @@ def colour_distance(ranking: Ranking, means: np.ndarray) -> float:
     return float(away[found >= 0].mean())
 
 
+def average_precision(relevant: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
+    """Precision [q] at the ranks of the relevant among the k results, averaged; NaN of none.
+
+    Source: Manning, Raghavan, Schütze, "Introduction to Information Retrieval", 2008, section 8.4.
+    """
+    k = relevant.shape[1]
+    total = (np.cumsum(relevant, axis=1) / np.arange(1, k + 1) * relevant).sum(axis=1)
+    return total / np.where(n_relevant > 0, np.minimum(n_relevant, k), np.nan)
+
+
 def main() -> None:
     """Train if asked, embed, rank, print."""
     options = parse_arguments()
@@ -193,7 +195,7 @@ def main() -> None:
             print(f"; colour distance without it {before:.2f}")
     for k in sorted({1, 5, 10, options.k}):
         print(f"Precision@{k} {precision_at_k(ranking.relevant, k).mean():.4f}")
-    map_at_10 = average_precision_at_k(ranking.relevant, ranking.n_relevant, 10)
+    map_at_10 = average_precision(ranking.relevant[:, :10], ranking.n_relevant)
     result = {
         "precision_at_10": precision_at_k(ranking.relevant, 10).mean(),
         "recall_at_1": precision_at_k(ranking.relevant, 1).mean(),
@@ -205,7 +207,7 @@ def main() -> None:
         "n_queries": len(ranking.relevant),
         "images_per_second": len(catalog) / embedding_seconds,
         "seconds": time.monotonic() - start,
-        "encoder": describe_encoder(encoder),
+        "encoder": f"{encoder.name} ({encoder_fingerprint(encoder)})",
         "metric": options.metric,
         **splits,
         **trained,

@@ -22,10 +22,11 @@ import pandas as pd
 from results import colours_of, record
 
 from lookalike.backbones import build_encoder
-from lookalike.colour import INDEXED, join
+from lookalike.colour import join
 from lookalike.embeddings import EmbeddingStore, embed_images
 from lookalike.scale import index_store
 from lookalike.scale.indexes import LEAST
+from lookalike.scale.shared import INDEXED, indexed
 from lookalike.similarity import normalise, top_k, vector_lengths
 from lookalike.sources import load_catalog
 
@@ -94,7 +95,7 @@ def recall(found: np.ndarray, tenth: np.ndarray, queries: np.ndarray, gallery: n
 def built(kind: str, store: EmbeddingStore) -> Iterator[tuple[Callable, float, float]]:
     """What searches a store, the seconds that it took to make, and its MB on disk."""
     if kind == "exact":
-        gallery = store.indexed()
+        gallery = indexed(store)
         # Measured once, as a store does.
         options = {"metric": "product", "lengths": vector_lengths(gallery)}
         yield lambda queries: top_k(queries, gallery, K, **options)[0], 0, gallery.nbytes / 1e6
@@ -136,7 +137,7 @@ def measured(kind: str, store: EmbeddingStore, queries: np.ndarray, tenth: np.nd
 
 def recalls_with_colours(kind: str, store: EmbeddingStore, asking: tuple) -> dict[str, float]:
     """Recall at each weight of colour, of the one index that serves them all."""
-    gallery, told = store.indexed(), {}
+    gallery, told = indexed(store), {}
     with built(kind, store) as (search, _, _):
         for weight in WEIGHTS:
             queries = join(asking[0] / (1 - INDEXED), asking[1] / INDEXED, weight)

@@ -108,8 +108,8 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(scope="session")
 def encoder():
-    """An untrained VGG16Slim on 32 x 32 pixels: the real architecture, in milliseconds."""
-    return build_encoder("VGG16Slim", weights=None, image_size=32)
+    """An untrained VGG16Slim on 64 x 64 pixels: the real architecture, in milliseconds."""
+    return build_encoder("VGG16Slim", weights=None, image_size=64)
 
 
 def small_classifier(n_classes=3, *, dim=8, name="VGG16Slim", weights=None, size=32, seed=0):
@@ -121,7 +121,7 @@ def small_classifier(n_classes=3, *, dim=8, name="VGG16Slim", weights=None, size
 
 @pytest.fixture(scope="session")
 def other_encoder():
-    return build_encoder("VGG16Slim", weights=None, image_size=32, pooling="max")
+    return build_encoder("VGG16Slim", weights=None, image_size=64, pooling="max")
 
 
 def peak_of(function):

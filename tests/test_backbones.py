@@ -18,7 +18,7 @@ from lookalike.backbones import (
     inner_backbone,
     load_backbone,
 )
-from lookalike.encoder_fingerprint import describe_encoder, encoder_fingerprint
+from lookalike.encoder_fingerprint import encoder_fingerprint
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -111,12 +111,12 @@ import sys
 from pathlib import Path
 import keras, numpy as np
 from lookalike import pooling  # its layer registers itself
-from lookalike.encoder_fingerprint import describe_encoder
+from lookalike.encoder_fingerprint import encoder_fingerprint
 pixels = np.load("pixels.npy")
 for file in sorted(Path().glob("*.keras")):
     encoder = keras.models.load_model(file, safe_mode=True)
     np.save(file.with_suffix(".npy"), encoder(pixels).numpy())
-    print(describe_encoder(encoder))
+    print(encoder_fingerprint(encoder))
 """
 
 
@@ -135,7 +135,7 @@ def test_saved_and_reloaded_in_a_new_process_they_give_the_same_vectors(tmp_path
     )
     assert process.returncode == 0, process.stderr
     assert process.stdout.splitlines() == [
-        describe_encoder(encoder) for encoder in encoders.values()
+        encoder_fingerprint(encoder) for encoder in encoders.values()
     ]
     for name, encoder in encoders.items():
         expected = encoder(pixels).numpy()

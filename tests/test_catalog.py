@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from conftest import ALL_LABELS, PROJECT
-from lookalike.catalog import attribute_columns, catalog_name, read_catalog, save_catalog
+from lookalike.catalog import catalog_name, read_catalog, save_catalog
 from lookalike.sources import load_catalog
 from lookalike.sources.load import LESSON_LABELS
 from lookalike.workspace import Workspace
@@ -43,12 +43,6 @@ def test_the_sample_is_whole_and_no_attribute_gives_another_away():
         assert pd.crosstab(colour, pattern).to_numpy().tolist() == [[1] * 4] * 8
         assert pd.crosstab(pattern, shape).isin([2, 3]).all(axis=None)
         assert pd.Series(shape).value_counts().between(10, 11).all()
-
-
-def test_attributes_are_what_sorts_images_into_a_few_kinds():
-    catalog, _ = load_catalog("sample")
-    catalog = catalog.assign(title=catalog["image_id"], season="summer")
-    assert attribute_columns(catalog) == ["colour", "pattern", "shape"]
 
 
 @settings(max_examples=40, deadline=None)

@@ -20,7 +20,7 @@ from lookalike.backbones import (
     inner_backbone,
     load_backbone,
 )
-from lookalike.encoder_fingerprint import describe_encoder, encoder_fingerprint
+from lookalike.encoder_fingerprint import encoder_fingerprint
 from lookalike.explain import explain
 from lookalike.saving import load_model, save_model
 from lookalike.training import build_classifier, unfreeze
@@ -102,7 +102,7 @@ def test_saved_and_reloaded_in_a_new_process_they_give_the_same_vectors(presets,
         [sys.executable, "-c", RELOAD], capture_output=True, text=True, cwd=tmp_path
     )
     assert process.returncode == 0, process.stderr
-    assert process.stdout.splitlines() == [describe_encoder(one) for one in encoders.values()]
+    assert process.stdout.splitlines() == [encoder_fingerprint(one) for one in encoders.values()]
     for name, encoder in encoders.items():
         expected = encoder(pixels).numpy()
         np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), expected, atol=1e-5)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from lookalike.backbones import build_encoder, load_backbone
+from lookalike.copies import join_products
 from lookalike.embeddings import embed_catalog
 from lookalike.evaluation import confidence_interval, rank
 from lookalike.sources import load_catalog
@@ -32,7 +33,7 @@ def work(folder):
     store = embed_catalog(build_encoder("VGG16Slim", image_size=32), rows, folder / "store")
     copies = rows[["image_id"]].head(4)
     copies = copies.assign(verdict="copy", other_id=rows["image_id"].iloc[4:8].to_numpy())
-    split = split_by_product(store.catalog, copies=copies, seed=3)
+    split = split_by_product(join_products(store.catalog, copies), seed=3)
     split.drop(columns="path").to_csv(folder / "split.csv")
     keras.utils.set_random_seed(3)
     classifier = build_classifier(*load_backbone("VGG16Slim", image_size=32), 3, dim=8)

@@ -26,6 +26,7 @@ from lookalike.export import export_model, open_export
 from lookalike.recommend import recommend, recommend_all
 from lookalike.saving import load_model, save_model
 from lookalike.scale import index_store, open_index
+from lookalike.scale.shared import indexed
 from lookalike.splits import split_by_product
 
 ROUNDS = 20
@@ -48,7 +49,7 @@ def all_that_a_shop_does(folder, number, encoder):
         recommend_all(store, metric=metric)
     rank(store.vectors, split_by_product(store.catalog, seed=number), 5)
     for kind in ("flat", "hnsw"):
-        index, vectors = index_store(store, kind), store.indexed()
+        index, vectors = index_store(store, kind), indexed(store)
         index.remove(range(5))
         index.add(range(3, 9), vectors[3:9], ["x"] * 6)
         index.save(folder / kind)

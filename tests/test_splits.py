@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from scipy.cluster.hierarchy import DisjointSet
 
+from lookalike.copies import join_products
 from lookalike.splits import (
     SPLITS,
     TooFewLabelsError,
@@ -43,6 +44,11 @@ def copies_of(catalog, pairs):
     found = [[catalog["image_id"].iloc[place % len(catalog)] for place in pair] for pair in pairs]
     found = pd.DataFrame(found, columns=["image_id", "other_id"], dtype=object)
     return found.assign(verdict="copy")
+
+
+def split_with(catalog, copies, **options):
+    split = split_by_product(join_products(catalog, copies), **options)["split"]
+    return catalog.assign(split=split)
 
 
 def counts(split):
@@ -80,11 +86,11 @@ def test_the_order_does_not_matter_and_a_second_call_changes_nothing(rows, pairs
     catalog = make(rows)
     mixed = catalog.where(catalog.notna(), np.nan)[::-1]
     turned = copies_of(catalog, [(other, one) for one, other in reversed(pairs)])
-    for copies, others in ((None, None), (copies_of(catalog, pairs), turned)):
-        split = split_by_product(catalog, copies=copies, seed=seed)
-        other = split_by_product(mixed, copies=others, seed=seed)["split"]
+    for copies, others in ((turned[:0], turned[:0]), (copies_of(catalog, pairs), turned)):
+        split = split_with(catalog, copies, seed=seed)
+        other = split_with(mixed, others, seed=seed)["split"]
         assert other.sort_index().equals(split["split"])
-        assert_frame_equal(split_by_product(split, copies=others, seed=seed + 1), split)
+        assert_frame_equal(split_with(split, others, seed=seed + 1), split)
 
 
 @few_examples
@@ -92,7 +98,7 @@ def test_the_order_does_not_matter_and_a_second_call_changes_nothing(rows, pairs
 def test_views_and_copies_go_together_and_named_splits_are_kept(rows, pairs, fractions, seed):
     catalog = make(rows)
     copies = copies_of(catalog, pairs)
-    split = split_by_product(catalog, fractions=fractions, copies=copies, seed=seed)
+    split = split_with(catalog, copies, fractions=fractions, seed=seed)
     assert_frame_equal(split.assign(split=catalog["split"]), make(rows))
     product = catalog.set_index("image_id")["product_id"]
     groups = DisjointSet(product)
@@ -178,11 +184,11 @@ def test_variants_go_together_but_do_not_chain():
     catalog = make([(number, "shoe", None) for number in range(200)])
     ids = catalog["image_id"]
     chain = pd.DataFrame({"image_id": ids[:-1].to_numpy(), "other_id": ids[1:].to_numpy()})
-    split = split_by_product(catalog, copies=chain.assign(verdict="variant"))["split"]
+    split = split_with(catalog, chain.assign(verdict="variant"))["split"]
     assert set(split) == set(SPLITS)
     assert (split[:-1].to_numpy() == split[1:].to_numpy()).mean() > 0.5
     star = chain.assign(image_id=ids[0], verdict="variant")
-    assert split_by_product(catalog, copies=star)["split"].nunique() == 1
+    assert split_with(catalog, star)["split"].nunique() == 1
     turned = chain.rename(columns={"image_id": "other_id", "other_id": "image_id"})[::-1]
-    mixed = split_by_product(catalog[::-1], copies=turned.assign(verdict="variant"))["split"]
+    mixed = split_with(catalog[::-1], turned.assign(verdict="variant"))["split"]
     assert mixed.sort_index().equals(split)

@@ -127,12 +127,6 @@ def read_catalog(file):
     return rows.assign(path=[os.path.normpath(file.parent / path) for path in rows["path"]])
 
 
-def attribute_columns(catalog):
-    """The columns, beside label and size, that sort images into 2 to 30 kinds, such as colour."""
-    others = catalog.columns.difference([*BASE_COLUMNS, *FILE_COLUMNS], sort=False)
-    return [name for name in others if 2 <= catalog[name].nunique() <= 30]
-
-
 def catalog_name(source, path="", *, workspace):
     """The name of a source's catalogue, and of the stores and models that are made from it.
 

@@ -13,9 +13,6 @@ _PLACES = np.arange(SIDE) - (SIDE - 1) / 2
 _BELL = np.exp(-(_PLACES**2) / (2 * 20**2))
 _BELL /= _BELL.sum()
 CENTRED = np.outer(_BELL, _BELL)
-# Of the two in an index, the query making up for it: a graph of equal shares finds the way badly
-# where the query asks little of the colours.
-INDEXED = 1 / 3
 TO_LAB = ImageCms.buildTransform(
     ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
 )

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from lookalike.catalog import FILE_COLUMNS, read_catalog, save_catalog
-from lookalike.colour import INDEXED, colour_histograms, join
-from lookalike.encoder_fingerprint import describe_encoder, encoder_fingerprint
+from lookalike.colour import colour_histograms, join
+from lookalike.encoder_fingerprint import encoder_fingerprint
 from lookalike.images import content_hash, pixel_batches
 from lookalike.machine import parallel_map, progress
 from lookalike.similarity import normalise, vector_lengths
@@ -49,13 +49,6 @@ class EmbeddingStore:
         """Vectors at length 1 and colours side by side, as `join` makes them, in memory."""
         return join(normalise(self.vectors), self.side_arrays["colours"])
 
-    def indexed(self, rows=slice(None)):
-        """What an index holds of rows: the same, but that the colours count for less."""
-        vectors = normalise(self.vectors[rows])
-        if "colours" not in self.side_arrays:
-            return vectors
-        return join(vectors, self.side_arrays["colours"][rows], INDEXED)
-
 
 def compile_encoder(encoder):
     """An encoder as one graph, uint8 pixels [n, height, width, 3] to float32 vectors [n, dim]; its
@@ -79,7 +72,7 @@ def compile_encoder(encoder):
     return lambda pixels: graph(tf.constant(pixels)).numpy()
 
 
-def embed_images(encoder, images, *, fit="resize", batch_size=32):
+def embed_images(encoder, images, *, fit="resize"):
     """Vectors of photos that are not kept, such as queries.
 
     Parameters
@@ -92,9 +85,9 @@ def embed_images(encoder, images, *, fit="resize", batch_size=32):
     float32 array [len(images), dim], not normalised; `ImageError` if a file cannot be read.
     """
     size = encoder.input_shape[1:3]
-    if len(images) > 4 * batch_size:
+    if len(images) > 100:
         images = progress(images, description="Embedding")
-    batches = pixel_batches(images, size, batch_size=batch_size, fit=fit)
+    batches = pixel_batches(images, size, fit=fit)
     vectors = [encoder.predict_on_batch(np.float32(pixels)) for pixels in batches]
     return np.float32(np.concatenate(vectors))
 
@@ -134,13 +127,9 @@ def embed_catalog(
 
     def complete(known, paths, recipe, partial):
         _add_shards(known, partial, recipe)
-        needed = {}
-        lacking = set()
-        for name, function in functions.items():
-            missing = paths.keys() - known[name].keys()
-            if missing:
-                needed[name] = function
-                lacking |= missing
+        missing = {name: paths.keys() - known[name].keys() for name in functions}
+        needed = {name: function for name, function in functions.items() if missing[name]}
+        lacking = set().union(*missing.values())
         photos = {key: path for key, path in paths.items() if key in lacking}
         if "vectors" in needed:
             needed["vectors"] = forward or compile_encoder(encoder)
@@ -288,9 +277,8 @@ def open_store(folder):
     file = store.folder.parent.parent / "data" / "catalogs" / name / CATALOG
     # Without a catalogue of it, or hashes, there is nothing to compare.
     with suppress(FileNotFoundError, KeyError):
-        catalogs = [store.catalog, read_catalog(file)]
-        told = [rows[["image_id", "sha256"]] for rows in catalogs]
-        ours, todays = (set(rows.itertuples(index=False)) for rows in told)
+        todays = {*read_catalog(file)[["image_id", "sha256"]].itertuples(index=False)}
+        ours = {*store.catalog[["image_id", "sha256"]].itertuples(index=False)}
         if ours != todays:
             warnings.warn(
                 f"{store.folder.name} lacks {len(todays - ours)} photos of today's catalogue, and "
@@ -346,11 +334,10 @@ def read_store(folder, *, schema=1, load=_mapped):
 def check_encoder(store, encoder):
     """Refuse an encoder that did not make the store, with a `ValueError` that names both."""
     if encoder_fingerprint(encoder) != store.manifest["fingerprint"]:
-        made_with = f"{store.manifest['encoder']} ({store.manifest['fingerprint']})"
         raise ValueError(
-            f"{store.folder} was made with {made_with}, the query is from "
-            f"{describe_encoder(encoder)}. Vectors of two encoders cannot be compared: use the "
-            "first, or embed the catalogue again."
+            f"{store.folder} was made with {store.manifest['encoder']}, the query is from another, "
+            f"{encoder.name}, or other weights. Vectors of two encoders cannot be compared: use "
+            "the first, or embed the catalogue again."
         )
 
 
@@ -358,7 +345,6 @@ def export_pickle(store, file):
     """Write `{image_id: vector}` as `image_embeddings.pkl`, for programs that expect it; Lookalike
     never reads it.
     """
-    names = store.catalog["image_id"]
-    vectors = dict(zip(names, np.array(store.vectors), strict=True))
+    vectors = dict(zip(store.catalog["image_id"], np.array(store.vectors), strict=True))
     with written_aside(Path(file)) as aside:
         aside.write_bytes(pickle.dumps(vectors))

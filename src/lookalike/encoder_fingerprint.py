@@ -60,8 +60,3 @@ def _architecture(node, places):
         elif value is not None and value is not False:
             kept[key] = _architecture(value, places)
     return kept
-
-
-def describe_encoder(encoder):
-    """Name and fingerprint, as messages and manifests give them."""
-    return f"{encoder.name} ({encoder_fingerprint(encoder)})"

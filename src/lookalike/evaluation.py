@@ -9,8 +9,6 @@ from scipy import stats
 from lookalike.similarity import checked_k, top_k
 
 FEWEST = 6  # products; of fewer, what is drawn again shows too little of what there could be
-FINE = 10_000  # resamples where the ends of an interval lie far out
-ROUNDING = 1e-9  # changes that cancel out add up to less
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +59,7 @@ def unseen(catalog, taught, copies):
     copied = catalog["image_id"].isin(known)
     rows = np.flatnonzero(asks & ~learnt & ~copied)
     print(
-        f"{asks.sum()} test photos: {(asks & learnt).sum()} that the model learnt from,",
-        end=" ",
-    )
-    print(
+        f"{asks.sum()} test photos: {(asks & learnt).sum()} that the model learnt from, "
         f"{(asks & ~learnt & copied).sum()} with a copy among the others; {len(rows)} queries"
     )
     if len(rows) < asks.sum() and catalog["product_id"].iloc[rows].nunique() < FEWEST:
@@ -162,19 +157,6 @@ def average_similarity(scores, k):
     return found.mean(axis=1).filled(np.nan)
 
 
-def average_precision_at_k(relevant, n_relevant, k):
-    """Precision [q] averaged over the ranks of the relevant results within the first k; its mean is
-    MAP@k.
-
-    The sum is divided by min(number of relevant photos, k), so that a perfect ranking has 1; NaN
-    where nothing is relevant. Source: Manning, Raghavan, Schütze, "Introduction to Information
-    Retrieval", 2008, section 8.4, where the ranking is not cut at k.
-    """
-    first = _first(relevant, k)
-    total = (np.cumsum(first, axis=1) / np.arange(1, k + 1) * first).sum(axis=1)
-    return _share(total, np.minimum(n_relevant, k))
-
-
 def overlap_at_k(results, others, k):
     """Share [q] of the first k results that both rankings have, in whatever order; NaN of none.
 
@@ -184,7 +166,8 @@ def overlap_at_k(results, others, k):
     found = results >= 0
     equal = results[:, :, None] == _first(others, k)[:, None]
     both = found & equal.any(axis=2)
-    return _share(both.sum(axis=1), found.sum(axis=1))
+    n_found = found.sum(axis=1)
+    return both.sum(axis=1) / np.where(n_found > 0, n_found, np.nan)
 
 
 def confidence_interval(values, groups=None, *, level=0.95, n_resamples=2000):
@@ -238,64 +221,8 @@ def paired_change(values, before, groups=None, **options):
     return float(pd.Series(change).mean()), *confidence_interval(change, groups, **options)
 
 
-def compare(rankings, k=10, *, reference=None):
-    """Precision@k of several ways side by side, and what each changes against a reference.
-
-    Who looks at many changes finds one that is chance. So each is given its share of the doubt, and
-    all intervals of changes hold together with a probability of 0.95. Source: Dunn, "Multiple
-    Comparisons Among Means", 1961.
-
-    Parameters
-    ----------
-    reference
-        Which of the names the others are compared with; None: the first.
-
-    Returns
-    -------
-    DataFrame, a row a name: `value`, `low`, `high`, `chance`; `change`, `change low`, `change high`
-    and `verdict`: "better" or "worse" where the interval of the change leaves 0 out, else "not told
-    apart", or "too few products" to have one. `ValueError` if they are of other queries or
-    galleries.
-    """
-    reference = reference or next(iter(rankings))
-    base = rankings[reference]
-    before = precision_at_k(base.relevant, k)
-    level = 1 - 0.05 / max(1, len(rankings) - 1)
-    rows = {}
-    for name, ranking in rankings.items():
-        for what in ("queries", "labels", "n_gallery"):
-            if not np.array_equal(getattr(ranking, what), getattr(base, what)):
-                raise ValueError(f"{name!r} is not of the same {what} as {reference!r}.")
-        values = precision_at_k(ranking.relevant, k)
-        interval = confidence_interval(values, base.products)
-        # Of fewer photos than k, guessing misses the rest, as any ranking does.
-        guessing = chance(ranking.n_relevant, np.maximum(ranking.n_gallery, k))
-        change = paired_change(values, before, base.products, level=level, n_resamples=FINE)
-        verdict = _verdict(*change[1:])
-        rows[name] = [values.mean(), *interval, guessing.mean(), *change, verdict]
-    changes = ["change", "change low", "change high"]
-    columns = ["value", "low", "high", "chance", *changes, "verdict"]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    table.loc[reference, changes] = np.nan
-    table.loc[reference, "verdict"] = ""
-    return table
-
-
-def _verdict(low, high):
-    if np.isnan(low):
-        return "too few products"
-    if low > ROUNDING:
-        return "better"
-    return "worse" if high < -ROUNDING else "not told apart"
-
-
 def _first(ranked, k):
     """The first k of what was ranked; ValueError if fewer were."""
     if checked_k(k) > ranked.shape[1]:
         raise ValueError(f"k is {k}, and {ranked.shape[1]} ranks were computed; compute more.")
     return ranked[:, :k]
-
-
-def _share(part, whole):
-    """One divided by the other; NaN where there is nothing to divide by."""
-    return part / np.where(whole > 0, whole, np.nan)

@@ -7,7 +7,6 @@ import numpy as np
 
 from lookalike.images import fitted
 from lookalike.pooling import LAYERS, shares
-from lookalike.transformers import WHOLE
 
 ACTIVATIONS = (keras.activations.linear, keras.activations.relu)
 
@@ -92,8 +91,7 @@ def _pooling_and_head(encoder):
             f"Only vectors pooled over places can be explained; {encoder.name} pools nothing."
         )
     last = np.flatnonzero(pooled)[-1]
-    before = operations[last - 1]
-    if isinstance(before, keras.Model) and before.layers[-1].name == WHOLE:
+    if operations[last].input.shape[1:3] == (1, 1):
         raise ValueError(
             f"{encoder.name} looks at a photo as a whole: there are no places to tell apart."
         )

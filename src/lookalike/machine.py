@@ -92,11 +92,9 @@ def describe_machine():
     import tensorflow as tf  # takes seconds, which only this one needs
 
     with quiet_stderr():
-        gpus = [
-            tf.config.experimental.get_device_details(gpu)
-            for gpu in tf.config.list_physical_devices("GPU")
-        ]
-    names = [gpu.get("device_name", "GPU") for gpu in gpus]
+        gpus = tf.config.list_physical_devices("GPU")
+        gpus = map(tf.config.experimental.get_device_details, gpus)
+        names = [gpu.get("device_name", "GPU") for gpu in gpus]
     memory = psutil.virtual_memory().total / 2**30
     place = "Colab, " if on_colab() else ""
     return (

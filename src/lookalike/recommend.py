@@ -9,10 +9,10 @@ import pandas as pd
 from PIL import Image
 from scipy.spatial.distance import cdist
 
-from lookalike.colour import INDEXED, N_COLOURS, colour_histogram, join
+from lookalike.colour import N_COLOURS, colour_histogram, join
 from lookalike.embeddings import check_encoder, embed_images
 from lookalike.images import fitted
-from lookalike.similarity import checked_k, diversify, exact_scores, normalise, taste, top_k
+from lookalike.similarity import checked_k, diversify, normalise, taste, top_k
 
 Query = str | os.PathLike | bytes | Image.Image | np.ndarray
 POOL = 10  # times k: how many candidates `diversity` chooses from
@@ -121,11 +121,11 @@ def recommend(
         if metric != "cosine" or not one_label:
             raise ValueError("An index searches by cosine, and filters by one label alone.")
         count = min(wanted + len(own), len(catalog))
-        scores = _by_index(store, index, seen, hue, colour, count, label)
+        scores = index.recommended(store, seen, hue, colour, count, label)
     rows = scores.index
     shown = (rows >= 0) & ~hidden[rows]
     scores = scores[shown].head(wanted)
-    if diversity:
+    if diversity and len(scores):
         chosen = _varied(store, scores, k, metric, colour, diversity)
         scores = scores.iloc[chosen]
     ranks = np.arange(1, len(scores) + 1)
@@ -201,31 +201,13 @@ def _varied(store, scores, k, metric, colour, diversity):
     relevance = scores.to_numpy()
     if metric == "euclidean":
         return diversify(-relevance, -cdist(near, near), k, diversity)
+    from sklearn.metrics.pairwise import cosine_similarity  # a second that few need
+
+    likeness = cosine_similarity(near)
     if colour:
-        # Here both sides carry the weight.
-        near = normalise(near) * (1 - colour) ** 0.5
-        near = join(near, store.side_arrays["colours"][scores.index] * colour**0.5)
-    # The cosine distance of a zero vector is none.
-    likeness = 1 - np.nan_to_num(cdist(near, near, "cosine"), nan=1)
+        hues = cosine_similarity(store.side_arrays["colours"][scores.index])
+        likeness = (1 - colour) * likeness + colour * hues
     return diversify(relevance, likeness, k, diversity)
-
-
-def _by_index(store, index, seen, hue, colour, count, label):
-    """What an index finds: scores, computed again from the store, by row."""
-    query = normalise([seen])
-    if "colours" in store.side_arrays:
-        hue = normalise([hue]) if colour else store.side_arrays["colours"][:1]
-        # The gallery of an index is joined with a weight of its own.
-        query = join(query / (1 - INDEXED), hue / INDEXED, colour)
-    rows, scores = index.search(query, count, label=label)
-    scores = scores[rows >= 0]
-    rows = rows[rows >= 0]
-    same = rows.max(initial=0) < len(store.vectors)
-    ours = exact_scores(query, store.indexed(rows), "product") if same else 0
-    if not same or not np.allclose(ours, scores, atol=0.02):
-        raise ValueError(f"The index is of other vectors than {store.folder}: make it anew.")
-    scores = pd.Series(np.float32(ours), rows).sort_index()
-    return scores.sort_values(ascending=False, kind="stable")
 
 
 def _listed(queries):

@@ -122,11 +122,10 @@ def _excluded(exclude, count):
     if exclude is None:
         exclude = [[]] * count
     exclude = [np.asarray(rows) for rows in exclude]
-    if len(exclude) != count:
-        raise ValueError(f"exclude has {len(exclude)} entries for {count} queries.")
-    if any(rows.dtype == bool for rows in exclude):
+    if len(exclude) != count or any(rows.dtype == bool for rows in exclude):
         raise ValueError(
-            "exclude must hold numbers of rows, no mask; np.flatnonzero makes them."
+            f"exclude must hold {count} lists, one a query, of the numbers of rows, no masks; "
+            "np.flatnonzero makes them."
         )
     return [rows.astype(int) for rows in exclude]
 
@@ -189,6 +188,6 @@ def vector_lengths(rows, name="given", first=0):
 
 def checked_k(k):
     """How many neighbours are wanted, as an int; a `ValueError` if it is no number from 1."""
-    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+    if not isinstance(k, Integral) or k < 1:
         raise ValueError(f"k must be a whole number, at least 1, not {k!r}.")
     return int(k)

@@ -16,34 +16,22 @@ def draw_order(product, seed):
     return hashlib.sha256(f"{seed}:{product}".encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def split_by_product(catalog, *, fractions=(0.7, 0.15, 0.15), copies=None, seed=0):
+def split_by_product(catalog, *, fractions=(0.7, 0.15, 0.15), seed=0):
     """Deal out the products that have no split yet to train, validation and test, label by label.
 
-    All views of a product go to one side, or a photo would be found by its own twin. A split that
-    is named is kept. Products are drawn in the order of a hash of their id and the seed, so the
-    order of the rows does not matter.
+    All views of a product go to one side, or a photo would be found by its own twin; so do copies,
+    after `copies.join_products`. A split that is named is kept. Products are drawn in the order of
+    a hash of their id and the seed, so the order of the rows does not matter.
 
     Parameters
     ----------
     fractions
         Shares of train, validation and test; they add up to 1.
-    copies : DataFrame of pairs, `image_id`, `other_id` and `verdict`
-        Photos that are copies of each other, as `copies.CopyIndex` finds them. Products that share
-        one go to one side together: where their splits are named and differ, to the first of train,
-        validation and test, so that what is left for testing is new to the model. So do variants,
-        whose verdict is not "copy", but these without chains.
 
     Returns
     -------
     A copy of the catalogue with `split` filled in. A label with few products fills train first.
     """
-    if copies is not None:
-        joined = _joined(catalog, copies)
-        split = _first_named(catalog, joined, copies)
-        together = catalog.assign(product_id=joined, split=split)
-        split = split_by_product(together, fractions=fractions, seed=seed)["split"]
-        return catalog.assign(split=split)
-
     products = catalog.sort_values("image_id").groupby("product_id")[["label", "split"]].first()
     new = products[products["split"].isna()]
     new = new.loc[sorted(new.index, key=lambda product: draw_order(product, seed))]
@@ -108,32 +96,3 @@ def class_weights(labels, classes):
 
     weights = compute_class_weight("balanced", classes=np.array(classes), y=labels)
     return dict(enumerate(weights)) if weights.max() >= 10 * weights.min() else None
-
-
-def _joined(catalog, copies):
-    """For each row the first product of all that are joined to its own: by copies, whatever hangs
-    together; by variants, those of the first alone, or a chain might join all.
-    """
-    from scipy.cluster.hierarchy import DisjointSet  # here, as reading a catalogue does without
-
-    product = dict(zip(catalog["image_id"], catalog["product_id"], strict=True))
-    groups, joined = DisjointSet(catalog["product_id"]), {}
-    pairs = copies[["image_id", "other_id"]].map(product.get)
-    same = copies["verdict"] == "copy"
-    for one, other in pairs[same].to_numpy():
-        groups.merge(one, other)
-    first = {name: min(groups.subset(name)) for name in groups}
-    for one, other in sorted(map(sorted, pairs[~same].map(first.get).to_numpy())):
-        if joined.setdefault(one, one) == one:
-            joined.setdefault(other, one)
-    return catalog["product_id"].map(first).map(lambda name: joined.get(name, name))
-
-
-def _first_named(catalog, joined, copies):
-    """The splits that are named; of products joined by copies the first one for all."""
-    split = catalog["split"]
-    is_copy = catalog["image_id"].isin({*copies["image_id"], *copies["other_id"]})
-    places = split.map(SPLITS.index, na_action="ignore")
-    first = places.groupby(joined).transform("min").map(dict(enumerate(SPLITS)))
-    together = joined.isin(joined[is_copy]) & first.notna()
-    return split.mask(together, first)

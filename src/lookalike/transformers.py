@@ -4,8 +4,6 @@ import keras
 
 from lookalike.machine import require
 
-WHOLE = "whole_photo"  # the layer that ends a network which gives one vector for all places
-
 
 def siglip2(weights=None, input_shape=(224, 224, 3)):
     """The vision tower of SigLIP 2, base size, without its text tower: [batch, height, width, 3] to
@@ -62,5 +60,5 @@ def _keras_hub():
 
 def _one_place(pixels, vector, name):
     """A network whose vector is a feature map of a single place: what pools maps takes it, too."""
-    place = keras.layers.Reshape((1, 1, vector.shape[-1]), name=WHOLE)(vector)
+    place = keras.layers.Reshape((1, 1, vector.shape[-1]), name="whole_photo")(vector)
     return keras.Model(pixels, place, name=name)

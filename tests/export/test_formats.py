@@ -14,7 +14,7 @@ from conftest import EXTRAS, skip_without, small_classifier
 from lookalike.backbones import BACKBONES, build_encoder, inner_backbone
 from lookalike.embeddings import compile_encoder
 from lookalike.encoder_fingerprint import encoder_fingerprint
-from lookalike.evaluation import compare, overlap_at_k, rank
+from lookalike.evaluation import overlap_at_k, rank
 from lookalike.export import compare_exports, export_model, open_export, read_card
 from lookalike.export.formats import FORMATS
 from lookalike.images import load_image
@@ -254,8 +254,8 @@ def test_comparison_of_a_case_by_hand():
     catalog = pd.DataFrame(rows | {"label": [*"rrggb", None]})
     same = compile_encoder(model)
     runs = {"same": same, "swapped": lambda photos: same(photos)[:, ::-1]}  # red is blue
-    table, quality = compare_exports(model, runs, pixels, catalog, k=1, batch_size=4)
-    assert list(table.index) == list(quality.index) == ["keras", *runs]
+    table, rankings = compare_exports(model, runs, pixels, catalog, k=1, batch_size=4)
+    assert [*table.index] == [*rankings] == ["keras", *runs]
     assert (table[["ms a photo", "photos/s"]] > 0).all(axis=None)
     told = ["least cosine", "median cosine", "same top 1", "overlap"]
     np.testing.assert_allclose(table.loc[["keras", "same"], told], 1, atol=1e-6)
@@ -265,10 +265,11 @@ def test_comparison_of_a_case_by_hand():
     swapped = [expected.min(), np.median(expected), 1, 1]
     np.testing.assert_allclose(table.loc["swapped", told], swapped, atol=1e-6)
     # The unlabelled asks nothing; of five queries the blue one has no other blue.
-    assert quality.loc["keras", "value"] == pytest.approx(4 / 5)
-    rankings = dict.fromkeys(table.index, rank(colours, catalog, 1))
-    pd.testing.assert_frame_equal(quality, compare(rankings, 1))
+    assert rankings["keras"].relevant.mean() == pytest.approx(4 / 5)
+    expected = rank(colours, catalog, 1)
+    for ranking in rankings.values():
+        np.testing.assert_array_equal(ranking.results, expected.results)
     # Of the gallery r, r, g the green query finds its one green among two, the blue finds none.
     splits = {"gallery_split": "t", "query_split": "v"}
-    _, quality = compare_exports(model, {}, pixels, catalog, k=2, **splits)
-    assert quality["value"].tolist() == pytest.approx([0.25])
+    _, rankings = compare_exports(model, {}, pixels, catalog, k=2, **splits)
+    assert rankings["keras"].relevant.mean() == pytest.approx(0.25)

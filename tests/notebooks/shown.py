@@ -32,7 +32,7 @@ PLUMBING = {
     "lookalike.saving": ["save_model", "load_model", "open_encoder"],
     "lookalike.embeddings": ["embed_catalog", "embed_images", "open_store"],
     "lookalike.recommend": ["recommend", "recommend_all"],
-    "lookalike.copies": ["find_near_duplicates"],
+    "lookalike.copies": ["find_near_duplicates", "join_products"],
     "lookalike.plots": ["show_gallery", "show_contact_sheet", "show_photos"],
 }
 # What no plumbing calls: that would be an idea.

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import skip_without
-from lookalike.colour import INDEXED, join
+from lookalike.colour import join
 from lookalike.embeddings import EmbeddingStore
 from lookalike.scale import index_store, indexes, open_index
 from lookalike.scale.indexes import FaissIndex
 from lookalike.scale.milvus import MilvusIndex
+from lookalike.scale.shared import INDEXED, indexed
 from lookalike.similarity import normalise, top_k
 
 skip_without("faiss")
@@ -92,7 +93,7 @@ def test_an_engine_finds_what_exact_search_finds_at_every_weight_of_colour(
 ):
     """Also where some or most was removed."""
     store, asking = shop(n), shop(100, seed=5)
-    index, gallery = make(kind, store), store.indexed()
+    index, gallery = make(kind, store), indexed(store)
     asking = normalise(asking.vectors), asking.side_arrays["colours"]
     for weight, gone in ((0, 0), (0.2, 0), (0, n // 4), (0.2, n * 3 // 4)):
         index.remove(np.arange(gone))

@@ -10,5 +10,6 @@ __getattr__, __all__ = lazy_exports(
     CopyIndex="find",
     find_near_duplicates="find",
     group_copies="groups",
+    join_products="groups",
     SIDE_ARRAYS="hashing",
 )

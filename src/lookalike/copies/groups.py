@@ -1,4 +1,6 @@
-"""Copies in groups, each around the photo to keep; nothing is ever deleted."""
+"""Copies in groups, each around the photo to keep, and what copies make one product; nothing is
+ever deleted.
+"""
 
 import math
 
@@ -8,6 +10,7 @@ from scipy.cluster.hierarchy import DisjointSet
 from lookalike.copies.hashing import without_margins
 from lookalike.images import load_image
 from lookalike.machine import parallel_map, progress
+from lookalike.splits import SPLITS
 
 LARGER = 1.15  # times the area of another; less counts as equal
 
@@ -91,3 +94,41 @@ def _why(kept, dropped, step):
     if kept[0] > dropped[0]:
         return "larger"
     return "finer" if kept > dropped else "first"
+
+
+def join_products(catalog, pairs):
+    """The catalogue as it is to be split: products that share a copy are one, in one split.
+
+    Where the splits of such products are named and differ, the first of train, validation and test
+    is that of all, so that what is left for testing is new to the model. Variants make one product
+    too, but without chains, which might join everything: each belongs to the first alone.
+
+    Parameters
+    ----------
+    pairs
+        As `find_near_duplicates` gives them: `image_id`, `other_id` and `verdict`.
+
+    Returns
+    -------
+    A copy of the catalogue, with other values of `product_id` and `split`, for `split_by_product`.
+    """
+    product_of = dict(zip(catalog["image_id"], catalog["product_id"], strict=True))
+    both = pairs[["image_id", "other_id"]].map(product_of.get)
+    same = pairs["verdict"] == "copy"
+    groups = DisjointSet(catalog["product_id"])
+    for one, other in both[same].to_numpy():
+        groups.merge(one, other)
+    first = {name: min(groups.subset(name)) for name in groups}
+    belongs_to = {}
+    for one, other in sorted(map(sorted, both[~same].map(first.get).to_numpy())):
+        if belongs_to.setdefault(one, one) == one:
+            belongs_to.setdefault(other, one)
+    products = catalog["product_id"].map(first)
+    products = products.map(lambda name: belongs_to.get(name, name))
+
+    copied = catalog["product_id"].isin([*both["image_id"], *both["other_id"]])
+    copied = products.isin(products[copied])
+    places = catalog["split"].map(SPLITS.index, na_action="ignore")
+    earliest = places.groupby(products).transform("min").map(dict(enumerate(SPLITS)))
+    split = catalog["split"].mask(copied & earliest.notna(), earliest)
+    return catalog.assign(product_id=products, split=split)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lookalike.embeddings import compile_encoder
-from lookalike.evaluation import compare, overlap_at_k, rank
+from lookalike.evaluation import overlap_at_k, rank
 from lookalike.machine import progress
 from lookalike.similarity import exact_scores
 
@@ -31,7 +31,7 @@ def compare_exports(model, runs, pixels, catalog, *, k=10, batch_size=32, **rule
         `ms a photo`, one at a time, the median; `photos/s` in batches; the `least cosine` to the
         vectors of Keras and the `median cosine`; `same top k`, the share of queries with the same
         photos among the first k; `overlap`, the share of the first k that agree.
-    quality : DataFrame, as `compare` returns it, of Precision@k; changes are against Keras
+    rankings : dict of `Ranking` by way, for `studies.compare`
     """
     runs = {"keras": compile_encoder(model), **runs}
     batches = np.split(pixels, range(batch_size, len(pixels), batch_size))
@@ -50,7 +50,7 @@ def compare_exports(model, runs, pixels, catalog, *, k=10, batch_size=32, **rule
             f"same top {k}": np.mean(overlap == 1),
             "overlap": overlap.mean(),
         }
-    return pd.DataFrame.from_dict(rows, orient="index"), compare(rankings, k)
+    return pd.DataFrame.from_dict(rows, orient="index"), rankings
 
 
 def _timed(forward, batches):

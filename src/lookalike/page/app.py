@@ -127,7 +127,7 @@ def find_tab(service, networks):
 
     def choose(found, event: gr.SelectData):
         image_id = found[event.index]
-        return decode_upload(service.path(image_id)), image_id, None
+        return decode_upload(service.paths[image_id]), image_id, None
 
     def crop(value, corner, event: gr.SelectData):
         corners = [corner or event.index, event.index]

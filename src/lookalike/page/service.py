@@ -49,10 +49,6 @@ class Service:
         # Measures the vectors and compiles the encoder, before anyone waits.
         self.similar(np.zeros((9, 9, 3), np.uint8), colour=0.5)
 
-    def path(self, image_id):
-        """The file of an image; `KeyError` if it is not in the store."""
-        return self.paths[image_id]
-
     def vector(self, photo):
         """The embedding [dim] of a photo."""
         if isinstance(photo, str):
@@ -79,16 +75,13 @@ class Service:
         """
         vectors = [[self.vector(photo)] for photo in (first, second)]
         score = exact_scores(*vectors, "cosine").item()
-        below = {}
-        for kind, scores in self.pair_scores.items():
-            below[kind] = np.mean(scores < score)
-        return score, below
+        pairs = self.pair_scores.items()
+        return score, {kind: np.mean(scores < score) for kind, scores in pairs}
 
     def why(self, first, second):
         """Where the cosine of two photos comes from, as `explain` tells."""
-        pair = []
-        for photo in (first, second):
-            pair.append(self.path(photo) if isinstance(photo, str) else photo)
+        pair = (first, second)
+        pair = [self.paths[one] if isinstance(one, str) else one for one in pair]
         return explain(self.encoder, *pair, fit=self.fit)
 
     def thumbnail(self, image_id):
@@ -96,7 +89,7 @@ class Service:
         file = Path(self.folder.name, f"{self.paths.index.get_loc(image_id)}.jpg")
         with self.lock:
             if not file.exists():
-                pixels = load_image(self.path(image_id), THUMBNAIL, fit="letterbox")
+                pixels = load_image(self.paths[image_id], THUMBNAIL, fit="letterbox")
                 Image.fromarray(pixels).save(file, quality=85)
         return file
 

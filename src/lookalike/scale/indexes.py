@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 
 from lookalike.machine import require
-from lookalike.scale.milvus import (
+from lookalike.scale.milvus import MilvusIndex, is_milvus
+from lookalike.scale.shared import (
     EF_BUILD,
     LINKS,
-    MilvusIndex,
+    StoreIndex,
     checked_rows,
     checked_vectors,
-    is_milvus,
+    indexed,
     slices,
 )
 from lookalike.similarity import checked_k
@@ -45,7 +46,7 @@ def index_store(store, kind="hnsw", path="", **options):
     ValueError
         If the kind is unknown, or Milvus has no path.
     """
-    vectors = store.indexed()
+    vectors = indexed(store)
     if kind == "milvus":
         index = MilvusIndex(path, vectors.shape[1], **options)
     else:
@@ -88,7 +89,7 @@ def open_index(path, **options):
     return index
 
 
-class FaissIndex:
+class FaissIndex(StoreIndex):
     """An index of FAISS with ids and labels, in memory (Douze and others, "The Faiss library",
     2024).
 

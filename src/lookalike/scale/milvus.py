@@ -1,6 +1,4 @@
-"""A vector database with the verbs of `FaissIndex`, a file (Milvus Lite), or a server or cluster;
-and what both check.
-"""
+"""A vector database with the verbs of `FaissIndex`: a file (Milvus Lite), a server or a cluster."""
 
 import json
 import os
@@ -8,19 +6,23 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from lookalike.machine import progress, require
-from lookalike.similarity import checked_k, vector_lengths
+from lookalike.machine import require
+from lookalike.scale.shared import (
+    EF_BUILD,
+    LINKS,
+    StoreIndex,
+    checked_rows,
+    checked_vectors,
+    slices,
+)
+from lookalike.similarity import checked_k
 
 FIELDS = ("id", "label", "vector")
 WIDTH = 800  # candidates of a search in the graph
 BYTES = 1 << 24  # in a message, of which Milvus takes 64 MB
 QUERIES = 1000  # in a message
 MOST = 16384  # neighbours, and ids of a message
-# Of graphs, here and in FAISS.
-LINKS = 32  # of a vector in the graph
-EF_BUILD = 100  # candidates for them
 
 
 def is_milvus(path):
@@ -28,43 +30,7 @@ def is_milvus(path):
     return "://" in str(path) or str(path).endswith(".db")
 
 
-def checked_rows(ids, vectors, labels, dim):
-    """Ids int64 [n], vectors float32 [n, dim] and labels [n], or a `ValueError` that says what is
-    wrong.
-    """
-    vectors = checked_vectors(vectors, dim, "new")
-    ids = np.asarray(ids)
-    labels = pd.Series([None] * len(vectors) if labels is None else labels, dtype=object)
-    if not len(ids) == len(labels) == len(vectors):
-        raise ValueError(
-            f"There are {len(vectors)} vectors, {len(ids)} ids and {len(labels)} labels; one each, "
-            "please."
-        )
-    if len(ids) and (
-        ids.dtype.kind not in "iu" or ids.min() < 0 or len(np.unique(ids)) < len(ids)
-    ):
-        raise ValueError("ids must be whole numbers from 0 on, each given once.")
-    return ids.astype(np.int64), vectors, labels.where(labels.notna(), None).to_numpy()
-
-
-def checked_vectors(vectors, dim, name):
-    """Vectors float32 [n, dim], all finite; a `ValueError` names the row that is not."""
-    vectors = np.atleast_2d(np.ascontiguousarray(vectors, np.float32))
-    if vectors.shape[1:] != (dim,):
-        raise ValueError(f"The {name} vectors must be [n, {dim}], not {[*vectors.shape]}.")
-    vector_lengths(vectors, name)
-    return vectors
-
-
-def slices(count, size, description):
-    """So many rows, some at a time, with a bar where there are many."""
-    starts = range(0, count, size)
-    if len(starts) > 4:
-        starts = progress(starts, description=description, unit="blocks")
-    return (slice(start, start + size) for start in starts)
-
-
-class MilvusIndex:
+class MilvusIndex(StoreIndex):
     """A collection of Milvus (Wang and others, SIGMOD 2021): ids, labels, and vectors in a graph.
 
     Parameters

@@ -6,5 +6,9 @@ No other stage needs it; a reader who wants to know why a choice was made finds 
 from lookalike import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
-    __name__, edit_photo="photo_edits", measure_edits="experiments", try_variants="experiments"
+    __name__,
+    compare="comparison",
+    edit_photo="photo_edits",
+    measure_edits="experiments",
+    try_variants="experiments",
 )
