@@ -88,7 +88,7 @@ def assert_close(vectors, others):
 
 def test_a_store_holds_a_vector_a_row_and_says_how_it_was_made(encoder, catalog, tmp_path):
     store = embed_catalog(encoder, catalog, tmp_path / "store", batch_size=5)
-    pixels = np.stack([load_image(path, 32) for path in catalog["path"]])
+    pixels = np.stack([load_image(path, 64) for path in catalog["path"]])
     assert_close(store.vectors, encoder(np.float32(pixels)).numpy())
     assert isinstance(store.vectors, np.memmap)
     np.testing.assert_allclose(store.lengths, np.linalg.norm(store.vectors, axis=1), rtol=1e-6)
