@@ -24,7 +24,11 @@ NEXT = {None: "like", "like": "dislike", "dislike": None}
 # Captions below the photos, and as many tiles in a row as there is room for.
 CSS = """
 .gradio-container { width: 100%; max-width: 1180px !important; margin: 0 auto; }
-.grid-wrap { min-height: 0 !important; max-height: none !important; }
+.grid-wrap {
+  min-height: 0 !important;
+  max-height: none !important;
+  padding-top: 36px !important;
+}
 .grid-container { grid-template-columns: repeat(auto-fill, minmax(105px, 1fr)) !important; }
 .thumbnail-item {
   flex-direction: column;
