@@ -32,7 +32,7 @@ from lookalike.encoder_fingerprint import encoder_fingerprint
 from lookalike.evaluation import Ranking, chance, paired_change, precision_at_k, rank, unseen
 from lookalike.images import FITS
 from lookalike.machine import describe_machine
-from lookalike.pooling import POOLINGS
+from lookalike.pooling import LAYERS
 from lookalike.similarity import METRICS, normalise
 from lookalike.sources import load_catalog
 from lookalike.splits import label_names, split_by_product
@@ -52,7 +52,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--weights", default="auto", help="a file, auto, or none for random weights"
     )
-    parser.add_argument("--pooling", default="gem", choices=POOLINGS)
+    parser.add_argument("--pooling", default="gem", choices=LAYERS)
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--fit", default="resize", choices=FITS)
     parser.add_argument("--metric", default="cosine", choices=METRICS)

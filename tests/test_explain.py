@@ -8,7 +8,7 @@ from lookalike.backbones import build_encoder, embedding_encoder, inner_backbone
 from lookalike.embeddings import embed_images
 from lookalike.explain import explain
 from lookalike.images import FITS, ImageError, load_image
-from lookalike.pooling import POOLINGS, pooling_layer
+from lookalike.pooling import LAYERS, pooling_layer
 from lookalike.saving import load_model, save_model
 from lookalike.training import unfreeze
 
@@ -54,7 +54,7 @@ def small():
 
 
 @pytest.mark.parametrize("name", quick(ROWS, "VGG16Slim"))
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", LAYERS)
 def test_pairs_of_places_add_up_to_the_cosine(name, pooling):
     encoder = build_encoder(name, weights=None, image_size=64, pooling=pooling)
     check(encoder, photo(0), photo(1))
@@ -129,7 +129,7 @@ def test_a_zero_vector_is_at_cosine_zero_to_which_nothing_adds(pooling):
 # --- Where things are
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", LAYERS)
 def test_the_maps_are_highest_where_both_photos_have_the_same_thing(pooling):
     encoder = by_hand(pooling=pooling)
     result = np.zeros((4, 6, 3), np.uint8)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lookalike.backbones import build_encoder
 from lookalike.encoder_fingerprint import encoder_fingerprint
-from lookalike.pooling import POOLINGS, GeneralizedMeanPooling2D, pooling_layer, shares
+from lookalike.pooling import LAYERS, GeneralizedMeanPooling2D, pooling_layer, shares
 from lookalike.saving import load_model, save_model
 
 
@@ -67,7 +67,7 @@ def test_the_slope_is_right_and_finite_where_all_is_zero():
     assert np.isfinite(slope).all()
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", LAYERS)
 def test_every_pooling_gives_a_vector_in_float32_whatever_else_is_computed_in(pooling):
     usual = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
@@ -89,9 +89,9 @@ def test_an_unknown_pooling_is_refused_naming_the_three():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 1000), st.sampled_from([*POOLINGS, 1, 2.5]))
+@given(st.integers(0, 1000), st.sampled_from([*LAYERS, 1, 2.5]))
 def test_shares_add_up_to_the_pooled_vector(seed, pooling):
-    layer = pooling_layer(pooling) if pooling in POOLINGS else GeneralizedMeanPooling2D(pooling)
+    layer = pooling_layer(pooling) if pooling in LAYERS else GeneralizedMeanPooling2D(pooling)
     # The second has ties.
     for maps in (some_maps(seed, low=-20), np.round(some_maps(seed, high=3))):
         expected = layer(maps).numpy()

@@ -95,10 +95,9 @@ def describe_machine():
         gpus = tf.config.list_physical_devices("GPU")
         gpus = map(tf.config.experimental.get_device_details, gpus)
         names = [gpu.get("device_name", "GPU") for gpu in gpus]
-    memory = psutil.virtual_memory().total / 2**30
-    place = "Colab, " if on_colab() else ""
     return (
-        f"{place}{os.cpu_count()} CPU cores, {memory:.0f} GB memory, "
+        f"{'Colab, ' if on_colab() else ''}{os.cpu_count()} CPU cores, "
+        f"{psutil.virtual_memory().total / 2**30:.0f} GB memory, "
         f"{', '.join(names) or 'no GPU'}; Python {platform.python_version()}, "
         f"TensorFlow {version('tensorflow')}, Keras {version('keras')}"
     )
@@ -114,8 +113,9 @@ def require(*packages):
         if importlib.util.find_spec(module) is None:
             missing.append(package)
     if missing:
-        told = " and ".join(missing)
-        raise ImportError(f"{told} not installed; run: pip install {shlex.join(missing)}")
+        raise ImportError(
+            f"{' and '.join(missing)} not installed; run: pip install {shlex.join(missing)}"
+        )
 
 
 def progress(items=None, *, total=None, description, unit="images"):

@@ -39,7 +39,6 @@ LAYERS = {
     "max": keras.layers.GlobalMaxPooling2D,
     "gem": GeneralizedMeanPooling2D,
 }
-POOLINGS = tuple(LAYERS)
 
 
 def pooling_layer(pooling):

@@ -64,6 +64,17 @@ LISTS = {
         list: products_export.csv // row: Handle,Title,Vendor,Type
         row: {red-shoe:Shoes,blue-hat:Hats},A title,We,$1
         said: label = Type, product_id = Handle, file = Handle""",
+    "Shopify's export, which labels the first photo of a product": """
+        red-shoe-{1,2}.jpg = Shoes; -; red-shoe
+        blue-hat-{1,2}.jpg = Hats; -; blue-hat
+        list: products_export.csv
+        row: Handle,Title,Type,Image Src
+        row: red-shoe,A shoe,Shoes,https://cdn.shopify.com/files/red-shoe-1.jpg?v=16
+        row: red-shoe,,,https://cdn.shopify.com/files/red-shoe-2.jpg?v=17
+        row: blue-hat,A hat,Hats,https://cdn.shopify.com/files/blue-hat-1.jpg?v=18
+        row: blue-hat,,,https://cdn.shopify.com/files/blue-hat-2.jpg?v=19
+        said: label = Type, product_id = Handle, file = Image Src
+        doubt: as label, [''] mean nothing""",
     "a guess that is handed in": """
         train/{a1:bag,a2:bag,a3:hat,a4:hat}.jpg = $1; train // test/{a5,a6}.jpg - not in train.csv
         list: train.csv // row: id,label // row: {a1:bag,a2:bag,a3:hat,a4:hat},$1

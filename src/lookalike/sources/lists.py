@@ -17,7 +17,7 @@ NAMES = {
     "split": "split set subset partition traintest",
 }
 # What does not count of a file's name, or of a number in Excel.
-SUFFIX = r"\.(jpe?g|png|webp|gif|bmp|tiff?|hei[cf]|avif|0)$"
+SUFFIX = r"\.(jpe?g|png|webp|gif|bmp|tiff?|hei[cf]|avif|0)(\?.*)?$"
 # Words for nothing; and numbers that Excel has cut short, such as 4.00638E+12.
 NOTHING = re.compile(r"(-+|\?|#?n/?a|nan|null|none|\d([.,]\d+)?e\+?\d+)?", re.IGNORECASE)
 

@@ -194,6 +194,9 @@ def read_photos(source, folder, labels, label, columns):
     rows = listed.reindex(paths.index).astype(object).join(paths)
     for name in by_folder:
         rows[name] = rows.get(name, by_folder[name]).fillna(by_folder[name])
+    # Shopify labels the first photo of a product alone.
+    of_product = rows.groupby("product_id")["label"].transform("first")
+    rows["label"] = rows["label"].fillna(of_product)
     if "label" in listed:
         how = used
         # Neither a list nor a folder labels them, such as the test photos of a competition.
